@@ -1,0 +1,40 @@
+"""The base exception of the project and the one way its messages name what was meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["HunchError", "InputError", "nearest", "unknown_name"]
+
+
+class HunchError(Exception):
+    """Base of every error that a user can cause; the command line prints it without a traceback and exits 2."""
+
+
+class InputError(HunchError):
+    """A file, table or column is not what the caller said it is."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """Return the allowed name closest to `name` by edit distance, or None when nothing is close."""
+    candidates = list(allowed)
+    lowered = {c.lower(): c for c in reversed(candidates)}
+    match = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+    return lowered[match[0]] if match else None
+
+
+def unknown_name(kind: str, name: str, allowed: Iterable[str], where: str = "", *, limit: int = 12) -> str:
+    """Build the message for a name that does not exist: what was found, the nearest name, what is allowed.
+
+    >>> unknown_name("column", "mass", ["mjj", "mJ_1"], "data.csv")
+    "data.csv: no column 'mass'; allowed: mjj, mJ_1"
+    """
+    ordered = list(allowed)
+    guess = nearest(name, ordered)
+    if guess is not None:
+        ordered = [guess, *(a for a in ordered if a != guess)]
+    shown = ", ".join(ordered[:limit]) + (f", ... ({len(ordered)} in all)" if len(ordered) > limit else "")
+    prefix = f"{where}: " if where else ""
+    hint = f"; did you mean {guess!r}?" if guess is not None else ";"
+    return f"{prefix}no {kind} {name!r}{hint} allowed: {shown or 'none'}"

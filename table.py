@@ -1,0 +1,307 @@
+"""The event table: its schema, the identity of an event, the fold an event belongs to, and writing aside.
+
+A table has one row an event: identity columns, representation columns, later `score_*`, `loss_*` and `fold`.
+On disk it is parquet with the settings that made it in the file's metadata; users may bring CSV or HDF5.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError, unknown_name
+
+__all__ = [
+    "DIJET_COLUMNS",
+    "IDENTITY",
+    "QUAK_FEATURES",
+    "TABLE_SUFFIXES",
+    "Table",
+    "concatenate",
+    "content_hash",
+    "fold_of",
+    "identity_hash",
+    "is_table",
+    "read_table",
+    "shared_events",
+    "write_aside",
+    "write_json",
+    "write_table",
+]
+
+IDENTITY = ("dataset", "run", "luminosityBlock", "event")
+QUAK_FEATURES = tuple(
+    f"{feature}_{jet}" for jet in (1, 2) for feature in ("mJ", "tau21", "tau32", "tau43", "tau12", "ntrk")
+)
+"""The 12 QUAK features (arXiv:2011.03550), jet 1 the more massive; tau12 is sqrt(tau1 at beta 2) / tau1 at beta 1."""
+DIJET_COLUMNS = (
+    *IDENTITY,
+    *("mjj", "deta", "pt_1", "pt_2", "mJ_1", "mJ_2"),
+    *("tau21_1", "tau21_2", "tau32_1", "tau32_2", "tau43_1", "tau43_2", "tau12_1", "tau12_2", "ntrk_1", "ntrk_2"),
+)
+"""Column order of the dijet table; GeV and radians."""
+TABLE_SUFFIXES = (".parquet", ".csv", ".h5", ".hdf5", ".hdf")
+METADATA_KEY = b"hunch"
+
+UInt64 = npt.NDArray[np.uint64]
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length, with the settings that made them.
+
+    columns: name -> (n,) array; metadata: JSON-like settings; source: the file named in errors.
+    """
+
+    columns: Mapping[str, Array]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "table"
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(values) for name, values in self.columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise InputError(f"{self.source}: columns differ in length: {lengths}")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else 0
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self.columns:
+            raise InputError(unknown_name("column", name, self.columns, self.source))
+        return self.columns[name]
+
+    def matrix(self, names: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return the named numeric columns side by side: (n, len(names)) float64."""
+        for name in names:
+            if self[name].dtype.kind not in "fiub":
+                raise InputError(
+                    f"{self.source}: column {name!r} holds {self[name].dtype}, not numbers; "
+                    f"first value {self[name][:1].tolist()}"
+                )
+        if not names:
+            return np.empty((len(self), 0))
+        return np.stack([np.asarray(self[name], dtype=np.float64) for name in names], axis=1)
+
+    def select(self, keep: Array) -> Table:
+        """Return the rows where the boolean mask (or index array) `keep` points."""
+        return Table({name: values[keep] for name, values in self.columns.items()}, self.metadata, self.source)
+
+    def with_columns(self, **columns: Array) -> Table:
+        """Return the table with columns added or replaced."""
+        return Table({**self.columns, **columns}, self.metadata, self.source)
+
+
+def concatenate(tables: Sequence[Table], source: str) -> Table:
+    """Join tables row after row; they must have the same columns, and the first one's metadata is kept."""
+    names = list(tables[0].columns)
+    for table in tables[1:]:
+        missing = sorted(set(names) ^ set(table.columns))
+        if missing:
+            raise InputError(f"{table.source}: columns differ from those of {tables[0].source}: {', '.join(missing)}")
+    joined = {name: np.concatenate([table[name] for table in tables]) for name in names}
+    return Table(joined, tables[0].metadata, source)
+
+
+# ------------------------------------------------------------------------------------------ identity
+
+
+def mix(values: UInt64) -> UInt64:
+    """Scramble 64-bit integers (splitmix64, Steele et al. 2014): equal in, equal out, no pattern kept."""
+    x = values + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)), dtype=np.uint64)
+
+
+def hash_names(names: Array) -> UInt64:
+    """Hash strings to 64 bits, the same on every machine."""
+    unique, inverse = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+    hashes = [int.from_bytes(hashlib.blake2b(u.encode(), digest_size=8).digest(), "little") for u in unique]
+    return np.array(hashes, dtype=np.uint64)[inverse]
+
+
+def identity_hash(table: Table) -> UInt64:
+    """Hash each event's identity (dataset, run, luminosityBlock, event) to 64 bits: (n,) uint64."""
+    h = hash_names(table["dataset"])
+    for name in IDENTITY[1:]:
+        h = mix(h ^ mix(as_identity(table, name)))
+    return h
+
+
+def as_identity(table: Table, name: str) -> UInt64:
+    """Return an identity column as 64-bit integers; any integer type, or floats that are whole numbers."""
+    values = table[name]
+    if values.dtype.kind == "f":
+        if not np.all(np.isfinite(values) & (values == np.round(values))):
+            raise InputError(f"{table.source}: column {name!r} identifies events and holds values that are no integers")
+        values = values.astype(np.int64)
+    if values.dtype.kind not in "iub":
+        raise InputError(f"{table.source}: column {name!r} identifies events and holds {values.dtype}, not integers")
+    if values.dtype.kind == "u":
+        return values.astype(np.uint64)
+    return values.astype(np.int64).view(np.uint64)
+
+
+def content_hash(values: npt.NDArray[np.float64]) -> UInt64:
+    """Hash the content of rows (n, d) to 64 bits: equal to single precision, equal hash; -0 is 0, every NaN the same."""
+    single = np.asarray(values, dtype=np.float32) + np.float32(0)
+    single = np.where(np.isnan(single), np.float32(np.nan), single)
+    bits = np.ascontiguousarray(single).view(np.uint32).astype(np.uint64)
+    h = np.zeros(len(bits), dtype=np.uint64)
+    for column in bits.T:
+        h = mix(h ^ mix(column))
+    return h
+
+
+def fold_of(hashes: UInt64, n_folds: int) -> npt.NDArray[np.int64]:
+    """Return the fold (0 to n_folds - 1) of each event from its hash; an event is in the same fold in every file."""
+    return (mix(hashes ^ np.uint64(0x5851F42D4C957F2D)) % np.uint64(n_folds)).astype(np.int64)
+
+
+def shared_events(first: UInt64, second: UInt64) -> int:
+    """Count the events of `first` found in `second` by hash, beyond what chance repeats within each explain.
+
+    Coarse user tables repeat rows by chance; the expected number of chance pairs is scaled from the repeats
+    inside each sample and the count is returned only where it is five standard deviations above that.
+    """
+    shared = int(np.isin(first, second).sum())
+    repeats = sum(len(h) - len(np.unique(h)) for h in (first, second))
+    pairs = sum(len(h) * (len(h) - 1) / 2 for h in (first, second))
+    expected = repeats / pairs * len(first) * len(second) if pairs else 0.0
+    return shared if shared > expected + 5 * np.sqrt(expected) else 0
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+def is_table(path: str | Path) -> bool:
+    """Tell a table from an event file by its suffix."""
+    return Path(path).suffix.lower() in TABLE_SUFFIXES
+
+
+@contextlib.contextmanager
+def write_aside(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename it to `path` on success, delete it on any failure or Ctrl-C."""
+    target = Path(path)
+    if not target.parent.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        raise InputError(f"{target}: is a directory, not a file to write")
+    aside = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    try:
+        yield aside
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write strict JSON (no NaN or infinity), aside and renamed."""
+    text = json.dumps(value, indent=2, allow_nan=False)
+    with write_aside(path) as aside:
+        aside.write_text(text + "\n", encoding="utf-8")
+
+
+def write_table(path: str | Path, table: Table) -> None:
+    """Write a table as parquet with its metadata, aside and renamed."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays = {
+        name: pa.array(values).dictionary_encode() if values.dtype.kind in "UO" else pa.array(values)
+        for name, values in table.columns.items()
+    }
+    data = pa.table(arrays).replace_schema_metadata({METADATA_KEY: json.dumps(dict(table.metadata)).encode()})
+    with write_aside(path) as aside:
+        pq.write_table(data, aside)
+
+
+def read_table(path: str | Path) -> Table:
+    """Read a parquet, CSV or HDF5 table; missing identity columns are filled from file name and row number.
+
+    `metadata["identity"]` lists the identity columns that the file itself holds. Raises InputError naming the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}; a table is expected")
+    if not is_table(path):
+        raise InputError(f"{path}: not a table by its name; allowed: {', '.join(TABLE_SUFFIXES)}")
+    readers = {".parquet": _read_parquet, ".csv": _read_csv}
+    try:
+        columns, metadata = readers.get(path.suffix.lower(), _read_hdf5)(path)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise InputError(f"{path}: cannot be read as a table: {error}") from error
+    own = [name for name in IDENTITY if name in columns]
+    n = len(next(iter(columns.values()))) if columns else 0
+    filled: dict[str, Array] = {
+        "dataset": np.full(n, path.stem),
+        "run": np.ones(n, dtype=np.int64),
+        "luminosityBlock": np.ones(n, dtype=np.int64),
+        "event": np.arange(n, dtype=np.int64),
+    }
+    return Table({**filled, **columns}, {**metadata, "identity": metadata.get("identity", own)}, str(path))
+
+
+def _read_parquet(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        data = pq.read_table(path)
+    except pa.ArrowException as error:
+        raise ValueError(error) from error
+    stored = (data.schema.metadata or {}).get(METADATA_KEY)
+    columns = {}
+    for name in data.column_names:
+        column = data.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        values = column.to_numpy()
+        columns[name] = values.astype(str) if values.dtype.kind in "OU" else values
+    return columns, json.loads(stored) if stored else {}
+
+
+def _read_csv(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    import pandas as pd
+
+    return _from_pandas(pd.read_csv(path, skipinitialspace=True)), {}
+
+
+def _read_hdf5(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read the only pandas key of a file, or, failing that, its one-dimensional datasets as columns."""
+    import h5py
+    import pandas as pd
+
+    with pd.HDFStore(path, mode="r") as store:
+        keys = store.keys()
+        if len(keys) > 1:
+            raise ValueError(f"holds the keys {', '.join(keys)}; a table file holds one")
+        if keys:
+            return _from_pandas(store[keys[0]]), {}
+    with h5py.File(path) as file:
+        columns = {name: np.asarray(item) for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        flat = {name: c.astype(str) if c.dtype.kind in "SO" else c for name, c in columns.items() if c.ndim == 1}
+    if not flat:
+        raise ValueError("holds neither a pandas table nor one-dimensional datasets")
+    return flat, {}
+
+
+def _from_pandas(frame: Any) -> dict[str, Array]:
+    columns = {}
+    for name in frame.columns:
+        values = frame[name].to_numpy()
+        columns[str(name)] = values.astype(str) if values.dtype.kind in "OUT" else values
+    return columns
