@@ -1,0 +1,35 @@
+"""Fixtures for all rooms: files this project did not make, and a seeded generator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Find a file of ../shared/data (or $HUNCH_SHARED/data); skip where it is absent, fail where CI requires it."""
+    folder = Path(os.environ.get("HUNCH_SHARED", ROOT.parent / "shared")) / "data"
+
+    def find(name: str) -> Path:
+        path = folder / name
+        if path.exists():
+            return path
+        reason = f"{path} is not there: set HUNCH_SHARED to the folder that holds data/{name}"
+        if os.environ.get("HUNCH_REQUIRE_SHARED"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return find
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Return the generator every test draws from."""
+    return np.random.default_rng(20260611)
