@@ -1,0 +1,262 @@
+"""Smooth backgrounds: log-linear families, their extended binned Poisson fits for many spectra at once, and the F-test.
+
+Every family here is log-linear, ln nu = A theta with one row of A a bin, so that the negative log-likelihood is convex
+and Newton's method finds its only minimum. The dijet functions with x = m / sqrt(s) (CMS-EXO-19-012,
+arXiv:1911.03947, eq. 1, and the orders tabulated in CASEUtils) are
+
+    2: (1-x)^p1 x^-p2     3: (1-x)^p1 x^-(p2 + p3 ln x)     4: exponent + p4 ln^2 x     5: times exp(-p5 x)
+
+each times a normalisation and the bin width, evaluated at the bin centre. Counts have shape (n_spectra, n_bins).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special, stats
+
+from ..errors import InputError, unknown_name
+
+__all__ = [
+    "FAMILIES",
+    "BackgroundFit",
+    "choose_background",
+    "design_matrix",
+    "fit_background",
+    "goodness_of_fit",
+    "poisson_nll",
+]
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+FAMILIES: dict[str, tuple[int, ...]] = {"dijet": (2, 3, 4, 5), "exponential": (1, 2, 3, 4)}
+"""Family -> orders, lowest first; an order counts the shape parameters, the normalisation comes on top."""
+MAX_ITERATIONS = 60
+TOLERANCE = 1e-9  # Newton decrement in units of ln L
+ALPHA = 0.05
+LOW_EVENTS, LOW_PER_BIN = 500, 10
+
+
+@dataclass(frozen=True)
+class BackgroundFit:
+    """Background-only fits of many spectra in one family.
+
+    log_expected, expected: (n, bins), events a bin and their logarithm (which keeps what exp would round to zero);
+    nll: (n,) extended Poisson -ln L, terms without parameters dropped; order, n_parameters: (n,); converged: (n,).
+    """
+
+    log_expected: Floats
+    expected: Floats
+    nll: Floats
+    order: npt.NDArray[np.int64]
+    n_parameters: npt.NDArray[np.int64]
+    converged: Bools
+
+
+def design_matrix(edges: Sequence[float] | Floats, order: int, *, sqrt_s: float, family: str = "dijet") -> Floats:
+    """Return A of ln nu = A theta + ln width, shape (n_bins, order + 1); edges in GeV.
+
+    Raises InputError for an unknown family or order, and where edges reach sqrt(s).
+    """
+    if family not in FAMILIES:
+        raise InputError(unknown_name("background family", family, FAMILIES))
+    if order not in FAMILIES[family]:
+        raise InputError(f"{family}: no order {order}; allowed: {', '.join(map(str, FAMILIES[family]))}")
+    edges = np.asarray(edges, dtype=np.float64)
+    if family == "dijet" and (edges[0] <= 0 or edges[-1] >= sqrt_s):
+        raise InputError(f"bin edges must lie between 0 and sqrt_s = {sqrt_s:g} GeV, found {edges[0]:g} to {edges[-1]:g}")
+    x = 0.5 * (edges[1:] + edges[:-1]) / sqrt_s
+    if family == "exponential":
+        t = (x - x.mean()) / (x[-1] - x[0] if len(x) > 1 else 1.0)
+        return np.stack([t**k for k in range(order + 1)], axis=1)
+    ln = np.log(x)
+    columns = [np.ones_like(x), np.log1p(-x), ln, ln**2, ln**3, x]
+    return np.stack(columns[: order + 1], axis=1)
+
+
+def orthonormal_basis(edges: Sequence[float] | Floats, order: int, *, sqrt_s: float, family: str, weights: Floats) -> Floats:
+    """Return the same column space as the design matrix, orthonormal under `weights` (bins,).
+
+    The dijet columns are almost collinear (condition numbers of 1e8); in this basis the Hessian is close to a multiple
+    of the identity, and no scaling or starting value has to be guessed.
+    """
+    a = design_matrix(edges, order, sqrt_s=sqrt_s, family=family)
+    root = np.sqrt(weights)[:, None]
+    # two passes: one QR of nearly collinear columns loses digits, the second restores orthogonality
+    q, _ = np.linalg.qr(a / np.abs(a).max(axis=0) * root)
+    q, _ = np.linalg.qr(q)
+    return np.asarray(q / root)
+
+
+def poisson_nll(counts: Floats, expected: Floats) -> Floats:
+    """Return the extended Poisson -ln L of each spectrum without the ln n! term: (n, bins) -> (n,)."""
+    return np.asarray((expected - special.xlogy(counts, expected)).sum(axis=-1))
+
+
+def fit_log_linear(counts: Floats, basis: Floats, offset: Floats, mask: Floats | None = None) -> tuple[Floats, Floats, Bools]:
+    """Maximise the Poisson likelihood of nu = exp(basis theta + offset) for many spectra: damped Newton steps.
+
+    counts (n, bins); basis (bins, k); offset (bins,); mask (bins,) or (n, bins) of 0 and 1 leaves bins out.
+    Returns theta (n, k), -ln L (n,) over the bins kept, converged (n,).
+    """
+    n, n_bins = counts.shape
+    k = basis.shape[1]
+    keep = np.ones((1, n_bins)) if mask is None else np.atleast_2d(mask).astype(np.float64)
+    keep = np.broadcast_to(keep, counts.shape)
+    # start: weighted least squares of ln(n + 1/2), two parameters of slope only would do; Newton does the rest
+    target = np.log(counts + 0.5) - offset
+    weight = keep * (counts + 0.5)
+    outer = (basis[:, :, None] * basis[:, None, :]).reshape(n_bins, k * k)
+    normal = (weight @ outer).reshape(n, k, k)
+    theta = solve(normal, (weight * target) @ basis)
+    active = np.arange(n)
+    converged = np.zeros(n, dtype=bool)
+
+    def nll(rows: npt.NDArray[np.int64], t: Floats) -> tuple[Floats, Floats]:
+        eta = np.clip(t @ basis.T + offset, -60.0, 60.0)
+        nu = np.exp(eta)
+        return ((nu - counts[rows] * eta) * keep[rows]).sum(axis=1), nu
+
+    value, nu = nll(active, theta)
+    for _ in range(MAX_ITERATIONS):
+        c, m = counts[active], keep[active]
+        gradient = ((c - nu) * m) @ basis
+        step = solve(((nu * m) @ outer).reshape(len(active), k, k), gradient)
+        decrement = 0.5 * (gradient * step).sum(axis=1)
+        done = decrement < TOLERANCE
+        converged[active[done]] = True
+        theta_active = theta[active]
+        scale = np.ones(len(active))
+        scale[done] = 0.0
+        new_value, new_nu = nll(active, theta_active + scale[:, None] * step)
+        for _halving in range(30):
+            worse = ~done & ~(new_value <= value[active] + 1e-12 * np.abs(value[active]))
+            if not worse.any():
+                break
+            scale[worse] *= 0.5
+            new_value[worse], new_nu[worse] = nll(active[worse], theta_active[worse] + scale[worse, None] * step[worse])
+        theta[active] = theta_active + scale[:, None] * step
+        value[active] = new_value
+        active, nu = active[~done], new_nu[~done]
+        if len(active) == 0:
+            break
+    return theta, value, converged
+
+
+def solve(matrices: Floats, vectors: Floats) -> Floats:
+    """Solve symmetric positive systems (n, k, k) x = (n, k), with a ridge at rounding level against singular ones."""
+    k = matrices.shape[-1]
+    ridge = 1e-12 * np.trace(matrices, axis1=1, axis2=2)[:, None, None] / k + 1e-300
+    return np.asarray(np.linalg.solve(matrices + ridge * np.eye(k), vectors[..., None])[..., 0])
+
+
+def fit_background(
+    counts: npt.ArrayLike,
+    edges: Sequence[float] | Floats,
+    order: int,
+    *,
+    sqrt_s: float,
+    family: str = "dijet",
+    mask: Floats | None = None,
+) -> BackgroundFit:
+    """Fit one order of a family to many spectra at once: counts (n, bins), edges (bins + 1,) GeV."""
+    counts = np.atleast_2d(np.asarray(counts, dtype=np.float64))
+    edges = np.asarray(edges, dtype=np.float64)
+    if counts.shape[1] != len(edges) - 1:
+        raise InputError(f"{counts.shape[1]} counts a spectrum do not fit {len(edges)} bin edges")
+    weights = np.maximum(counts.mean(axis=0), 1e-3 * max(counts.mean(), 1e-9))
+    basis = orthonormal_basis(edges, order, sqrt_s=sqrt_s, family=family, weights=weights)
+    offset = np.log(np.diff(edges) / np.diff(edges).mean())
+    theta, nll, converged = fit_log_linear(counts, basis, offset, mask)
+    log_expected = theta @ basis.T + offset
+    n = len(counts)
+    return BackgroundFit(
+        log_expected=log_expected,
+        expected=np.exp(np.clip(log_expected, -60.0, 60.0)),
+        nll=nll,
+        order=np.full(n, order),
+        n_parameters=np.full(n, order + 1),
+        converged=converged & np.isfinite(nll),
+    )
+
+
+def merged(counts: Floats, expected: Floats, minimum: float = 5.0) -> tuple[Floats, Floats]:
+    """Merge neighbouring bins of one spectrum, from the right, until each expects `minimum` events or more."""
+    groups: list[tuple[float, float]] = []
+    n = e = 0.0
+    for i in range(len(counts) - 1, -1, -1):
+        n, e = n + counts[i], e + expected[i]
+        if e >= minimum:
+            groups.append((n, e))
+            n = e = 0.0
+    if groups:
+        groups[-1] = (groups[-1][0] + n, groups[-1][1] + e)
+    else:
+        groups = [(n, e)]
+    merged_counts, merged_expected = np.array(groups[::-1]).T
+    return merged_counts, merged_expected
+
+
+def goodness_of_fit(counts: Floats, expected: Floats, n_parameters: npt.NDArray[np.int64]) -> Floats:
+    """Return the chi-squared probability of each fit, bins merged to 5 expected events: (n, bins) -> (n,).
+
+    With no degree of freedom left the probability is 1.
+    """
+    result = np.ones(len(counts))
+    for i in range(len(counts)):
+        n, e = merged(counts[i], expected[i])
+        ndf = len(n) - int(n_parameters[i])
+        if ndf > 0:
+            result[i] = stats.chi2.sf(((n - e) ** 2 / e).sum(), ndf)
+    return result
+
+
+def choose_background(
+    counts: npt.ArrayLike,
+    edges: Sequence[float] | Floats,
+    *,
+    sqrt_s: float,
+    family: str = "dijet",
+    orders: Sequence[int] | None = None,
+    alpha: float = ALPHA,
+) -> BackgroundFit:
+    """Fit every spectrum with the order that the F-test takes: one more parameter while it pays at level `alpha`.
+
+    F = (chi2_a - chi2_b) / (chi2_b / ndf_b); below 500 events or 10 a bin, where chi-squared is no F variable, the
+    likelihood ratio 2 (nll_a - nll_b) against one degree of freedom instead. Spectra whose fit of the next order did
+    not converge keep the order below.
+    """
+    if family not in FAMILIES:
+        raise InputError(unknown_name("background family", family, FAMILIES))
+    counts = np.atleast_2d(np.asarray(counts, dtype=np.float64))
+    allowed = list(orders or FAMILIES[family])
+    n_bins = counts.shape[1]
+    allowed = [o for o in allowed if o + 1 < n_bins] or allowed[:1]
+    fits = [fit_background(counts, edges, order, sqrt_s=sqrt_s, family=family) for order in allowed]
+    total = counts.sum(axis=1)
+    low = (total < LOW_EVENTS) | (total < LOW_PER_BIN * n_bins)
+    chosen = np.zeros(len(counts), dtype=np.int64)
+    growing = np.ones(len(counts), dtype=bool)
+    for i in range(len(allowed) - 1):
+        a, b = fits[i], fits[i + 1]
+        ratio = np.maximum(2 * (a.nll - b.nll), 0.0)
+        p = stats.chi2.sf(ratio, 1)
+        ndf = n_bins - allowed[i + 1] - 1
+        chi2_a, chi2_b = (((counts - f.expected) ** 2 / np.maximum(f.expected, 1e-12)).sum(axis=1) for f in (a, b))
+        f_statistic = np.maximum(chi2_a - chi2_b, 0.0) / np.maximum(chi2_b / max(ndf, 1), 1e-300)
+        p = np.where(low | (ndf < 1), p, stats.f.sf(f_statistic, 1, max(ndf, 1)))
+        growing &= (p < alpha) & b.converged
+        chosen[growing] = i + 1
+    rows = np.arange(len(counts))
+    return BackgroundFit(
+        log_expected=np.stack([f.log_expected for f in fits])[chosen, rows],
+        expected=np.stack([f.expected for f in fits])[chosen, rows],
+        nll=np.stack([f.nll for f in fits])[chosen, rows],
+        order=np.array(allowed)[chosen],
+        n_parameters=np.array(allowed)[chosen] + 1,
+        converged=np.stack([f.converged for f in fits])[chosen, rows],
+    )

@@ -1,0 +1,208 @@
+"""The bump hunt: local p-values over regions and masses, their combination, and the global p-value of the whole scan.
+
+Pseudo-experiments repeat the whole procedure (order of the background by F-test, refit, every region, every mass, the
+combination) on spectra drawn from the observed background-only fits, with scorers and regions fixed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import hist
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from ..errors import InputError
+from .background import BackgroundFit, choose_background, goodness_of_fit
+from .combination import combine, z_value
+from .scan import LocalScan, scan_spectra
+from .signal import SignalShape, signal_templates
+
+__all__ = ["BumpHunt", "GlobalP", "HuntSettings", "hunt", "pseudo_experiments"]
+
+log = logging.getLogger(__name__)
+Floats = npt.NDArray[np.float64]
+BLOCK = 250  # pseudo-experiments fitted together
+
+
+@dataclass(frozen=True)
+class HuntSettings:
+    """What is fixed before the scan: sqrt_s in GeV, the background family, the combination, pseudo-experiments and seed."""
+
+    sqrt_s: float = 13_000.0
+    family: str = "dijet"
+    combination: str = "fisher"
+    pseudo_experiments: int = 5_000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class GlobalP:
+    """Probability under no signal of a smallest combined local p as small as the observed one.
+
+    p: (1 + above) / (1 + n); is_bound: no pseudo-experiment reached the observation, p is an upper limit;
+    gross_vitells: p_local + up-crossings of combined z(m), counted at `crossing_level`, approximate (arXiv:1005.1891);
+    smallest: (n,) smallest combined p of each pseudo-experiment; failed: fits that did not converge, share of all.
+    """
+
+    p: float
+    z: float
+    n: int
+    above: int
+    is_bound: bool
+    gross_vitells: float
+    crossing_level: float
+    crossings: float
+    smallest: Floats
+    failed: float
+
+
+@dataclass(frozen=True)
+class BumpHunt:
+    """One hunt: spectra and background fits (regions, bins), scan (regions, masses), combined p (masses,), global p."""
+
+    edges: Floats
+    masses: Floats
+    counts: Floats
+    background: BackgroundFit
+    fit_p: Floats
+    scan: LocalScan
+    templates: Floats
+    combined: Floats
+    global_p: GlobalP | None
+    shape: SignalShape
+    settings: HuntSettings
+
+    @property
+    def best(self) -> int:
+        """Return the index of the mass where the combined local p is smallest."""
+        return int(np.argmin(self.combined))
+
+    @property
+    def expected_in_window(self) -> Floats:
+        """Return the background expected within 2 widths of each mass, all regions together: (masses,) events."""
+        window = 2 * self.shape.width
+        low = np.maximum(self.edges[None, :-1], self.masses[:, None] * (1 - window))
+        high = np.minimum(self.edges[None, 1:], self.masses[:, None] * (1 + window))
+        share = np.clip((high - low) / np.diff(self.edges)[None, :], 0.0, 1.0)
+        return np.asarray((share[:, None, :] * self.background.expected[None, :, :]).sum(axis=(1, 2)))
+
+
+def hunt(
+    spectra: Mapping[str, hist.Hist] | Sequence[hist.Hist],
+    masses: npt.ArrayLike,
+    *,
+    shape: SignalShape | None = None,
+    settings: HuntSettings | None = None,
+    progress: bool = True,
+) -> BumpHunt:
+    """Hunt for a bump in the spectra of disjoint regions (one hist each, same mass axis in GeV) at the given masses.
+
+    Raises InputError for weighted or differing spectra. Masses mean the peak of reconstructed m_jj.
+    """
+    shape, settings = shape or SignalShape(), settings or HuntSettings()
+    histograms = list(spectra.values()) if isinstance(spectra, Mapping) else list(spectra)
+    edges, counts = stack(histograms)
+    grid = np.atleast_1d(np.asarray(masses, dtype=np.float64))
+    templates = signal_templates(shape, grid, edges)
+    background, scan, combined = procedure(counts, edges, templates, settings)
+    if not background.converged.all():
+        log.warning("the background fit of region %s did not converge", np.flatnonzero(~background.converged).tolist())
+    result = None
+    if settings.pseudo_experiments > 0:
+        result = pseudo_experiments(
+            background.expected, edges, templates, float(combined[0].min()), settings=settings, progress=progress
+        )
+    return BumpHunt(
+        edges=edges,
+        masses=grid,
+        counts=counts,
+        background=background,
+        fit_p=goodness_of_fit(counts, background.expected, background.n_parameters),
+        scan=scan,
+        templates=templates,
+        combined=combined[0],
+        global_p=result,
+        shape=shape,
+        settings=settings,
+    )
+
+
+def stack(histograms: Sequence[hist.Hist]) -> tuple[Floats, Floats]:
+    """Return edges (bins + 1,) and counts (regions, bins); refuse weights, fractions and differing axes."""
+    if not histograms:
+        raise InputError("no spectrum to hunt in")
+    edges = np.asarray(histograms[0].axes[0].edges, dtype=np.float64)
+    rows = []
+    for i, histogram in enumerate(histograms):
+        if histogram.ndim != 1 or not np.array_equal(histogram.axes[0].edges, edges):
+            raise InputError(f"spectrum {i} has another mass axis than spectrum 0")
+        values = np.asarray(histogram.values(), dtype=np.float64)
+        if np.any(values < 0) or np.any(values != np.round(values)):
+            raise InputError(f"spectrum {i} is weighted (values that are no counts); data carry no weights")
+        rows.append(values)
+    return edges, np.stack(rows)
+
+
+def procedure(
+    counts: Floats, edges: Floats, templates: Floats, settings: HuntSettings
+) -> tuple[BackgroundFit, LocalScan, Floats]:
+    """Do what is done to data: counts (n_experiments * n_regions, bins), regions fastest if given as (..., regions, bins).
+
+    Returns the background fits, the scan and the combined p (n_experiments, n_masses). A fit that failed says nothing:
+    its p is put next to 0.5 (0.5 itself is how a capped q0 looks, which `combine` refuses) and it is counted as failed.
+    """
+    regions, bins = counts.shape[-2:]
+    flat = counts.reshape(-1, bins)
+    background = choose_background(flat, edges, sqrt_s=settings.sqrt_s, family=settings.family)
+    scan = scan_spectra(flat, background, templates, edges, sqrt_s=settings.sqrt_s, family=settings.family)
+    p = np.where(scan.converged, scan.p, np.nextafter(0.5, 1.0)).reshape(-1, regions, len(templates))
+    return background, scan, combine(np.moveaxis(p, 1, 2), settings.combination)
+
+
+def pseudo_experiments(
+    expected: Floats,
+    edges: Floats,
+    templates: Floats,
+    observed: float,
+    *,
+    settings: HuntSettings,
+    level: float = 0.5,
+    progress: bool = True,
+) -> GlobalP:
+    """Draw background-only experiments from `expected` (regions, bins) and repeat the whole procedure on each."""
+    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x70E]))
+    n = settings.pseudo_experiments
+    smallest = np.empty(n)
+    crossings = failed = 0
+    bar = tqdm(total=n, desc="pseudo-experiments", unit="exp", disable=not progress, mininterval=1.0)
+    with bar:
+        for start in range(0, n, BLOCK):
+            size = min(BLOCK, n - start)
+            counts = rng.poisson(np.broadcast_to(expected, (size, *expected.shape))).astype(np.float64)
+            _, scan, combined = procedure(counts, edges, templates, settings)
+            smallest[start : start + size] = combined.min(axis=1)
+            z = z_value(combined)
+            crossings += int(((z[:, 1:] >= level) & (z[:, :-1] < level)).sum() + (z[:, 0] >= level).sum())
+            failed += int((~scan.converged).sum())
+            bar.update(size)
+    above = int((smallest <= observed).sum())
+    p = (1 + above) / (1 + n)
+    mean = crossings / n
+    local = float(z_value(observed))
+    approximate = min(1.0, observed + mean * float(np.exp(-0.5 * max(local**2 - level**2, 0.0))))
+    return GlobalP(
+        p=p,
+        z=float(z_value(p)),
+        n=n,
+        above=above,
+        is_bound=above == 0,
+        gross_vitells=approximate,
+        crossing_level=level,
+        crossings=mean,
+        smallest=smallest,
+        failed=failed / (n * len(expected) * len(templates)),
+    )

@@ -1,0 +1,125 @@
+"""Mass spectra: bin edges, the fit range above the turn-on, and the counts inside and outside of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import hist
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from .background import choose_background, goodness_of_fit
+
+__all__ = ["DIJET_EDGES", "FitRange", "find_fit_range", "mass_edges", "mass_grid", "resolution_edges", "spectrum"]
+
+Floats = npt.NDArray[np.float64]
+
+# The CMS dijet mass binning in GeV (arXiv:1010.0203 and later dijet searches): about one mass resolution a bin.
+# fmt: off
+DIJET_EDGES = (
+    1000, 1058, 1118, 1181, 1246, 1313, 1383, 1455, 1530, 1607, 1687, 1770, 1856, 1945, 2037, 2132, 2231, 2332, 2438,
+    2546, 2659, 2775, 2895, 3019, 3147, 3279, 3416, 3558, 3704, 3854, 4010, 4171, 4337, 4509, 4686, 4869, 5058, 5253,
+    5455, 5663, 5877, 6099, 6328, 6564, 6808, 7060, 7320, 7589, 7866, 8152, 8447, 8752, 9067, 9391, 9726, 10072, 10430,
+    10798, 11179, 11571, 11977, 12395, 12827,
+)
+# fmt: on
+RESOLUTION = 0.035
+MIN_BINS = 8
+
+
+@dataclass(frozen=True)
+class FitRange:
+    """Where the spectra are fitted: bin edges in GeV, how the lower edge was found, and the reference fit's p-value."""
+
+    edges: tuple[float, ...]
+    chosen: str
+    p_value: float | None = None
+
+    @property
+    def low(self) -> float:
+        """Return the lower edge in GeV."""
+        return self.edges[0]
+
+    @property
+    def high(self) -> float:
+        """Return the upper edge in GeV."""
+        return self.edges[-1]
+
+    def inside(self, mjj: Floats) -> npt.NDArray[np.bool_]:
+        """Tell which masses (n,) in GeV lie in [low, high)."""
+        return np.asarray((mjj >= self.low) & (mjj < self.high))
+
+
+def resolution_edges(low: float, high: float, *, resolution: float = RESOLUTION) -> Floats:
+    """Return edges from `low` to `high` (GeV) with bins about one mass resolution wide at every mass."""
+    n_bins = max(1, round(np.log(high / low) / np.log1p(resolution)))
+    return np.geomspace(low, high, n_bins + 1)
+
+
+def mass_edges(low: float, high: float) -> Floats:
+    """Return the CMS dijet edges inside [low, high] where they cover it, else edges that follow the resolution.
+
+    A given limit that is no CMS edge becomes the first or last edge itself (the bin there is narrower).
+    """
+    if not 0 < low < high:
+        raise InputError(f"a mass range is two increasing positive numbers in GeV, found [{low:g}, {high:g}]")
+    if low >= DIJET_EDGES[0] and high <= DIJET_EDGES[-1]:
+        inner = [float(e) for e in DIJET_EDGES if low * 1.01 < e < high * 0.99]
+        return np.array([low, *inner, high])
+    return resolution_edges(low, high)
+
+
+def spectrum(mjj: npt.ArrayLike, edges: Sequence[float] | Floats) -> hist.Hist:
+    """Fill masses (n,) in GeV into a histogram with axis `mjj`, under- and overflow kept."""
+    histogram = hist.Hist(hist.axis.Variable(list(edges), name="mjj", label=r"$m_{jj}$ [GeV]"))
+    histogram.fill(np.asarray(mjj, dtype=np.float64))
+    return histogram
+
+
+def find_fit_range(mjj: npt.ArrayLike, *, sqrt_s: float, family: str = "dijet", p_min: float = 0.05) -> FitRange:
+    """Find the fit range on an inclusive spectrum, masses (n,) in GeV: kept for all regions.
+
+    The upper edge is the first one above every event. The lower edge is the lowest one above the spectrum's peak
+    (in events per GeV) from which the background family, its order chosen by F-test, fits with p > `p_min`.
+    Raises InputError when there is none.
+    """
+    masses = np.asarray(mjj, dtype=np.float64)
+    masses = masses[(masses > 0) & (masses < sqrt_s)]
+    if len(masses) < 50:
+        raise InputError(f"{len(masses)} events between 0 and sqrt_s = {sqrt_s:g} GeV cannot set a fit range; give fit_range")
+    top = float(masses.max())
+    grid = np.asarray(DIJET_EDGES, dtype=np.float64)
+    if np.median(masses) < DIJET_EDGES[0] or top >= DIJET_EDGES[-1]:
+        grid = resolution_edges(float(masses.min()), min(top * 1.001, 0.999 * sqrt_s))
+    n_above = np.array([(masses >= e).sum() for e in grid])
+    last = int(np.flatnonzero(n_above == 0)[0]) if np.any(n_above == 0) else len(grid) - 1
+    grid = grid[: last + 1]
+    counts = np.histogram(masses, grid)[0].astype(np.float64)
+    density = counts / np.diff(grid)
+    # a running mean over three bins, so that one fluctuation is not the peak
+    smooth = np.convolve(density, np.ones(3) / 3, mode="same")
+    first = int(np.argmax(smooth))
+    tried = []
+    for low in range(first, len(grid) - MIN_BINS):
+        fit = choose_background(counts[None, low:], grid[low:], sqrt_s=sqrt_s, family=family)
+        p = float(goodness_of_fit(counts[None, low:], fit.expected, fit.n_parameters)[0])
+        tried.append((p, grid[low]))
+        if p > p_min and bool(fit.converged[0]):
+            return FitRange(tuple(float(e) for e in grid[low:]), "lowest edge above the peak that fits", p)
+    best = max(tried, default=(0.0, grid[first]))
+    raise InputError(
+        f"no edge above the peak at {grid[first]:.0f} GeV starts a range of {MIN_BINS} bins or more that the {family} "
+        f"family fits with p > {p_min:g} (best: {best[1]:.0f} GeV, p = {best[0]:.2g}); give fit_range: [low, high]"
+    )
+
+
+def mass_grid(fit_range: FitRange, *, resolution: float = RESOLUTION, step: float = 0.5) -> Floats:
+    """Return the masses to scan in GeV: steps of `step` resolutions, two resolutions clear of the range's ends."""
+    low, high = fit_range.low * (1 + 2 * resolution), fit_range.high * (1 - 2 * resolution)
+    if low >= high:
+        raise InputError(f"the fit range [{fit_range.low:g}, {fit_range.high:g}] GeV is too short to scan for a resonance")
+    n = max(2, round(np.log(high / low) / (step * resolution)) + 1)
+    grid = np.geomspace(low, high, n)
+    return np.unique(np.round(grid, -1)) if low >= 1000 else grid
