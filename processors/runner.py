@@ -1,0 +1,273 @@
+"""Running processors over filesets with coffea's executors: check files, run chunks, put the parts in order."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from coffea.nanoevents import BaseSchema
+from coffea.processor import DaskExecutor, FuturesExecutor, IterativeExecutor, ProcessorABC, Runner
+from coffea.processor.executor import WorkItem
+
+from ..errors import HunchError, InputError, unknown_name
+from ..table import Table
+from .dijet import DijetProcessor, DijetSettings
+from .events import EventFile, inspect_file
+from .filesets import read_fileset
+
+__all__ = ["EXECUTORS", "DijetResult", "Processed", "ProcessingError", "open_files", "process_files", "run_dijets"]
+
+logger = logging.getLogger(__name__)
+
+EXECUTORS = ("iterative", "futures", "dask")
+MIN_CHUNK, MAX_CHUNK = 1000, 10_000
+"""Chunks are sized so that every worker gets about four, within these numbers of events."""
+
+FilesetLike = Mapping[str, Any] | str | Path | Sequence[str | Path]
+Skipped = tuple[tuple[str, str], ...]
+
+
+class ProcessingError(HunchError):
+    """Workers died, could not be reached, or stopped with an error."""
+
+
+@dataclass(frozen=True)
+class Processed:
+    """What a processor made of each file, in the fileset's order, and the files left out with the reason."""
+
+    parts: tuple[tuple[EventFile, Mapping[str, Any]], ...]
+    skipped: Skipped
+
+    @property
+    def cutflow(self) -> dict[str, int]:
+        """The sum of the files' cutflows."""
+        total: dict[str, int] = {}
+        for _, part in self.parts:
+            for name, count in part["cutflow"].items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+
+@dataclass(frozen=True)
+class DijetResult:
+    """The dijet table in file and entry order, the cutflow ("read" is the sum of the rest), the skipped files."""
+
+    table: Table
+    cutflow: dict[str, int]
+    skipped: Skipped
+
+
+def run_dijets(
+    fileset: FilesetLike,
+    *,
+    settings: DijetSettings | None = None,
+    executor: str = "futures",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    chunk_size: int | None = None,
+    skip_bad_files: bool = False,
+    progress: bool = True,
+) -> DijetResult:
+    """Turn event files into the dijet table; the result does not depend on executor, workers or chunk size.
+
+    fileset: of `read_fileset`, or what it takes; executor: one of EXECUTORS; workers: processes (all cores);
+    scheduler: address of a running dask scheduler; chunk_size: events; skip_bad_files: count and report files that
+    cannot be processed instead of stopping. Raises InputError for bad files and settings, ProcessingError when
+    workers die. `truth_signal` stays only where every file has it; `genWeight` must be in all files or in none.
+    """
+    settings = settings or DijetSettings()
+    files, bad = open_files(fileset, skip_bad_files=skip_bad_files)
+    done = process_files(
+        files,
+        DijetProcessor(settings),
+        executor=executor,
+        workers=workers,
+        scheduler=scheduler,
+        chunk_size=chunk_size,
+        skip_bad_files=skip_bad_files,
+        progress=progress,
+    )
+    skipped = (*bad, *done.skipped)
+    sources = [file.source for file, _ in done.parts]
+    dropped = set() if all(s.truth for s in sources) else {"truth_signal"}
+    if dropped and any(s.truth for s in sources):
+        logger.warning("truth_signal is left out of the table: not every file has it")
+    rows = [part["rows"][start] for _, part in done.parts for start in sorted(part["rows"])]
+    names = [name for name in rows[0] if name not in dropped]
+    metadata = {
+        "representation": "dijet",
+        "settings": dataclasses.asdict(settings),
+        "ntrk": sources[0].counting,
+        "cutflow": done.cutflow,
+        "skipped": [list(pair) for pair in skipped],
+        "files": [file.path for file, _ in done.parts],
+    }
+    columns = {name: np.concatenate([part[name] for part in rows]) for name in names}
+    return DijetResult(Table(columns, metadata, "dijet table"), done.cutflow, skipped)
+
+
+def open_files(fileset: FilesetLike, *, skip_bad_files: bool = False) -> tuple[list[EventFile], Skipped]:
+    """Check every file of a fileset and return those that can be processed, in order, and the others with reasons.
+
+    Raises InputError for the first bad file, or when all are bad; also when the files cannot be in one table: some
+    store charge and others do not (`ntrk` would mean two things), or only some store `genWeight`.
+    """
+    given = fileset if isinstance(fileset, Mapping) else read_fileset(fileset)
+    files: list[EventFile] = []
+    skipped: list[tuple[str, str]] = []
+    for dataset, entry in given.items():
+        trees = entry["files"] if isinstance(entry, Mapping) else entry
+        trees = trees if isinstance(trees, Mapping) else dict.fromkeys(trees, "Events")
+        for path, tree in trees.items():
+            try:
+                files.append(inspect_file(path, tree=tree, dataset=dataset))
+            except InputError as error:
+                if not skip_bad_files:
+                    raise
+                logger.warning("skipped: %s", error)
+                skipped.append((str(path), str(error)))
+    _require_some(files, skipped)
+    first = files[0]
+    for file in files[1:]:
+        if file.source.counting != first.source.counting:
+            raise InputError(
+                f"{file.path}: counts {file.source.counting} constituents as ntrk, {first.path} counts "
+                f"{first.source.counting}: one stores charge, the other does not; they cannot be in one analysis"
+            )
+        if file.source.gen_weight != first.source.gen_weight:
+            has, lacks = (file, first) if file.source.gen_weight else (first, file)
+            raise InputError(f"{lacks.path}: no branch 'genWeight', which {has.path} has; weights are all or nothing")
+    return files, tuple(skipped)
+
+
+def process_files(
+    files: Sequence[EventFile],
+    processor: ProcessorABC,
+    *,
+    executor: str = "futures",
+    workers: int | None = None,
+    scheduler: str | None = None,
+    chunk_size: int | None = None,
+    skip_bad_files: bool = False,
+    progress: bool = True,
+) -> Processed:
+    """Run a processor over checked files; its accumulator has "files" and "failed" as DijetProcessor describes.
+
+    A file with a damaged chunk is left out as a whole. Raises InputError, ProcessingError.
+    """
+    if executor not in EXECUTORS:
+        raise InputError(unknown_name("executor", executor, EXECUTORS))
+    if scheduler is not None and executor != "dask":
+        raise InputError(f"scheduler: {scheduler!r} is for executor 'dask', not {executor!r}")
+    for name, value in (("workers", workers), ("chunk_size", chunk_size)):
+        if value is not None and value < 1:
+            raise InputError(f"{name}: {value} is not a positive number")
+    workers = workers or available_cores()
+    items = _chunks(files, chunk_size or _chunk_size(files, 1 if executor == "iterative" else workers))
+    branches = sorted({branch for file in files for branch in file.source.branches})
+    log = io.StringIO()
+    try:
+        with _executor(executor, workers, scheduler, progress=progress) as chosen, _own_output(log, progress=progress):
+            runner = Runner(executor=chosen, schema=BaseSchema, savemetrics=False)
+            # Only the needed branches become columns: NanoAOD has thousands, and a column costs time at every open.
+            out = runner(items, processor, iteritems_options={"filter_name": branches})
+    except Exception as error:
+        # Dead workers are RuntimeErrors; around what a worker raised coffea puts a bare Exception, no subclass of it.
+        if type(error) is not Exception and not isinstance(error, RuntimeError):
+            raise
+        raise _explained(error, executor) from error
+    finally:
+        if log.getvalue():
+            logger.debug("coffea wrote: %s", log.getvalue().strip())
+    failed = {key[:2]: reason for key, reason in sorted(out["failed"].items(), reverse=True)}
+    skipped = []
+    for file in files:
+        reason = failed.get((file.dataset, file.path))
+        if reason is not None:
+            if not skip_bad_files:
+                raise InputError(reason)
+            logger.warning("skipped: %s", reason)
+            skipped.append((file.path, reason))
+    good = [file for file in files if (file.dataset, file.path) not in failed]
+    _require_some(good, skipped)
+    return Processed(tuple((file, out["files"][file.dataset, file.path]) for file in good), tuple(skipped))
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _require_some(files: Sequence[EventFile], skipped: Sequence[tuple[str, str]]) -> None:
+    if not files:
+        reasons = "; ".join(reason for _, reason in skipped)
+        raise InputError(f"not one of {len(skipped)} files can be processed: {reasons}")
+
+
+def _chunk_size(files: Sequence[EventFile], workers: int) -> int:
+    total = sum(file.entries for file in files)
+    return min(max(math.ceil(total / (4 * workers)), MIN_CHUNK), MAX_CHUNK)
+
+
+def _chunks(files: Sequence[EventFile], size: int) -> list[WorkItem]:
+    """Cut files into chunks of nearly equal size; an empty file is one empty chunk, so that it is counted."""
+    items = []
+    for file in files:
+        n = max(math.ceil(file.entries / size), 1)
+        edges = [file.entries * i // n for i in range(n + 1)]
+        items += [
+            WorkItem(file.dataset, file.path, file.tree, start, stop, file.uuid, {"source": file.source})
+            for start, stop in itertools.pairwise(edges)
+        ]
+    return items
+
+
+@contextlib.contextmanager
+def _executor(name: str, workers: int, scheduler: str | None, *, progress: bool) -> Iterator[Any]:
+    """Make coffea's executor; no retries, since a chunk that failed once fails again."""
+    if name == "iterative":
+        yield IterativeExecutor(status=progress, retries=0)
+    elif name == "futures":
+        yield FuturesExecutor(workers=workers, status=progress, retries=0)
+    else:
+        from distributed import Client, LocalCluster
+
+        with contextlib.ExitStack() as stack:
+            if scheduler is None:
+                scheduler = stack.enter_context(
+                    LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)  # type: ignore[no-untyped-call]
+                )
+            try:
+                client = stack.enter_context(Client(scheduler, timeout="30s"))  # type: ignore[no-untyped-call]
+            except (OSError, ValueError) as error:
+                raise ProcessingError(f"scheduler {scheduler!r} cannot be reached: {error}") from error
+            yield DaskExecutor(client=client, status=progress, retries=0)
+
+
+@contextlib.contextmanager
+def _own_output(log: io.StringIO, *, progress: bool) -> Iterator[None]:
+    """Keep stdout for the caller while coffea runs: its bar goes to stderr, the tracebacks it prints to `log`."""
+    with contextlib.redirect_stdout(sys.stderr if progress else log), contextlib.redirect_stderr(log):
+        yield
+
+
+def _explained(error: Exception, executor: str) -> ProcessingError:
+    """Say in one line what stopped the run, with what to do where that is known."""
+    text = " ".join(str(error).split())
+    if "KilledWorker" in text or type(error).__name__ in {"TerminatedWorkerError", "BrokenProcessPool", "KilledWorker"}:
+        return ProcessingError(
+            f"a worker of executor {executor!r} was killed, most likely for want of memory; "
+            f"use fewer workers or a smaller chunk_size ({type(error).__name__}: {text[:300]})"
+        )
+    return ProcessingError(f"executor {executor!r} stopped: {type(error).__name__}: {text[:1000]}")
