@@ -19,7 +19,7 @@ from ..errors import InputError
 from .background import BackgroundFit, choose_background, goodness_of_fit
 from .combination import combine, z_value
 from .scan import LocalScan, scan_spectra
-from .signal import SignalShape, signal_templates
+from .resonance import SignalShape, signal_templates
 
 __all__ = ["BumpHunt", "GlobalP", "HuntSettings", "hunt", "pseudo_experiments"]
 

@@ -12,7 +12,7 @@ from scipy.spatial.distance import jensenshannon
 from .background import choose_background
 from .bumphunt import HuntSettings, procedure
 from .scan import scan_spectra
-from .signal import SignalShape, signal_templates
+from .resonance import SignalShape, signal_templates
 
 __all__ = ["Linearity", "Sculpting", "Uniformity", "injection_linearity", "local_p_uniformity", "sculpting", "spurious_signal"]
 
