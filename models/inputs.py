@@ -1,0 +1,93 @@
+"""What a scorer accepts: a finite numeric table, checked once at the door, and the errors that say what was wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import HunchError, unknown_name
+
+__all__ = [
+    "DtypeError",
+    "NonFiniteError",
+    "NotFittedError",
+    "ScorerError",
+    "ShapeError",
+    "TooFewRowsError",
+    "UnknownMetricError",
+    "as_matrix",
+    "check_metric",
+]
+
+Matrix = npt.NDArray[np.float64]
+
+
+class ScorerError(HunchError):
+    """Base of every error that a scorer raises."""
+
+
+class NonFiniteError(ScorerError):
+    """The input holds NaN or infinity."""
+
+
+class ShapeError(ScorerError):
+    """The input has another number of columns or axes than the scorer works on."""
+
+
+class DtypeError(ScorerError):
+    """The input does not hold real numbers."""
+
+
+class TooFewRowsError(ScorerError):
+    """There are too few rows to train on."""
+
+
+class NotFittedError(ScorerError):
+    """The scorer is used before it was fitted."""
+
+
+class UnknownMetricError(ScorerError):
+    """The scorer does not give this metric."""
+
+
+def as_matrix(x: Any, *, name: str = "x", n_columns: int | None = None, min_rows: int = 0) -> Matrix:
+    """Return a table of real numbers as float64 (n, d), or say what is wrong with it.
+
+    x: (n, d) of any integer, boolean or float type. name: what the table is called in errors.
+    n_columns: the d that is required, if any. min_rows: the n that is required.
+    Raises DtypeError, ShapeError, NonFiniteError (column indices and row counts), TooFewRowsError.
+    """
+    if isinstance(x, np.ma.MaskedArray):
+        x = np.ma.filled(x.astype(np.float64), np.nan)
+    values = np.asarray(x)
+    if values.dtype.kind not in "fiub":
+        raise DtypeError(f"{name}: holds {values.dtype}, not real numbers; allowed: float, integer and boolean arrays")
+    if values.ndim != 2 or values.shape[1] == 0:
+        hint = "; reshape one column with x[:, None]" if values.ndim == 1 else ""
+        raise ShapeError(f"{name}: has shape {values.shape}, a table (rows, columns) is needed{hint}")
+    if n_columns is not None and values.shape[1] != n_columns:
+        raise ShapeError(f"{name}: has {values.shape[1]} columns, the scorer was trained on {n_columns}")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        counts = bad.sum(axis=0)
+        columns = ", ".join(f"{j} ({counts[j]} rows)" for j in np.flatnonzero(counts)[:12])
+        n_rows = int(bad.any(axis=1).sum())
+        raise NonFiniteError(
+            f"{name}: NaN or infinity in {n_rows} of {len(values)} rows, in columns {columns}; "
+            "first such row " + str(int(np.flatnonzero(bad.any(axis=1))[0]))
+        )
+    if len(values) < min_rows:
+        raise TooFewRowsError(f"{name}: has {len(values)} rows, at least {min_rows} are needed")
+    # Only long doubles can still overflow here, and the scaling is bounded at 1e300 anyway.
+    return np.asarray(np.clip(values, -1e300, 1e300), dtype=np.float64)
+
+
+def check_metric(metric: str | None, metrics: tuple[str, ...], scorer: str) -> str:
+    """Return the metric asked for, the first of `metrics` for None; raises UnknownMetricError with the nearest name."""
+    if metric is None:
+        return metrics[0]
+    if metric not in metrics:
+        raise UnknownMetricError(unknown_name("metric", metric, metrics, scorer))
+    return metric

@@ -1,0 +1,84 @@
+"""A trained scorer on disk: a folder of scorer.json and weights.safetensors, never half written, never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from .inputs import ScorerError
+
+__all__ = ["RECORD", "WEIGHTS", "ScorerFolderError", "read_folder", "write_folder"]
+
+RECORD = "scorer.json"
+WEIGHTS = "weights.safetensors"
+FORMAT = 1
+
+
+class ScorerFolderError(ScorerError):
+    """A scorer's folder is missing, damaged, or not a scorer's folder."""
+
+
+def write_folder(path: str | Path, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write a scorer's folder beside `path` and rename it as a whole; an older scorer there is replaced.
+
+    record: JSON-like, without NaN or infinity; tensors: name -> tensor. Raises ScorerFolderError when `path` is
+    a file or a folder that holds something else than a scorer.
+    """
+    target = Path(path)
+    if target.exists() and not target.is_dir():
+        raise ScorerFolderError(f"{target}: is a file; a scorer is written as a folder")
+    if target.is_dir() and any(target.iterdir()) and not (target / RECORD).is_file():
+        raise ScorerFolderError(f"{target}: holds files but no {RECORD}; not overwritten")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    replaced = target.with_name(f".{target.name}.{os.getpid()}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir()
+        weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        (aside / WEIGHTS).write_bytes(weights)
+        full = {"format": FORMAT, **record, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+        (aside / RECORD).write_text(json.dumps(full, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        if target.is_dir():  # a folder cannot be renamed onto a filled one
+            target.rename(replaced)
+        aside.rename(target)
+    finally:
+        if replaced.is_dir() and not target.exists():
+            replaced.rename(target)
+        shutil.rmtree(replaced, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return the record and the tensors of a scorer's folder; raises ScorerFolderError saying which part is bad."""
+    folder = Path(path)
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "no such folder"
+        raise ScorerFolderError(f"{folder}: {found}; a scorer is a folder with {RECORD} and {WEIGHTS}")
+    for name in (RECORD, WEIGHTS):
+        if not (folder / name).is_file():
+            present = ", ".join(sorted(p.name for p in folder.iterdir())[:12]) or "nothing"
+            raise ScorerFolderError(f"{folder}: no {name} in it; found: {present}")
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ScorerFolderError(f"{folder / RECORD}: damaged, not JSON: {error}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        version = record.get("format") if isinstance(record, dict) else type(record).__name__
+        raise ScorerFolderError(f"{folder / RECORD}: format {version!r}; this version reads format {FORMAT}")
+    data = (folder / WEIGHTS).read_bytes()
+    if hashlib.sha256(data).hexdigest() != record.get("weights_sha256"):
+        raise ScorerFolderError(f"{folder / WEIGHTS}: damaged, {len(data)} bytes do not match the sum in {RECORD}")
+    try:
+        return record, load(data)
+    except SafetensorError as error:
+        raise ScorerFolderError(f"{folder / WEIGHTS}: damaged: {error}") from error

@@ -1,0 +1,250 @@
+"""The one training loop: a stack of m models of one architecture, each on its own sample, trained side by side.
+
+Every parameter has a leading dimension m, so one matrix product serves all members; a single model is m = 1.
+Data stay on the device as one tensor and minibatches are index slices of it. Each epoch's shuffling and noise
+come from generators seeded by (seed, epoch) alone: the global random state is never touched, and a training
+that is killed and resumed takes the same steps as one that is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .checkpoint import TrainingState, fingerprint, read_checkpoint, write_checkpoint
+from .inputs import ScorerError
+
+__all__ = ["DeviceError", "Stack", "TrainingDivergedError", "TrainingSettings", "resolve_device", "train_stack"]
+
+logger = logging.getLogger(__name__)
+
+LOG_EVERY = 30.0  # seconds between lines where stderr is a log
+GRADIENT_NORM = 5.0
+WARM_UP_STEPS = 100
+VALIDATION_CHUNK = 4096
+
+
+class DeviceError(ScorerError):
+    """The device does not exist here."""
+
+
+class TrainingDivergedError(ScorerError):
+    """The training loss became NaN or infinite."""
+
+
+class Stack(Protocol):
+    """A torch module of m stacked models: every parameter has the leading dimension m."""
+
+    def losses(self, x: torch.Tensor, *, generator: torch.Generator, progress: float) -> torch.Tensor:
+        """Return the loss (m, b) of each row of x (m, b, ...); progress runs from 0 to 1 over the training."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and how fast to train.
+
+    max_epochs: length of the cosine schedule; patience: epochs without a better validation loss before a member
+    stops; batch_size: rows a step and member; learning_rate: of Adam at its peak; min_steps, max_steps: bounds of
+    the steps an epoch, so that a small sample is not undertrained and a huge one does not take hours.
+    """
+
+    max_epochs: int = 40
+    patience: int = 10
+    batch_size: int = 512
+    learning_rate: float = 3e-3
+    min_steps: int = 50
+    max_steps: int = 300
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not value > 0:
+                raise ScorerError(f"training: {name} is {value!r}, allowed: above 0")
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the torch device of "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", ...; else DeviceError."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise DeviceError(f"no device {device!r}; allowed: auto, cpu, cuda, cuda:0, ...") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"no device {device!r} here: {torch.cuda.device_count()} CUDA devices found; use 'auto'")
+    return found
+
+
+@contextlib.contextmanager
+def few_threads(limit: int = 2) -> Iterator[None]:
+    """Keep torch from using more threads than there are cores, or than small matrices can feed."""
+    before = torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, min(before, cores, limit)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def epoch_generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
+    """Return a generator that depends on the seed and the epoch alone."""
+    state = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
+    return torch.Generator(device=device).manual_seed(int(state >> np.uint64(1)))
+
+
+def train_stack(
+    model: torch.nn.Module,
+    stack: Stack,
+    samples: Sequence[torch.Tensor],
+    validation: Sequence[torch.Tensor],
+    *,
+    settings: TrainingSettings,
+    seed: int,
+    device: torch.device,
+    checkpoint: str | Path | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Train the m members of `model` in place, each to its own best validation loss; return the training record.
+
+    model: the module, changed in place; stack: the same object, seen as losses; samples, validation: m tensors
+    (n_k, ...) each. checkpoint: a file written after epochs and resumed from when it belongs to this very training
+    (same data, settings and seed), removed at the end. progress: a bar, or one log line in 30 s.
+    Raises TrainingDivergedError.
+    """
+    start = time.monotonic()
+    model.to(device)
+    data = Resident(samples, device)
+    held = Resident(validation, device)
+    steps = min(max(math.ceil(max(data.sizes) / settings.batch_size), settings.min_steps), settings.max_steps)
+    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    state = TrainingState.fresh(model, len(samples))
+    key = fingerprint(samples, validation, asdict(settings), seed)
+    if checkpoint is not None:
+        read_checkpoint(checkpoint, key, model, optimiser, state)
+    with few_threads(), progress_bar(settings.max_epochs, state.epoch, show=progress) as report:
+        while state.epoch < settings.max_epochs and not state.finished(settings.patience).all():
+            train_epoch(model, stack, data, optimiser, state.epoch, steps, settings, seed)
+            state.record(model, validation_loss(stack, held, seed), settings.patience)
+            report(state)
+            if checkpoint is not None:
+                write_checkpoint(checkpoint, key, model, optimiser, state)
+    state.restore_best(model)
+    if checkpoint is not None:
+        Path(checkpoint).unlink(missing_ok=True)
+    logger.debug("trained %d models on %s for %.1f s", len(samples), device, time.monotonic() - start)
+    return {
+        "epochs": state.epoch,
+        "steps_per_epoch": steps,
+        "best_epoch": state.best_epoch.tolist(),
+        "validation_loss": [float(v) for v in state.best_loss],
+        "rows": list(data.sizes),
+        "validation_rows": list(held.sizes),
+        "seed": seed,
+        "device": device.type,
+        "settings": asdict(settings),
+    }
+
+
+class Resident:
+    """m samples as one tensor on the device; a batch is a slice by index."""
+
+    def __init__(self, samples: Sequence[torch.Tensor], device: torch.device) -> None:
+        self.rows = torch.cat(list(samples)).to(device)
+        self.sizes = tuple(len(sample) for sample in samples)
+        self.offsets = np.cumsum([0, *self.sizes[:-1]])
+        self.device = device
+
+    def shuffled(self, steps: int, batch: int, generator: torch.Generator) -> torch.Tensor:
+        """Return row indices (steps, m, batch): each member's own permutations, repeated where its sample is short."""
+        per_member = []
+        for size, offset in zip(self.sizes, self.offsets, strict=True):
+            repeats = math.ceil(steps * batch / size)
+            order = torch.cat([torch.randperm(size, generator=generator) for _ in range(repeats)])
+            per_member.append(int(offset) + order[: steps * batch].view(steps, batch))
+        return torch.stack(per_member, dim=1).to(self.device)
+
+
+def train_epoch(
+    model: torch.nn.Module,
+    stack: Stack,
+    data: Resident,
+    optimiser: torch.optim.Optimizer,
+    epoch: int,
+    steps: int,
+    settings: TrainingSettings,
+    seed: int,
+) -> None:
+    """Take one epoch's steps: cosine learning rate with a short warm-up, gradients clipped member by member."""
+    noise = epoch_generator(seed, epoch, data.device)
+    indices = data.shuffled(steps, settings.batch_size, epoch_generator(seed, epoch, torch.device("cpu")))
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    total = settings.max_epochs * steps
+    for i in range(steps):
+        step = epoch * steps + i
+        rate = 0.5 * (1 + math.cos(math.pi * step / total)) * min(1.0, (step + 1) / WARM_UP_STEPS)
+        for group in optimiser.param_groups:
+            group["lr"] = settings.learning_rate * rate
+        # Members share no parameter, so the gradient of the sum is each member's own gradient.
+        loss = stack.losses(data.rows[indices[i]], generator=noise, progress=step / total).mean(dim=1).sum()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        clip_members(parameters)
+        optimiser.step()
+    if not torch.isfinite(loss):
+        raise TrainingDivergedError(
+            f"training loss is {loss.item()} in epoch {epoch + 1}; lower learning_rate (now {settings.learning_rate})"
+        )
+
+
+def clip_members(parameters: Sequence[torch.nn.Parameter]) -> None:
+    """Bound each member's gradient norm; one member's spike must not scale another's step."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    square = torch.stack([g.flatten(1).square().sum(dim=1) for g in gradients]).sum(dim=0)
+    scale = (GRADIENT_NORM / (square.sqrt() + 1e-12)).clamp(max=1.0)
+    for g in gradients:
+        g.mul_(scale.view(-1, *(1,) * (g.dim() - 1)))
+
+
+@torch.no_grad()
+def validation_loss(stack: Stack, held: Resident, seed: int) -> torch.Tensor:
+    """Return each member's mean loss (m,) on its own held-out rows, with the same noise in every epoch."""
+    generator = epoch_generator(seed, 2**31, held.device)
+    offsets = torch.as_tensor(held.offsets, device=held.device)[:, None]
+    sizes = torch.tensor(held.sizes, device=held.device)[:, None]
+    total = torch.zeros(len(held.sizes), dtype=torch.float64, device=held.device)
+    for first in range(0, max(held.sizes), VALIDATION_CHUNK):
+        position = torch.arange(first, min(first + VALIDATION_CHUNK, max(held.sizes)), device=held.device)[None, :]
+        inside = position < sizes  # a shorter sample goes round, and its repeats do not count
+        losses = stack.losses(held.rows[offsets + position % sizes], generator=generator, progress=1.0)
+        total += (losses.double() * inside).sum(dim=1)
+    return (total / sizes[:, 0]).cpu()
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, done: int, *, show: bool) -> Iterator[Any]:
+    """Give a function that reports a TrainingState: a bar on a terminal, at most one line in 30 s in a log."""
+    terminal = show and sys.stderr.isatty()
+    last = time.monotonic()
+    with tqdm(total=total, initial=done, desc="training", unit="epoch", disable=not terminal, file=sys.stderr) as bar:
+
+        def report(state: TrainingState) -> None:
+            nonlocal last
+            bar.update(1)
+            if show and not terminal and time.monotonic() - last > LOG_EVERY:
+                last = time.monotonic()
+                best = ", ".join(f"{v:.3f}" for v in state.best_loss.tolist())
+                logger.info("training: epoch %d of at most %d, validation loss %s", state.epoch, total, best)
+
+        yield report
