@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from .preprocessing import ColumnMap, dequantise, fit_column_map, map_columns
-from .training import TrainingSettings, resolve_device, train_stack
+from .training import TrainingSettings, few_threads, resolve_device, train_stack
 
 __all__ = ["DensityStack", "StackedVae", "fit_densities", "gaussian_kl", "split_rows"]
 
@@ -30,6 +30,7 @@ LOG_LATENT_SIGMA = 5.0  # bound of |log sigma − start| of the encoder
 MIN_SPREAD = 1e-2  # smallest spread of a sample along any direction, in the background's standard deviations
 KL_WARM_UP = 0.1  # part of the training over which the KL term is switched on, against an unused latent space
 SCORE_ROWS = 4096  # rows a step of scoring: fixed, so that scores do not depend on how many rows come at once
+SCORE_THREADS = 16  # never above the cores, nor above what the caller set torch to
 VALIDATION_PART = 0.15
 MIN_VALIDATION, MAX_VALIDATION = 20, 20_000
 
@@ -112,6 +113,10 @@ class DensityStack:
         `reconstruction` includes the log-Jacobian of the column map and each member's own scale.
         x: (n, d) finite.
         """
+        with few_threads(limit=SCORE_THREADS):
+            return self._terms(x)
+
+    def _terms(self, x: Matrix) -> dict[str, Matrix]:
         members = len(self.centre)
         reconstruction, kl = np.empty((len(x), members)), np.empty((len(x), members))
         for first in range(0, len(x), SCORE_ROWS):

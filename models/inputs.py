@@ -80,8 +80,8 @@ def as_matrix(x: Any, *, name: str = "x", n_columns: int | None = None, min_rows
         )
     if len(values) < min_rows:
         raise TooFewRowsError(f"{name}: has {len(values)} rows, at least {min_rows} are needed")
-    # Only long doubles can still overflow here, and the scaling is bounded at 1e300 anyway.
-    return np.asarray(np.clip(values, -1e300, 1e300), dtype=np.float64)
+    with np.errstate(over="ignore"):  # long doubles beyond float64; the scaling is bounded at 1e300 anyway
+        return np.clip(values.astype(np.float64), -1e300, 1e300)
 
 
 def check_metric(metric: str | None, metrics: tuple[str, ...], scorer: str) -> str:

@@ -26,7 +26,15 @@ from tqdm import tqdm
 from .checkpoint import TrainingState, fingerprint, read_checkpoint, write_checkpoint
 from .inputs import ScorerError
 
-__all__ = ["DeviceError", "Stack", "TrainingDivergedError", "TrainingSettings", "resolve_device", "train_stack"]
+__all__ = [
+    "DeviceError",
+    "Stack",
+    "TrainingDivergedError",
+    "TrainingSettings",
+    "few_threads",
+    "resolve_device",
+    "train_stack",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +143,7 @@ def train_stack(
         read_checkpoint(checkpoint, key, model, optimiser, state)
     with few_threads(), progress_bar(settings.max_epochs, state.epoch, show=progress) as report:
         while state.epoch < settings.max_epochs and not state.finished(settings.patience).all():
-            train_epoch(model, stack, data, optimiser, state.epoch, steps, settings, seed)
+            train_epoch(model, stack, data, optimiser, epoch=state.epoch, steps=steps, settings=settings, seed=seed)
             state.record(model, validation_loss(stack, held, seed), settings.patience)
             report(state)
             if checkpoint is not None:
@@ -181,6 +189,7 @@ def train_epoch(
     stack: Stack,
     data: Resident,
     optimiser: torch.optim.Optimizer,
+    *,
     epoch: int,
     steps: int,
     settings: TrainingSettings,
