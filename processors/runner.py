@@ -31,7 +31,7 @@ __all__ = ["EXECUTORS", "DijetResult", "Processed", "ProcessingError", "open_fil
 logger = logging.getLogger(__name__)
 
 EXECUTORS = ("iterative", "futures", "dask")
-MIN_CHUNK, MAX_CHUNK = 1000, 10_000
+MIN_CHUNK, MAX_CHUNK = 500, 2500
 """Chunks are sized so that every worker gets about four, within these numbers of events."""
 
 FilesetLike = Mapping[str, Any] | str | Path | Sequence[str | Path]

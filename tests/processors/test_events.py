@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +12,10 @@ from coffea.nanoevents import BaseSchema, NanoEventsFactory
 from hunch.errors import InputError
 from hunch.processors import NoCandidatesError, inspect_file, read_fileset
 from hunch.processors.events import Candidates, charge_of, read_candidates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 JET = [(100.0, 0.1, 0.2)]
 

@@ -6,9 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,9 @@ import uproot
 from hunch.errors import InputError
 from hunch.processors import DijetProcessor, DijetSettings, ProcessingError, run_dijets
 from hunch.table import DIJET_COLUMNS, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Events = list[list[tuple[float, float, float]]]
 
@@ -193,7 +195,7 @@ def test_truth_stays_only_where_all_have_it_and_weights_are_all_or_nothing(
 class Suicidal(DijetProcessor):
     """Dies the way the kernel kills a process that is out of memory."""
 
-    def process(self, events: Any) -> dict[str, Any]:
+    def process(self, events: Any) -> dict[str, Any]:  # noqa: ARG002
         os.kill(os.getpid(), signal.SIGKILL)
         return {}
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +13,10 @@ from hunch.errors import HunchError, InputError
 from hunch.models import Quak, load_scorer
 from hunch.processors import run_dijets, run_search
 from hunch.table import fold_of, identity_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 FEATURES = ("mJ_1", "tau21_1", "mJ_2", "tau21_2")
 EDGES = (2000.0, 2500.0, 3000.0, 3500.0, 5000.0)

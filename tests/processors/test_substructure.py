@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fastjet
 import numpy as np
@@ -13,6 +12,10 @@ from coffea.nanoevents import BaseSchema, NanoEventsFactory
 
 from hunch.processors.events import Candidates, inspect_file, read_candidates
 from hunch.processors.substructure import leading_jets, momenta, n_subjettiness, ratio, tau12
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 def candidates_of(path: Path) -> Candidates:
