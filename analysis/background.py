@@ -221,26 +221,26 @@ def choose_background(
     *,
     sqrt_s: float,
     family: str = "dijet",
-    orders: Sequence[int] | None = None,
+    lowest: npt.ArrayLike | None = None,
     alpha: float = ALPHA,
 ) -> BackgroundFit:
     """Fit every spectrum with the order that the F-test takes: one more parameter while it pays at level `alpha`.
 
     F = (chi2_a - chi2_b) / (chi2_b / ndf_b); below 500 events or 10 a bin, where chi-squared is no F variable, the
     likelihood ratio 2 (nll_a - nll_b) against one degree of freedom instead. Spectra whose fit of the next order did
-    not converge keep the order below.
+    not converge keep the order below. lowest: (n,) order to start from for each spectrum, else the family's first.
     """
     if family not in FAMILIES:
         raise InputError(unknown_name("background family", family, FAMILIES))
     counts = np.atleast_2d(np.asarray(counts, dtype=np.float64))
-    allowed = list(orders or FAMILIES[family])
+    allowed = list(FAMILIES[family])
     n_bins = counts.shape[1]
     allowed = [o for o in allowed if o + 1 < n_bins] or allowed[:1]
     fits = [fit_background(counts, edges, order, sqrt_s=sqrt_s, family=family) for order in allowed]
     total = counts.sum(axis=1)
     low = (total < LOW_EVENTS) | (total < LOW_PER_BIN * n_bins)
-    chosen = np.zeros(len(counts), dtype=np.int64)
-    growing = np.ones(len(counts), dtype=bool)
+    start = np.full(len(counts), allowed[0]) if lowest is None else np.asarray(lowest)
+    chosen = np.clip(np.searchsorted(allowed, start), 0, len(allowed) - 1)
     for i in range(len(allowed) - 1):
         a, b = fits[i], fits[i + 1]
         ratio = np.maximum(2 * (a.nll - b.nll), 0.0)
@@ -249,8 +249,8 @@ def choose_background(
         chi2_a, chi2_b = (((counts - f.expected) ** 2 / np.maximum(f.expected, 1e-12)).sum(axis=1) for f in (a, b))
         f_statistic = np.maximum(chi2_a - chi2_b, 0.0) / np.maximum(chi2_b / max(ndf, 1), 1e-300)
         p = np.where(low | (ndf < 1), p, stats.f.sf(f_statistic, 1, max(ndf, 1)))
-        growing &= (p < alpha) & b.converged
-        chosen[growing] = i + 1
+        # only those that took the order before may take this one
+        chosen[(chosen == i) & (p < alpha) & b.converged] = i + 1
     rows = np.arange(len(counts))
     return BackgroundFit(
         log_expected=np.stack([f.log_expected for f in fits])[chosen, rows],

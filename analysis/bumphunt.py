@@ -30,13 +30,17 @@ BLOCK = 250  # pseudo-experiments fitted together
 
 @dataclass(frozen=True)
 class HuntSettings:
-    """What is fixed before the scan: sqrt_s in GeV, the background family, the combination, pseudo-experiments and seed."""
+    """What is fixed before the scan: sqrt_s in GeV, the background family, the combination, pseudo-experiments and seed.
+
+    lowest_orders: the order each region's F-test starts from, where a spurious signal raised it.
+    """
 
     sqrt_s: float = 13_000.0
     family: str = "dijet"
     combination: str = "fisher"
     pseudo_experiments: int = 5_000
     seed: int = 0
+    lowest_orders: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -157,9 +161,12 @@ def procedure(
     """
     regions, bins = counts.shape[-2:]
     flat = counts.reshape(-1, bins)
-    background = choose_background(flat, edges, sqrt_s=settings.sqrt_s, family=settings.family)
+    lowest = None if settings.lowest_orders is None else np.tile(settings.lowest_orders, len(flat) // regions)
+    background = choose_background(flat, edges, sqrt_s=settings.sqrt_s, family=settings.family, lowest=lowest)
     scan = scan_spectra(flat, background, templates, edges, sqrt_s=settings.sqrt_s, family=settings.family)
-    p = np.where(scan.converged, scan.p, np.nextafter(0.5, 1.0)).reshape(-1, regions, len(templates))
+    # an empty window moves ln L by less than rounding and has p = 0.5 exactly: it says nothing either
+    informative = scan.converged & (scan.p != 0.5)
+    p = np.where(informative, scan.p, np.nextafter(0.5, 1.0)).reshape(-1, regions, len(templates))
     return background, scan, combine(np.moveaxis(p, 1, 2), settings.combination)
 
 

@@ -9,14 +9,16 @@ import numpy.typing as npt
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from .background import choose_background
+from .background import FAMILIES, choose_background
 from .bumphunt import HuntSettings, procedure
 from .scan import scan_spectra
 from .resonance import SignalShape, signal_templates
 
-__all__ = ["Linearity", "Sculpting", "Uniformity", "injection_linearity", "local_p_uniformity", "sculpting", "spurious_signal"]
+__all__ = ["Linearity", "Sculpting", "Uniformity", "injection_linearity", "Spurious", "local_p_uniformity", "sculpting", "spurious_signal"]
 
 Floats = npt.NDArray[np.float64]
+TOLERATED = 0.3
+NOISE_UNITS = 3.0
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,50 @@ def sculpting(inclusive: Floats, selected: Floats, *, region: str, rng: np.rando
     return Sculpting(region, n, divergence(selected, inclusive), float(floor.mean()), float(np.quantile(floor, 0.95)))
 
 
-def spurious_signal(
-    background: Floats, edges: Floats, masses: Floats, *, shape: SignalShape, scale: float, settings: HuntSettings
-) -> dict[str, list[float]]:
-    """Fit signal to held-out background that has none: counts (bins,), scaled by `scale` to the hunted events.
+@dataclass(frozen=True)
+class Spurious:
+    """Signal fitted to held-out background of one region, over the statistical error of the hunted events, per mass.
 
-    Returns, per mass, the fitted yield over its statistical error for that many events, and the error of that ratio from
-    the finite background sample (1 / sqrt(scale) of it is noise): beyond 0.3 plus noise it matters.
+    worst: largest |ratio|; noise: the error of a ratio from the finite background sample; order: the background order
+    of that fit; lowest: where the hunt's F-test must start; resolved: whether `worst` stays within 0.3 plus three times the noise.
+    """
+
+    region: int
+    ratio: tuple[float, ...]
+    worst: float
+    noise: float
+    order: int
+    lowest: int
+    resolved: bool
+
+
+def spurious_signal(
+    background: Floats, edges: Floats, masses: Floats, *, region: int, shape: SignalShape, scale: float, settings: HuntSettings
+) -> Spurious:
+    """Fit signal to held-out background that has none, raising the order until the answer is small: counts (bins,).
+
+    scale: hunted events over held-out ones. Yields grow with the events and their errors with the root, so the fitted
+    z times sqrt(scale) is the bias in units of the hunt's error, known to sqrt(scale). The tolerance is 0.3 of the
+    statistical error plus three of these noise units: with 30 masses some fluctuation of the sample itself is certain.
     """
     templates = signal_templates(shape, masses, edges)
-    fit = choose_background(background[None], edges, sqrt_s=settings.sqrt_s, family=settings.family)
-    result = scan_spectra(background[None], fit, templates, edges, sqrt_s=settings.sqrt_s, family=settings.family)
-    # statistical errors grow with the square root of the events, yields with the events
-    ratio = result.z[0] * np.sqrt(scale)
-    return {"ratio": ratio.tolist(), "noise": np.full(len(masses), np.sqrt(scale)).tolist()}
+    noise = float(np.sqrt(scale))
+    lowest, result = FAMILIES[settings.family][0], None
+    for order in FAMILIES[settings.family]:
+        if result is not None and order <= result.order:
+            continue
+        lowest = order
+        fit = choose_background(background[None], edges, sqrt_s=settings.sqrt_s, family=settings.family, lowest=[lowest])
+        scan = scan_spectra(background[None], fit, templates, edges, sqrt_s=settings.sqrt_s, family=settings.family)
+        ratio = np.where(scan.converged, scan.z, 0.0)[0] * noise
+        worst = float(np.abs(ratio).max())
+        result = Spurious(
+            region, tuple(ratio.tolist()), worst, noise, int(fit.order[0]), lowest, worst <= TOLERATED + NOISE_UNITS * noise
+        )
+        if result.resolved:
+            break
+    assert result is not None
+    return result
 
 
 @dataclass(frozen=True)

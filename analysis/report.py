@@ -1,0 +1,132 @@
+"""report.html: one self-contained page that someone who did not run the search can read."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ..table import write_aside
+
+__all__ = ["write_report"]
+
+CAPTIONS = {
+    "p_value_scan": "Local p-value of each region and of their combination at every mass hypothesis. Dotted lines: whole one-sided sigmas. Values above 0.5 are deficits.",
+    "quak_plane": "Loss of the background model against the smallest loss among the prior models, for events in the fit range. Coloured points are the regions that were hunted in, fixed beforehand on held-out events.",
+    "fit_range": "The inclusive spectrum that sets the fit range (shaded): the range starts above the turn-on, where the smooth function first describes the spectrum.",
+    "sculpting": "Do the regions shape the background? Mass spectra of held-out events in each region against all of them. A smooth trend is absorbed by the fit; a bump would not be.",
+    "roc_sic": "Truth is known in this file: rejection and significance improvement of the scores. Labels were read for this figure alone.",
+}
+
+TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>hunch: search report</title>
+<style>
+body{font:16px/1.55 system-ui,sans-serif;color:#1a1a1a;max-width:60rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.7rem;margin-bottom:.2rem} h2{font-size:1.25rem;margin-top:2.4rem;border-bottom:1px solid #ccc}
+table{border-collapse:collapse;margin:.8rem 0;font-variant-numeric:tabular-nums} td,th{padding:.25rem .8rem;border-bottom:1px solid #e4e4e4;text-align:right}
+td:first-child,th:first-child{text-align:left;padding-left:0} figure{margin:1.2rem 0} img{max-width:100%} figcaption{color:#555;font-size:.92rem}
+.answer{background:#eef4fb;border-left:4px solid #3f90da;padding:.9rem 1.2rem;font-size:1.08rem} .note{background:#fdf3e1;border-left:4px solid #ffa90e;padding:.5rem 1rem}
+.small{color:#555;font-size:.9rem} pre{background:#f6f6f6;padding:.8rem;overflow-x:auto;font-size:.85rem} .pair{display:flex;flex-wrap:wrap;gap:1rem} .pair figure{flex:1 1 26rem}
+</style></head><body>
+<h1>Search for a resonance in m<sub>jj</sub></h1>
+<p class="small">hunch {{ r.hunch }}, seed {{ r.seed }}. Fit range {{ "%.0f"|format(r.fit_range.low) }} to {{ "%.0f"|format(r.fit_range.high) }} GeV ({{ r.fit_range.chosen }}).</p>
+<div class="answer">The largest excess is at <b>{{ "%.0f"|format(b.mass) }} GeV</b>:
+local p = {{ p(b.p_local) }} ({{ "%.2f"|format(b.z_local) }} σ), combined over {{ r.regions.n_regions }} regions with {{ r.scan.combination }}.
+{% if b.p_global is defined %}Global p {{ "<" if b.p_global_is_bound else "=" }} <b>{{ p(b.p_global) }}</b>
+({{ "more than " if b.p_global_is_bound }}{{ "%.2f"|format(b.z_global) }} σ): the probability that background alone shows an excess this large anywhere in the scan.{% endif %}
+{{ verdict }}</div>
+{% for note in r.notes %}<p class="note">{{ note }}</p>{% endfor %}
+{{ figure("p_value_scan") }}
+{% if b.p_global is defined %}<p>Global p from {{ b.pseudo_experiments }} pseudo-experiments that repeat the whole procedure (choice of function, every region, every mass);
+{{ b.pseudo_experiments_above }} of them show a smaller combined p somewhere. Counting up-crossings instead (Gross and Vitells, approximate for a combination) gives {{ p(b.p_global_gross_vitells_approximate) }}.
+The local p is asymptotic; {{ "%.1f"|format(b.expected_background_in_window) }} background events are expected within two widths of {{ "%.0f"|format(b.mass) }} GeV in all regions together.</p>{% endif %}
+
+<h2>What was hunted</h2>
+<table><tr><th>events</th><th></th></tr>
+{% for name, n in r.cutflow.items() %}<tr><td>{{ name }}</td><td>{{ n }}</td></tr>{% endfor %}</table>
+<table><tr><th>sample</th><th>kept</th><th>read</th><th>files skipped</th></tr>
+{% for name, s in r.samples.items() %}<tr><td>{{ name }}</td><td>{{ s.events }}</td><td>{{ s.cutflow.read }}</td><td>{{ s.skipped_files|length }}</td></tr>{% endfor %}</table>
+{% for name, s in r.samples.items() %}{% for f in s.skipped_files %}<p class="note">{{ name }}: skipped {{ f[0] }}: {{ f[1] }}</p>{% endfor %}{% endfor %}
+
+<h2>Regions</h2>
+<p>A model of the background and one of each approximate signal prior give every event its losses ({{ r.features|join(", ") }}).
+Regions: {% if r.regions.shape == "difference" %}nested slices of L<sub>b</sub> − {{ r.regions.alpha }}·min L<sub>prior</sub>{% else %}cells of the (background loss, prior loss) plane{% endif %},
+each with the same number of held-out events, {{ "%.2g"|format(100 * r.regions.fraction) }} % of them together.
+They were fixed before the hunted events were looked at, on events that no model trained on.</p>
+{{ figure("quak_plane") }}
+<table><tr><th>region</th><th>events</th><th>function, order</th><th>fit p</th><th>signal at {{ "%.0f"|format(b.mass) }} GeV</th><th>local p</th><th>p from pyhf q0</th></tr>
+{% for g in r.regions.regions %}{% set s = r.scan.regions[loop.index0] %}<tr><td>{{ g.name }}</td><td>{{ g.events }}</td><td>{{ g.fit.family }}, {{ g.fit.order }}</td><td>{{ p(g.fit.p_value) }}</td>
+<td>{{ "%.1f"|format(s.signal_yield[best]) }}{% if s.signal_yield_error[best] is not none %} ± {{ "%.1f"|format(s.signal_yield_error[best]) }}{% endif %}</td><td>{{ p(s.p_local[best]) }}</td><td>{{ p(s.p_q0_pyhf[best]) }}</td></tr>{% endfor %}</table>
+<p class="small">q0 calls every deficit p = 0.5 and is shown where the fitted signal is positive; it is never combined.</p>
+<div class="pair">{% for g in r.regions.regions %}{{ figure("spectrum_" ~ loop.index0, g.name ~ ": spectrum, background-only fit, fitted signal at the best mass, and pulls.") }}{% endfor %}</div>
+
+<h2>Checks</h2>
+<div class="pair">{{ figure("fit_range") }}{{ figure("sculpting") }}</div>
+<table><tr><th>sculpting</th><th>held-out events</th><th>JSD [nats]</th><th>random selections</th><th>95 % of them below</th></tr>
+{% for s in r.sculpting %}<tr><td>{{ s.region }}</td><td>{{ s.n_events }}</td><td>{{ "%.4f"|format(s.jsd) }}</td><td>{{ "%.4f"|format(s.floor) }}</td><td>{{ "%.4f"|format(s.floor_95) }}</td></tr>{% endfor %}</table>
+{% if r.spurious_signal %}<table><tr><th>spurious signal</th><th>largest, in statistical errors</th><th>noise of that</th><th>order</th><th>within 0.3 + 3 noise</th></tr>
+{% for s in r.spurious_signal %}<tr><td>region {{ s.region }}</td><td>{{ "%.2f"|format(s.worst) }}</td><td>{{ "%.2f"|format(s.noise) }}</td><td>{{ s.order }}</td><td>{{ "yes" if s.resolved else "no" }}</td></tr>{% endfor %}</table>{% endif %}
+<table><tr><th>local p of background-only experiments at</th><th>KS p (uniform)</th><th>share below 0.05</th><th>below 0.01</th></tr>
+{% for u in r.local_p_uniformity %}<tr><td>{{ "%.0f"|format(u.mass) }} GeV, {{ u.n }} experiments</td><td>{{ p(u.ks_p) }}</td><td>{{ "%.3f"|format(u.below_5_percent) }}</td><td>{{ "%.3f"|format(u.below_1_percent) }}</td></tr>{% endfor %}</table>
+<table><tr><th>injected signal, region 0, {{ "%.0f"|format(r.injection_linearity.mass) }} GeV</th><th>fitted, mean</th></tr>
+{% for x in r.injection_linearity.injected %}<tr><td>{{ "%.1f"|format(x) }} events</td><td>{{ "%.1f"|format(r.injection_linearity.fitted[loop.index0]) }} ± {{ "%.1f"|format(r.injection_linearity.error[loop.index0]) }}</td></tr>{% endfor %}
+<tr><td>slope</td><td>{{ "%.3f"|format(r.injection_linearity.slope) }}</td></tr></table>
+{% if r.metrics %}<h2>Against the truth in the file</h2>{{ figure("roc_sic") }}
+<table><tr><th>score</th><th>AUC</th><th>max SIC (20 background events left)</th><th>at ε<sub>B</sub></th>{% for k in (r.metrics.values()|first).eps_s %}<th>ε<sub>S</sub> at ε<sub>B</sub> = {{ k }}</th>{% endfor %}<th>1/ε<sub>B</sub> at ε<sub>S</sub> = 0.5</th></tr>
+{% for name, m in r.metrics.items() %}<tr><td>{{ name }}</td><td>{{ "%.3f"|format(m.auc) }} ± {{ "%.3f"|format(m.auc_error) }}</td><td>{{ "%.2f"|format(m.max_sic) }} ± {{ "%.2f"|format(m.max_sic_error) }}</td><td>{{ p(m.max_sic_eps_b) }}</td>{% for v in m.eps_s.values() %}<td>{{ "%.3f"|format(v) }}</td>{% endfor %}<td>{{ "%.1f"|format(m.rejection["0.5"]) }}</td></tr>{% endfor %}</table>{% endif %}
+
+<h2>To reproduce</h2>
+<pre>{{ configuration }}</pre>
+<p class="small">{% for k, v in r.versions.items() %}{{ k }} {{ v }}{{ ", " if not loop.last }}{% endfor %}. The same numbers in result.json, the spectra in spectra.root.</p>
+</body></html>
+"""
+
+
+def write_report(path: str | Path, result: Mapping[str, Any], figures: str | Path) -> None:
+    """Write report.html from a search's result and its PNG figures, all inside one file."""
+    import yaml
+
+    best = result["scan"]["masses"].index(result["best"]["mass"])
+
+    def figure(name: str, caption: str = "") -> str:
+        file = Path(figures) / f"{name}.png"
+        if not file.is_file():
+            return ""
+        text = caption or CAPTIONS.get(name, "")
+        encoded = base64.b64encode(file.read_bytes()).decode()
+        return f'<figure><img alt="{text}" src="data:image/png;base64,{encoded}"><figcaption>{text}</figcaption></figure>'
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(TEMPLATE)
+    text = template.render(
+        r=result,
+        b=result["best"],
+        best=best,
+        p=show_p,
+        figure=lambda *a: jinja2.utils.markupsafe.Markup(figure(*a)),
+        verdict=verdict(result["best"]),
+        configuration=yaml.safe_dump(result["configuration"], sort_keys=False),
+    )
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def show_p(value: float | None) -> str:
+    """Write a probability as people do: 0.12, 3.4e-05, or a dash for none."""
+    return "–" if value is None else f"{value:.2g}"
+
+
+def verdict(best: Mapping[str, Any]) -> str:
+    """Say in one sentence what the global p-value means."""
+    z = best.get("z_global")
+    if z is None:
+        return ""
+    if z < 2:
+        return "That is what background alone commonly does."
+    if z < 3:
+        return "That is unusual for background alone, and no evidence."
+    return "Background alone rarely does that: look at the checks below before believing it."

@@ -1,0 +1,145 @@
+"""The answer of a search as JSON-like values, and its figures on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .background import choose_background
+from .combination import z_value
+from .figures import (
+    inclusive_figure,
+    plane_figure,
+    roc_figure,
+    save_figure,
+    scan_figure,
+    sculpting_figure,
+    spectrum_figure,
+)
+from .regions import difference_score
+from .search import Scored, Search
+
+__all__ = ["draw_figures", "result_of"]
+
+Floats = npt.NDArray[np.float64]
+
+
+def result_of(found: Search) -> dict[str, Any]:
+    """Return a search's answer as a JSON-like mapping: best, scan, regions, fit_range, signal_shape and the checks.
+
+    Masses in GeV; p_local, z_local of `best` are the combined values at the mass where the combined p is smallest;
+    p_global, z_global are those of the whole scan; z one-sided.
+    """
+    hunted, best = found.hunt, found.hunt.best
+    z_combined = z_value(hunted.combined)
+    glob = hunted.global_p
+    answer: dict[str, Any] = {
+        "mass": float(hunted.masses[best]),
+        "p_local": float(hunted.combined[best]),
+        "z_local": float(z_combined[best]),
+        "expected_background_in_window": float(hunted.expected_in_window[best]),
+    }
+    if glob is not None:
+        answer |= {
+            "p_global": glob.p,
+            "z_global": glob.z,
+            "p_global_is_bound": glob.is_bound,
+            "p_global_gross_vitells_approximate": glob.gross_vitells,
+            "pseudo_experiments": glob.n,
+            "pseudo_experiments_above": glob.above,
+            "failed_fits": glob.failed,
+        }
+    return {
+        "best": answer,
+        "scan": {
+            "masses": hunted.masses.tolist(),
+            "p_combined": hunted.combined.tolist(),
+            "z_combined": z_combined.tolist(),
+            "combination": hunted.settings.combination,
+            "expected_background_in_window": hunted.expected_in_window.tolist(),
+            "regions": [
+                {
+                    "name": name,
+                    "p_local": hunted.scan.p[r].tolist(),
+                    "z_local": hunted.scan.z[r].tolist(),
+                    "signal_yield": hunted.scan.signal[r].tolist(),
+                    "signal_yield_error": hunted.scan.error[r].tolist(),
+                    "converged": hunted.scan.converged[r].tolist(),
+                    "p_q0_pyhf": list(found.q0_p[r]),
+                }
+                for r, name in enumerate(found.region_names)
+            ],
+        },
+        "fit_range": dataclasses.asdict(found.fit_range) | {"low": found.fit_range.low, "high": found.fit_range.high},
+        "signal_shape": hunted.shape.as_dict(),
+        "regions": dataclasses.asdict(found.regions)
+        | {
+            "regions": [
+                {
+                    "name": name,
+                    "events": int(hunted.counts[r].sum()),
+                    "counts": hunted.counts[r].tolist(),
+                    "expected": hunted.background.expected[r].tolist(),
+                    "fit": {
+                        "family": hunted.settings.family,
+                        "order": int(hunted.background.order[r]),
+                        "p_value": float(hunted.fit_p[r]),
+                        "parameters": found.minuit[r].values,
+                        "errors": found.minuit[r].errors,
+                        "valid": found.minuit[r].valid,
+                        "minuit_minus_batched_2nll": 2 * (found.minuit[r].nll - float(hunted.background.nll[r])),
+                    },
+                }
+                for r, name in enumerate(found.region_names)
+            ],
+        },
+        "hunt_cutflow": found.cutflow,
+        "sculpting": [dataclasses.asdict(s) for s in found.sculpting],
+        "spurious_signal": [dataclasses.asdict(s) for s in found.spurious],
+        "injection_linearity": dataclasses.asdict(found.linearity),
+        "local_p_uniformity": [dataclasses.asdict(u) for u in found.uniformity],
+        "metrics": {name: dataclasses.asdict(m) for name, m in found.metrics.items()},
+        "notes": list(found.notes),
+    }
+
+
+def draw_figures(
+    found: Search,
+    folder: str | Path,
+    *,
+    data: Scored,
+    calibration: Scored,
+    priors: Mapping[str, Scored],
+    inclusive: npt.ArrayLike,
+) -> list[Path]:
+    """Draw and write every figure of a search; returns the files.
+
+    calibration: the held-out events that fixed the regions; inclusive: (n,) GeV, the masses that set the fit range.
+    """
+    hunted, window = found.hunt, found.fit_range
+    masses = np.asarray(inclusive, dtype=np.float64)
+    counts = np.histogram(masses, hunted.edges)[0].astype(np.float64)
+    fit = choose_background(counts[None], hunted.edges, sqrt_s=hunted.settings.sqrt_s, family=hunted.settings.family)
+    shown = {"data": data.select(window.inside(data.mjj)), **{f"prior {n}": p for n, p in priors.items()}}
+    assigned = {name: found.regions.assign(s.losses, s.fold) for name, s in shown.items()}
+    n_regions = found.regions.n_regions
+    inclusive_counts, region_counts = found.sculpting_spectra
+    per_region = dict(zip(found.region_names, region_counts, strict=True))
+    drawn = {
+        "fit_range": inclusive_figure(masses, hunted.edges, fit.expected[0], f"inclusive {calibration.name}", (window.low, window.high)),
+        "quak_plane": plane_figure({n: s.losses for n, s in shown.items()}, assigned, n_regions),
+        "p_value_scan": scan_figure(hunted, found.region_names),
+        "sculpting": sculpting_figure(inclusive_counts, per_region, hunted.edges, "held-out events"),
+        **{f"spectrum_{r}": spectrum_figure(hunted, r, name) for r, name in enumerate(found.region_names)},
+    }
+    if found.metrics and data.truth is not None:
+        scores = {"background loss": data.losses[:, 0]}
+        if data.losses.shape[1] > 1:
+            scores = {"loss difference": difference_score(data.losses, found.regions.alpha), **scores}
+        drawn["roc_sic"] = roc_figure(scores, data.truth)
+    return [path for name, figure in drawn.items() for path in save_figure(figure, folder, name)]

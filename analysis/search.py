@@ -1,0 +1,262 @@
+"""One search from losses to an answer: fit range, regions, spectra, hunt, and the checks that stand beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import hist
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from .background import choose_background, goodness_of_fit
+from .bumphunt import BumpHunt, HuntSettings, hunt
+from .discovery import discovery_p
+from .metrics import Metrics, evaluate
+from .minuit_fit import MinuitFit, fit_with_minuit
+from .regions import Regions, difference_score, fix_regions
+from .resonance import SignalShape, fit_signal_shape
+from .spectra import FitRange, find_fit_range, mass_edges, mass_grid, spectrum
+from .validation import (
+    Linearity,
+    Sculpting,
+    Spurious,
+    Uniformity,
+    injection_linearity,
+    local_p_uniformity,
+    sculpting,
+    spurious_signal,
+)
+
+__all__ = ["RegionChoice", "Scored", "Search", "choose_fit_range", "choose_regions", "search"]
+
+log = logging.getLogger(__name__)
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+DRIFT = 1e-3
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Events with their losses: mjj (n,) GeV, losses (n, 1 + n_priors), fold (n,) of the model that scored them.
+
+    No event here was seen in training by the model of its fold. truth: (n,) 0 or 1 where known, read by metrics alone.
+    """
+
+    name: str
+    mjj: Floats
+    losses: Floats
+    fold: Ints
+    truth: npt.NDArray[np.uint8] | None = None
+
+    def select(self, keep: npt.NDArray[np.bool_]) -> Scored:
+        """Return the events where `keep` is true."""
+        truth = None if self.truth is None else self.truth[keep]
+        return Scored(self.name, self.mjj[keep], self.losses[keep], self.fold[keep], truth)
+
+
+@dataclass(frozen=True)
+class RegionChoice:
+    """How regions are to be fixed: shape, number, fraction of the background kept, alpha of the loss difference."""
+
+    shape: str = "difference"
+    number: int = 3
+    fraction: float = 0.02
+    alpha: float = 1.0
+
+
+@dataclass(frozen=True)
+class Search:
+    """Everything one search found. data, calibration: what was hunted in, and the held-out events that fixed the regions."""
+
+    fit_range: FitRange
+    regions: Regions
+    region_names: tuple[str, ...]
+    spectra: tuple[hist.Hist, ...]
+    hunt: BumpHunt
+    minuit: tuple[MinuitFit, ...]
+    q0_p: tuple[tuple[float | None, ...], ...]
+    cutflow: dict[str, int]
+    sculpting: tuple[Sculpting, ...]
+    sculpting_spectra: tuple[Floats, Floats]
+    spurious: tuple[Spurious, ...]
+    linearity: Linearity
+    uniformity: tuple[Uniformity, ...]
+    metrics: dict[str, Metrics]
+    notes: tuple[str, ...] = field(default=())
+
+
+def choose_fit_range(
+    mjj: npt.ArrayLike, *, fit_range: tuple[float, float] | None, settings: HuntSettings
+) -> FitRange:
+    """Return the given range (GeV) with bins, or find one on the inclusive masses (n,) of background or data."""
+    if fit_range is None:
+        return find_fit_range(mjj, sqrt_s=settings.sqrt_s, family=settings.family)
+    edges = mass_edges(*fit_range)
+    masses = np.asarray(mjj, dtype=np.float64)
+    counts = np.histogram(masses, edges)[0].astype(np.float64)
+    if counts.sum() == 0:
+        span = f"{masses.min():g} to {masses.max():g} GeV" if len(masses) else "no events"
+        raise InputError(f"fit_range [{fit_range[0]:g}, {fit_range[1]:g}] GeV holds none of the {len(masses)} events ({span})")
+    fit = choose_background(counts[None], edges, sqrt_s=settings.sqrt_s, family=settings.family)
+    p = float(goodness_of_fit(counts[None], fit.expected, fit.n_parameters)[0])
+    if p < 0.05:
+        log.warning("the inclusive spectrum does not fit the %s family in the given fit_range: p = %.2g", settings.family, p)
+    return FitRange(tuple(edges.tolist()), "given", p)
+
+
+def choose_regions(calibration: Scored, fit_range: FitRange, choice: RegionChoice, *, expected_events: int) -> Regions:
+    """Fix the regions on held-out events inside the fit range, fold by fold, before the hunted events are assigned."""
+    inside = calibration.select(fit_range.inside(calibration.mjj))
+    if len(inside.mjj) == 0:
+        raise InputError(f"{calibration.name}: no held-out event in the fit range {fit_range.low:g} to {fit_range.high:g} GeV")
+    folds = [inside.losses[inside.fold == f] for f in range(int(calibration.fold.max()) + 1)]
+    return fix_regions(
+        folds,
+        shape=choice.shape,
+        fraction=choice.fraction,
+        n_regions=choice.number,
+        alpha=choice.alpha,
+        expected_events=expected_events,
+    )
+
+
+def search(
+    data: Scored,
+    calibration: Scored,
+    *,
+    inclusive: npt.ArrayLike | None = None,
+    prior_masses: Mapping[str, npt.ArrayLike] | None = None,
+    choice: RegionChoice | None = None,
+    settings: HuntSettings | None = None,
+    fit_range: tuple[float, float] | None = None,
+    masses: tuple[float, float] | None = None,
+    independent: bool = True,
+    progress: bool = True,
+) -> Search:
+    """Search the data for a resonance; the answer with its checks.
+
+    calibration: held-out background, or the folds of the data scored by models that trained on neither them nor the
+    folds they hunt; inclusive: masses that set the fit range (the whole background sample; default the data's);
+    prior_masses: name -> (n,) GeV for the signal's shape; independent: the calibration is a background sample of its
+    own, so that the background-only checks make sense on it.
+    """
+    choice, settings = choice or RegionChoice(), settings or HuntSettings()
+    window = choose_fit_range(data.mjj if inclusive is None else inclusive, fit_range=fit_range, settings=settings)
+    hunted = data.select(window.inside(data.mjj))
+    if len(hunted.mjj) == 0:
+        raise InputError(f"{data.name}: none of {len(data.mjj)} events lies in the fit range {window.low:g} to {window.high:g} GeV")
+    regions = choose_regions(calibration, window, choice, expected_events=len(hunted.mjj))
+    names = tuple(f"region {r}" for r in range(regions.n_regions))
+    assigned = regions.assign(hunted.losses, hunted.fold)
+    spectra = tuple(spectrum(hunted.mjj[assigned == r], window.edges) for r in range(regions.n_regions))
+    cutflow = {
+        "below the fit range": int((data.mjj < window.low).sum()),
+        "above the fit range": int((data.mjj >= window.high).sum()),
+        "in no region": int((assigned < 0).sum()),
+        **{name: int((assigned == r).sum()) for r, name in enumerate(names)},
+    }
+    shape = fit_signal_shape(prior_masses or {})
+    grid = mass_grid(window, resolution=min(max(shape.width, 0.02), 0.05))
+    if masses is not None:
+        grid = grid[(grid >= masses[0]) & (grid <= masses[1])]
+        if len(grid) == 0:
+            raise InputError(f"masses [{masses[0]:g}, {masses[1]:g}] GeV hold no mass of the scan inside the fit range")
+
+    held_out = calibration.select(window.inside(calibration.mjj))
+    held_region = regions.assign(held_out.losses, held_out.fold)
+    edges = np.asarray(window.edges)
+    inclusive_counts = np.histogram(held_out.mjj, edges)[0].astype(np.float64)
+    held_counts = np.stack([np.histogram(held_out.mjj[held_region == r], edges)[0] for r in range(len(names))]).astype(np.float64)
+    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x5C]))
+    shaped = tuple(sculpting(inclusive_counts, c, region=n, rng=rng) for n, c in zip(names, held_counts, strict=True))
+    spurious: tuple[Spurious, ...] = ()
+    notes = []
+    if independent:
+        scale = len(hunted.mjj) / len(held_out.mjj)
+        spurious = tuple(
+            spurious_signal(c, edges, grid, region=r, shape=shape, scale=scale, settings=settings) for r, c in enumerate(held_counts)
+        )
+        settings = dataclasses.replace(settings, lowest_orders=tuple(s.lowest for s in spurious))
+        for s in spurious:
+            if not s.resolved:
+                notes.append(f"region {s.region}: spurious signal up to {s.worst:.2f} of the statistical error in every order")
+    found = hunt(spectra, grid, shape=shape, settings=settings, progress=progress)
+    minuit = tuple(
+        fit_with_minuit(found.counts[r], found.edges, int(found.background.order[r]), sqrt_s=settings.sqrt_s, family=settings.family)
+        for r in range(len(names))
+    )
+    notes += fit_notes(found, minuit)
+    for note in notes:
+        log.warning("%s", note)
+    best = found.best
+    middle = np.unique(np.linspace(0, len(grid) - 1, 5).astype(int)[1:-1])
+    return Search(
+        fit_range=window,
+        regions=regions,
+        region_names=names,
+        spectra=spectra,
+        hunt=found,
+        minuit=minuit,
+        q0_p=tuple(q0_row(found, r) for r in range(len(names))),
+        cutflow=cutflow,
+        sculpting=shaped,
+        sculpting_spectra=(inclusive_counts, held_counts),
+        spurious=spurious,
+        linearity=injection_linearity(
+            found.background.expected[0], found.edges, float(grid[best]), shape=shape, settings=settings
+        ),
+        uniformity=tuple(
+            local_p_uniformity(found.background.expected, found.edges, grid[middle], shape=shape, settings=settings)
+        ),
+        metrics=truth_metrics(data, regions.alpha),
+        notes=tuple(notes),
+    )
+
+
+def fit_notes(found: BumpHunt, minuit: Sequence[MinuitFit]) -> list[str]:
+    """State every fit that failed, and every background fit on which iminuit and the batched fit disagree."""
+    notes = []
+    for r, fit in enumerate(minuit):
+        difference = 2 * abs(fit.nll - float(found.background.nll[r]))
+        if not fit.valid or not found.background.converged[r]:
+            notes.append(f"region {r}: the background fit did not converge")
+        elif difference > DRIFT:
+            notes.append(f"region {r}: iminuit and the batched fit differ by {difference:.2g} in -2 ln L")
+    failed = int((~found.scan.converged).sum())
+    if failed:
+        notes.append(f"{failed} of {found.scan.converged.size} signal fits did not converge and were left out")
+    return notes
+
+
+def q0_row(found: BumpHunt, region: int) -> tuple[float | None, ...]:
+    """Return pyhf's q0 p-value at every mass where one region's fitted signal is positive, None elsewhere."""
+    row: list[float | None] = []
+    for m in range(len(found.masses)):
+        if not (found.scan.signal[region, m] > 0 and found.scan.converged[region, m]):
+            row.append(None)
+            continue
+        row.append(
+            discovery_p(
+                found.counts[region],
+                found.edges,
+                found.templates[m],
+                int(found.background.order[region]),
+                sqrt_s=found.settings.sqrt_s,
+                family=found.settings.family,
+            )
+        )
+    return tuple(row)
+
+
+def truth_metrics(data: Scored, alpha: float) -> dict[str, Metrics]:
+    """Return figures of merit of the loss difference and the background loss where the data carry both truths."""
+    if data.truth is None or not (0 < int(data.truth.sum()) < len(data.truth)):
+        return {}
+    scores = {"loss difference": difference_score(data.losses, alpha), "background loss": data.losses[:, 0]}
+    if data.losses.shape[1] == 1:
+        del scores["loss difference"]
+    return {name: evaluate(score, data.truth) for name, score in scores.items()}

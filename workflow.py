@@ -1,0 +1,517 @@
+"""The stages of a search in order: process, train, score, hunt, report. Each reads and writes files of one output folder.
+
+A stage is skipped when its key is unchanged: its settings, the content of its inputs and the package's own source. Its
+stamp is written last, so a killed run resumes at the stage, and the training at the epoch, where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import platform
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import __version__
+from .config import Analysis
+from .errors import HunchError, InputError, unknown_name
+from .table import (
+    IDENTITY,
+    QUAK_FEATURES,
+    Table,
+    concatenate,
+    content_hash,
+    fold_of,
+    identity_hash,
+    is_table,
+    read_table,
+    shared_events,
+    write_json,
+    write_table,
+)
+
+__all__ = ["STAGES", "run", "run_stage", "search_files"]
+
+log = logging.getLogger(__name__)
+Floats = npt.NDArray[np.float64]
+HELD_OUT_STEPS = 10_000
+
+
+# ------------------------------------------------------------------------------------------ stages and stamps
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage: the settings it depends on, the files it reads and writes, and what it does."""
+
+    name: str
+    keys: tuple[str, ...]
+    reads: Callable[[Analysis], list[Path]]
+    writes: Callable[[Analysis], list[Path]]
+    do: Callable[[Analysis, bool], None]
+
+
+def run(analysis: Analysis, *, force: Sequence[str] = (), progress: bool = True) -> dict[str, Any]:
+    """Run every stage that is not up to date and return the result; `force` reruns stages and what depends on them."""
+    for name in force:
+        if name not in STAGES:
+            raise HunchError(unknown_name("stage", name, STAGES, "--force"))
+    for name in STAGES:
+        run_stage(analysis, name, force=name in force, progress=progress)
+    result: dict[str, Any] = json.loads((Path(analysis.output) / "result.json").read_text(encoding="utf-8"))
+    return result
+
+
+def run_stage(analysis: Analysis, name: str, *, force: bool = False, progress: bool = True) -> bool:
+    """Run one stage unless it is up to date; say whether it ran. Raises HunchError where an earlier stage is missing."""
+    stage = STAGES[name]
+    for path in stage.reads(analysis):
+        if not path.exists():
+            raise HunchError(f"{path}: not there yet; run the stages before {name!r} first (hunch run does all of them)")
+    stamp = Path(analysis.output) / ".stages" / f"{name}.json"
+    key = stage_key(analysis, stage)
+    if not force and stamp_holds(stamp, key, stage.writes(analysis)):
+        log.info("%s: up to date", name)
+        return False
+    stamp.unlink(missing_ok=True)
+    log.info("%s: running", name)
+    stage.do(analysis, progress)
+    write_json(stamp, {"stage": name, "key": key, "version": __version__})
+    return True
+
+
+def stamp_holds(stamp: Path, key: str, writes: Sequence[Path]) -> bool:
+    """Tell whether a stage was finished with this key and all that it wrote is still there."""
+    try:
+        stored = json.loads(stamp.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(stored.get("key") == key) and all(path.exists() for path in writes)
+
+
+def stage_key(analysis: Analysis, stage: Stage) -> str:
+    """Hash the stage's settings, the content of its inputs and the package's source."""
+    settings = analysis.model_dump(mode="json", include=set(stage.keys))
+    inputs = [[str(path), file_hash(path)] for path in stage.reads(analysis)]
+    text = json.dumps([stage.name, settings, inputs, source_hash()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Hash a file's content, or a folder's files in order of name."""
+    if path.is_dir():
+        parts = [f"{p.relative_to(path)}:{file_hash(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def source_hash() -> str:
+    """Hash the package's own source files."""
+    root = Path(__file__).parent
+    rooms = [root, *(root / room for room in ("models", "analysis", "samples", "processors"))]
+    return hashlib.sha256("".join(file_hash(p) for room in rooms for p in sorted(room.glob("*.py"))).encode()).hexdigest()
+
+
+# ------------------------------------------------------------------------------------------ process
+
+
+def table_path(analysis: Analysis, sample: str) -> Path:
+    """Return where a sample's table is."""
+    return Path(analysis.output) / "tables" / f"{sample}.parquet"
+
+
+def features_of(analysis: Analysis) -> tuple[str, ...]:
+    """Return the training columns: the user's, or the 12 QUAK features."""
+    return analysis.features or QUAK_FEATURES
+
+
+def process(analysis: Analysis, progress: bool) -> None:
+    """Write one table a sample, of finite rows only, and refuse samples that share events."""
+    tables = {}
+    for sample, files in analysis.sample_files().items():
+        tables[sample] = prepared(analysis, sample, files, progress=progress)
+    check_counting(tables)
+    check_shared(tables, features_of(analysis))
+    for sample, table in tables.items():
+        write_table(table_path(analysis, sample), table)
+
+
+def prepared(analysis: Analysis, sample: str, files: tuple[str, ...], *, progress: bool) -> Table:
+    """Read or make one sample's table: m_jj, features, identity, truth where there is one; unusable rows counted."""
+    features = features_of(analysis)
+    if is_table(files[0]):
+        if analysis.features is None and not set(QUAK_FEATURES) <= set(read_table(files[0]).columns):
+            raise InputError(f"{files[0]}: a table of your own needs the training columns named: features: [column, ...]")
+        table = user_table(sample, files, features)
+    else:
+        table = event_table(analysis, files, progress=progress)
+    for name in ("mjj", *features):
+        if name not in table:
+            raise InputError(unknown_name("column", name, table.columns, f"{files[0]} (sample {sample})"))
+    if sample == "data" and "genWeight" in table and len(np.unique(table["genWeight"])) > 1:
+        raise InputError(f"{files[0]}: column 'genWeight' differs between events; data carry no weights")
+    values = table.matrix(["mjj", *features])
+    finite = np.isfinite(values).all(axis=1)
+    positive = values[:, 0] > 0
+    cutflow = dict(table.metadata.get("cutflow", {"read": len(table)}))
+    cutflow.pop("kept", None)
+    cutflow["a feature or mjj is no finite number"] = int((~finite).sum())
+    cutflow["mjj is not positive"] = int((finite & ~positive).sum())
+    kept = table.select(finite & positive)
+    cutflow["kept"] = len(kept)
+    if cutflow["a feature or mjj is no finite number"]:
+        bad = [n for i, n in enumerate(("mjj", *features)) if not np.isfinite(values[:, i]).all()]
+        log.warning("%s: %d rows left out, no finite number in %s", files[0], int((~finite).sum()), ", ".join(bad))
+    if len(kept) == 0:
+        raise InputError(f"sample {sample}: no event left of {cutflow['read']} ({', '.join(files)}): cutflow {cutflow}")
+    if "truth_signal" in kept and not set(np.unique(kept["truth_signal"]).tolist()) <= {0, 1}:
+        raise InputError(f"{files[0]}: column 'truth_signal' holds {np.unique(kept['truth_signal'])[:5]}; 0 and 1 are allowed")
+    return Table(kept.columns, {**kept.metadata, "cutflow": cutflow, "sample": sample}, f"sample {sample} ({', '.join(files)})")
+
+
+def event_table(analysis: Analysis, files: tuple[str, ...], *, progress: bool) -> Table:
+    """Run the dijet processor over event files."""
+    from .processors import DijetSettings, read_fileset, run_dijets
+
+    result = run_dijets(
+        read_fileset(files),
+        settings=DijetSettings(**analysis.jets.model_dump()),
+        executor=analysis.executor,
+        workers=analysis.workers,
+        scheduler=analysis.scheduler,
+        skip_bad_files=analysis.skip_bad_files,
+        progress=progress,
+    )
+    return Table(result.table.columns, {**result.table.metadata, "identity": list(IDENTITY)}, ", ".join(files))
+
+
+def user_table(sample: str, files: tuple[str, ...], features: tuple[str, ...]) -> Table:
+    """Read and join tables, keeping identity, m_jj, features and what evaluation reads."""
+    parts = []
+    for file in files:
+        table = read_table(file)
+        wanted = [*IDENTITY, "mjj", *features, *(c for c in ("truth_signal", "genWeight") if c in table)]
+        for name in ("mjj", *features):
+            if name not in table:
+                raise InputError(unknown_name("column", name, table.columns, file))
+        parts.append(Table({name: table[name] for name in dict.fromkeys(wanted)}, table.metadata, file))
+    own = set.intersection(*(set(p.metadata["identity"]) for p in parts))
+    skipped = [pair for p in parts for pair in p.metadata.get("skipped", [])]
+    metadata = {
+        "identity": [name for name in IDENTITY if name in own],
+        "ntrk": parts[0].metadata.get("ntrk"),
+        "cutflow": {"read": sum(len(p) for p in parts)},
+        "skipped": skipped,
+        "files": list(files),
+    }
+    return Table(concatenate(parts, sample).columns, metadata, ", ".join(files))
+
+
+def check_counting(tables: Mapping[str, Table]) -> None:
+    """Refuse samples whose n_trk counts charged constituents in one and all of them in the other."""
+    counted = {name: t.metadata.get("ntrk") for name, t in tables.items() if t.metadata.get("ntrk") and "ntrk_1" in t}
+    if len(set(counted.values())) > 1:
+        said = "; ".join(f"{tables[name].source}: {how}" for name, how in counted.items())
+        raise InputError(f"ntrk counts different things in different samples, which no model may mix: {said}")
+
+
+def check_shared(tables: Mapping[str, Table], features: Sequence[str]) -> None:
+    """Refuse samples that share events, by content, or by identity where both files hold one of their own."""
+    hashes = {name: content_hash(t.matrix(["mjj", *features])) for name, t in tables.items()}
+    identities = {
+        name: identity_hash(t) for name, t in tables.items() if set(t.metadata.get("identity", ())) == set(IDENTITY)
+    }
+    names = list(tables)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            by_content = shared_events(hashes[first], hashes[second])
+            by_identity = 0
+            if first in identities and second in identities:
+                by_identity = shared_events(identities[first], identities[second])
+            if by_content or by_identity:
+                how = f"{by_content} by content" if by_content else f"{by_identity} by dataset, run, luminosityBlock and event"
+                raise InputError(f"{tables[first].source} and {tables[second].source} share events ({how}); no sample may")
+
+
+# ------------------------------------------------------------------------------------------ train and score
+
+
+def event_hash(table: Table, features: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """Return what an event's fold is made from: its identity where the file holds one, else its content."""
+    if "event" in table.metadata.get("identity", ()):
+        return identity_hash(table)
+    return content_hash(table.matrix(["mjj", *features]))
+
+
+def model_paths(analysis: Analysis) -> list[Path]:
+    """Return the scorers' folders: one trained on the background, or one a fold of the data."""
+    n = 1 if analysis.samples.background is not None else analysis.folds
+    return [Path(analysis.output) / "models" / f"fold_{i}" for i in range(n)]
+
+
+def held_out_rows(analysis: Analysis, background: Table) -> npt.NDArray[np.bool_]:
+    """Return which background events no model trains on."""
+    steps = fold_of(event_hash(background, features_of(analysis)), HELD_OUT_STEPS)
+    return np.asarray(steps < analysis.held_out * HELD_OUT_STEPS)
+
+
+def train(analysis: Analysis, progress: bool) -> None:
+    """Train one QUAK model on the background, or one a fold of the data.
+
+    Model i of k trains on all folds but i, which it hunts in, and i + 1, on which the regions are fixed.
+    """
+    from .models import Quak
+
+    features = features_of(analysis)
+    tables = {name: read_table(table_path(analysis, name)) for name in analysis.sample_files()}
+    priors = {name: tables[f"prior.{name}"].matrix(features) for name in analysis.samples.priors}
+    options = {k: v for k, v in analysis.training.model_dump().items() if v is not None}
+    folders = model_paths(analysis)
+    if "background" in tables:
+        samples = [tables["background"].matrix(features)[~held_out_rows(analysis, tables["background"])]]
+    else:
+        x = tables["data"].matrix(features)
+        fold = fold_of(event_hash(tables["data"], features), analysis.folds)
+        samples = [x[(fold != i) & (fold != (i + 1) % analysis.folds)] for i in range(analysis.folds)]
+    for i, (folder, sample) in enumerate(zip(folders, samples, strict=True)):
+        scorer = Quak(seed=analysis.seed + i, alpha=analysis.regions.alpha, **options)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint = folder.with_name(f"{folder.name}.checkpoint")
+        log.info("training model %d of %d on %d events", i + 1, len(folders), len(sample))
+        scorer.fit(sample, priors=priors, checkpoint=checkpoint, progress=progress)
+        scorer.save(folder)
+        remove(checkpoint)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder where there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def score_path(analysis: Analysis, sample: str) -> Path:
+    """Return where a sample's scored table is."""
+    return Path(analysis.output) / "scores" / f"{sample}.parquet"
+
+
+def scored_samples(analysis: Analysis) -> list[str]:
+    """Return the samples that get scores; "calibration" are the events on which the regions are fixed."""
+    return ["data", "calibration", *(f"prior.{name}" for name in analysis.samples.priors)]
+
+
+def score(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every stage takes progress
+    """Write losses, score and fold of data, calibration events and priors; each event by a model that never saw it.
+
+    Priors are scored by model 0, for the figures alone.
+    """
+    from .models import Quak, load_scorer
+
+    features = features_of(analysis)
+    scorers = [load_scorer(folder) for folder in model_paths(analysis)]
+    data = read_table(table_path(analysis, "data"))
+    if analysis.samples.background is not None:
+        background = read_table(table_path(analysis, "background"))
+        fold = np.zeros(len(data), dtype=np.int64)
+        calibration = background.select(held_out_rows(analysis, background))
+        calibration_fold = np.zeros(len(calibration), dtype=np.int64)
+    else:
+        fold = fold_of(event_hash(data, features), analysis.folds)
+        calibration, calibration_fold = data, (fold - 1) % analysis.folds
+    named = {"data": (data, fold), "calibration": (calibration, calibration_fold)}
+    for name in analysis.samples.priors:
+        prior = read_table(table_path(analysis, f"prior.{name}"))
+        named[f"prior.{name}"] = (prior, np.zeros(len(prior), dtype=np.int64))
+    for sample, (table, folds) in named.items():
+        x = table.matrix(features)
+        losses = np.empty((len(x), 1 + len(analysis.samples.priors)))
+        scores = np.empty(len(x))
+        for i, scorer in enumerate(scorers):
+            if not isinstance(scorer, Quak):
+                raise InputError(f"{model_paths(analysis)[i]}: holds a {type(scorer).__name__}, a Quak is expected")
+            rows = folds == i
+            if rows.any():
+                losses[rows] = scorer.losses(x[rows])
+                scores[rows] = scorer.score(x[rows])
+        columns = {f"loss_{i}": losses[:, i] for i in range(losses.shape[1])}
+        write_table(score_path(analysis, sample), table.with_columns(**columns, score=scores, fold=folds))
+
+
+# ------------------------------------------------------------------------------------------ hunt and report
+
+
+def hunt(analysis: Analysis, progress: bool) -> None:
+    """Fix the regions, hunt, check, and write regions.json, spectra.root, the figures and result.json."""
+    from .analysis import HuntSettings, RegionChoice, Scored, draw_figures, result_of, search
+
+    def scored(sample: str) -> Scored:
+        table = read_table(score_path(analysis, sample))
+        losses = table.matrix([f"loss_{i}" for i in range(1 + len(analysis.samples.priors))])
+        truth = table["truth_signal"].astype(np.uint8) if "truth_signal" in table else None
+        return Scored(sample, table["mjj"].astype(np.float64), losses, table["fold"].astype(np.int64), truth)
+
+    data, calibration = scored("data"), scored("calibration")
+    priors = {name: scored(f"prior.{name}") for name in analysis.samples.priors}
+    own_background = analysis.samples.background is not None
+    inclusive = read_table(table_path(analysis, "background" if own_background else "data"))["mjj"]
+    found = search(
+        data,
+        calibration,
+        inclusive=inclusive,
+        prior_masses={name: prior.mjj for name, prior in priors.items()},
+        choice=RegionChoice(**analysis.regions.model_dump()),
+        settings=HuntSettings(
+            sqrt_s=analysis.sqrt_s,
+            family=analysis.background_function,
+            combination=analysis.combination,
+            pseudo_experiments=analysis.pseudo_experiments,
+            seed=analysis.seed,
+        ),
+        fit_range=analysis.fit_range,
+        masses=analysis.masses,
+        independent=own_background,
+        progress=progress,
+    )
+    output = Path(analysis.output)
+    found.regions.save(output / "regions.json")
+    write_spectra(output / "spectra.root", found.region_names, found.spectra)
+    draw_figures(found, output / "figures", data=data, calibration=calibration, priors=priors, inclusive=inclusive)
+    tables = {name: read_table(table_path(analysis, name)) for name in analysis.sample_files()}
+    hunted = {k: v for k, v in tables["data"].metadata["cutflow"].items() if k != "kept"}
+    result = {
+        "hunch": __version__,
+        "versions": versions(),
+        "seed": analysis.seed,
+        "configuration": analysis.model_dump(mode="json"),
+        "features": list(features_of(analysis)),
+        "cutflow": {**hunted, **found.cutflow},
+        "samples": {
+            name: {
+                "events": len(t),
+                "cutflow": dict(t.metadata["cutflow"]),
+                "skipped_files": t.metadata.get("skipped", []),
+                "ntrk_counts": t.metadata.get("ntrk"),
+            }
+            for name, t in tables.items()
+        },
+        "training": [json.loads((folder / "scorer.json").read_text(encoding="utf-8"))["training"] for folder in model_paths(analysis)],
+        **result_of(found),
+    }
+    write_json(output / "result.json", finite(result))
+
+
+def finite(value: Any) -> Any:
+    """Replace what JSON has no number for by null, and numpy values by Python's."""
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return finite(value.tolist())
+    if isinstance(value, np.generic):
+        return finite(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def write_spectra(path: Path, names: Sequence[str], spectra: Sequence[Any]) -> None:
+    """Write the regions' spectra as ROOT histograms."""
+    import uproot
+
+    from .table import write_aside
+
+    with write_aside(path) as aside, uproot.recreate(aside) as file:
+        for name, histogram in zip(names, spectra, strict=True):
+            file[name.replace(" ", "_")] = histogram
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes the answer."""
+    names = ("numpy", "scipy", "torch", "coffea", "fastjet", "awkward", "uproot", "iminuit", "pyhf", "hist")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def report(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every stage takes progress
+    """Write report.html from result.json and the figures."""
+    from .analysis import write_report
+
+    output = Path(analysis.output)
+    result = json.loads((output / "result.json").read_text(encoding="utf-8"))
+    write_report(output / "report.html", result, output / "figures")
+
+
+def search_files(analysis: Analysis, files: Sequence[str], *, progress: bool = True) -> Any:
+    """Apply the analysis' trained scorers and fixed regions to event files chunk by chunk, no table in between.
+
+    Returns the processors' SearchResult, whose spectra have the edges of the analysis' own fit range.
+    """
+    from .analysis import read_regions
+    from .processors import DijetSettings, read_fileset, run_search
+
+    output = Path(analysis.output)
+    for needed in ("result.json", "regions.json"):
+        if not (output / needed).is_file():
+            raise HunchError(f"{output / needed}: not there yet; hunch run fixes the regions first")
+    edges = json.loads((output / "result.json").read_text(encoding="utf-8"))["fit_range"]["edges"]
+    return run_search(
+        read_fileset(files),
+        scorers=model_paths(analysis),
+        regions=read_regions(output / "regions.json"),
+        features=features_of(analysis),
+        edges=edges,
+        settings=DijetSettings(**analysis.jets.model_dump()),
+        executor=analysis.executor,
+        workers=analysis.workers,
+        scheduler=analysis.scheduler,
+        skip_bad_files=analysis.skip_bad_files,
+        progress=progress,
+    )
+
+
+def sample_inputs(analysis: Analysis) -> list[Path]:
+    """Return the user's files."""
+    return [Path(file) for files in analysis.sample_files().values() for file in files]
+
+
+def tables_of(analysis: Analysis) -> list[Path]:
+    """Return the tables of all samples."""
+    return [table_path(analysis, name) for name in analysis.sample_files()]
+
+
+def scores_of(analysis: Analysis) -> list[Path]:
+    """Return the scored tables."""
+    return [score_path(analysis, name) for name in scored_samples(analysis)]
+
+
+def in_output(*names: str) -> Callable[[Analysis], list[Path]]:
+    """Return files of the output folder."""
+    return lambda analysis: [Path(analysis.output) / name for name in names]
+
+
+HUNT_KEYS = ("samples", "seed", "regions", "fit_range", "masses", "sqrt_s", "background_function", "combination", "pseudo_experiments")
+
+STAGES: dict[str, Stage] = {
+    "process": Stage("process", ("samples", "features", "jets", "skip_bad_files"), sample_inputs, tables_of, process),
+    "train": Stage("train", ("samples", "features", "seed", "folds", "held_out", "training", "regions"), tables_of, model_paths, train),
+    "score": Stage("score", ("samples", "features", "folds", "held_out"), lambda a: [*tables_of(a), *model_paths(a)], scores_of, score),
+    "hunt": Stage(
+        "hunt",
+        HUNT_KEYS,
+        lambda a: [*scores_of(a), *tables_of(a), *model_paths(a)],
+        in_output("regions.json", "spectra.root", "result.json", "figures"),
+        hunt,
+    ),
+    "report": Stage("report", (), in_output("result.json", "figures"), in_output("report.html"), report),
+}
+"""The stages, in order."""
