@@ -25,7 +25,7 @@ Matrix = npt.NDArray[np.float64]
 
 MAX_SIGMA = 3.0  # outermost quantiles of the map, 0.13 % each side, fewer where there are few rows
 KNOT_STEP = 0.25  # between quantiles, in standard deviations
-COMPRESS_FROM = 6.0
+COMPRESS_FROM = 10.0
 HEAVY_TAIL = 8.0  # 99.9 % quantile over 84 % quantile, both from the median: 3.1 for a normal, 5.4 an exponential
 MIN_EVENTS_BEYOND = 10  # rows beyond the outermost quantile, so that one event does not set the slope
 SMALLEST = 1e-290  # a spread below it counts as none: its inverse would overflow

@@ -55,7 +55,7 @@ class Quak:
         alpha: float = 1.0,
         latent: int | None = None,
         hidden: int = 64,
-        max_epochs: int = 40,
+        max_epochs: int = 60,
         patience: int = 10,
         batch_size: int = 512,
         learning_rate: float = 3e-3,

@@ -65,15 +65,18 @@ class TrainingSettings:
 
     max_epochs: length of the cosine schedule; patience: epochs without a better validation loss before a member
     stops; batch_size: rows a step and member; learning_rate: of Adam at its peak; min_steps, max_steps: bounds of
-    the steps an epoch, so that a small sample is not undertrained and a huge one does not take hours.
+    the steps an epoch, so that a small sample is not undertrained and a huge one does not take hours; threads: of
+    torch on a CPU at most. Matrices of 512 × 64 gain little from a second thread, and where the cores are busy
+    a second one was seen to cost a factor of ten.
     """
 
-    max_epochs: int = 40
+    max_epochs: int = 60
     patience: int = 10
     batch_size: int = 512
     learning_rate: float = 3e-3
     min_steps: int = 50
     max_steps: int = 300
+    threads: int = 1
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -95,8 +98,8 @@ def resolve_device(device: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def few_threads(limit: int = 2) -> Iterator[None]:
-    """Keep torch from using more threads than there are cores, or than small matrices can feed."""
+def few_threads(limit: int) -> Iterator[None]:
+    """Keep torch at `limit` threads, and at the number of cores and what the caller set, for a while."""
     before = torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(max(1, min(before, cores, limit)))
@@ -141,7 +144,7 @@ def train_stack(
     key = fingerprint(samples, validation, asdict(settings), seed)
     if checkpoint is not None:
         read_checkpoint(checkpoint, key, model, optimiser, state)
-    with few_threads(), progress_bar(settings.max_epochs, state.epoch, show=progress) as report:
+    with few_threads(settings.threads), progress_bar(settings.max_epochs, state.epoch, show=progress) as report:
         while state.epoch < settings.max_epochs and not state.finished(settings.patience).all():
             train_epoch(model, stack, data, optimiser, epoch=state.epoch, steps=steps, settings=settings, seed=seed)
             state.record(model, validation_loss(stack, held, seed), settings.patience)

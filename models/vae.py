@@ -21,7 +21,7 @@ MIN_ROWS = 100
 
 
 class Vae:
-    """A VAE whose loss bounds −log p(x) in nats (arXiv:1312.6114).
+    """A VAE trained to bound −log p(x) in nats (arXiv:1312.6114).
 
     seed: of everything random; device: "auto", "cpu", "cuda"; latent: dimensions, None for min(d, 8); hidden: width
     of the layers; max_epochs, patience, batch_size, learning_rate: see TrainingSettings.
@@ -39,7 +39,7 @@ class Vae:
         device: str = "auto",
         latent: int | None = None,
         hidden: int = 64,
-        max_epochs: int = 40,
+        max_epochs: int = 60,
         patience: int = 10,
         batch_size: int = 512,
         learning_rate: float = 3e-3,
