@@ -1,0 +1,307 @@
+"""The command line: each command opens, calls one function, writes. `hunch run` is the whole job."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__
+from .errors import HunchError
+
+__all__ = ["main"]
+
+FORCED_STAGES = ("process", "train", "score", "hunt", "report")
+ANALYSIS = click.Path(path_type=Path)
+
+
+class PipelineOrder(click.Group):
+    """Lists the commands in the order of the pipeline, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the command names as they were added."""
+        return list(self.commands)
+
+
+@click.group(cls=PipelineOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="hunch")
+@click.option("--debug", is_flag=True, help="Show tracebacks and debug messages.")
+@click.option("--quiet", is_flag=True, help="No progress and no messages but warnings.")
+@click.pass_context
+def cli(ctx: click.Context, *, debug: bool, quiet: bool) -> None:
+    """From collider events in ROOT files to a p-value, without being told which particle to look for."""
+    ctx.obj = {"progress": not quiet}
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s" if not debug else "%(name)s: %(message)s"))
+    logger = logging.getLogger("hunch")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+@cli.command(name="run")
+@click.argument("analysis", type=ANALYSIS)
+@click.option("--force", multiple=True, metavar="STAGE", help=f"Rerun a stage: {', '.join(FORCED_STAGES)}; can be repeated.")
+@click.pass_obj
+def run_command(obj: dict[str, Any], analysis: Path, *, force: tuple[str, ...]) -> None:
+    """Do the whole job of ANALYSIS (YAML): every stage that is not up to date, then print the answer."""
+    from .config import read_analysis
+    from .workflow import run
+
+    settings = read_analysis(analysis)
+    result = run(settings, force=force, progress=obj["progress"])
+    click.echo(answer(result))
+    click.echo(f"report: {Path(settings.output) / 'report.html'}")
+
+
+def answer(result: dict[str, Any]) -> str:
+    """Return the answer of a search in a few lines."""
+    best = result["best"]
+    sign = "<" if best["p_global_is_bound"] else "="
+    more = "more than " if best["p_global_is_bound"] else ""
+    return (
+        f"largest excess at {best['mass']:.0f} GeV\n"
+        f"local:  p = {best['p_local']:.2g}, {best['z_local']:.2f} sigma\n"
+        f"global: p {sign} {best['p_global']:.2g}, {more}{best['z_global']:.2f} sigma "
+        f"({best['pseudo_experiments']} pseudo-experiments)"
+    )
+
+
+@cli.command()
+@click.argument("process", metavar="PROCESS")
+@click.option("-n", "--events", type=click.IntRange(min=1), required=True, help="Accepted events.")
+@click.option("-o", "--output", type=ANALYSIS, required=True, help="Event file to write (ROOT).")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same events.")
+@click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes [default: all cores].")
+@click.option("--min-jet-pt", type=float, default=1200.0, show_default=True, help="pT of the leading R = 1.0 jet, GeV.")
+@click.option("--set", "parameters", multiple=True, metavar="NAME=GEV", help="A mass of the process: --set m_zprime=4000.")
+@click.pass_obj
+def simulate(
+    obj: dict[str, Any],
+    process: str,
+    *,
+    events: int,
+    output: Path,
+    seed: int,
+    workers: int | None,
+    min_jet_pt: float,
+    parameters: tuple[str, ...],
+) -> None:
+    """Simulate PROCESS with Pythia 8 and a fast detector: qcd, zprime_xy, zprime_qqq, zprime_tt, wprime_wz."""
+    from .samples import simulate as simulate_events
+
+    report = simulate_events(
+        process,
+        events,
+        output,
+        seed=seed,
+        workers=workers or cores(),
+        min_jet_pt=min_jet_pt,
+        parameters=masses(parameters),
+        progress=obj["progress"],
+    )
+    click.echo(f"{report.path}: {report.accepted} events of {report.tries} tried, {report.accepted / report.seconds:.0f} a second")
+
+
+def cores() -> int:
+    """Return the cores this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def masses(parameters: tuple[str, ...]) -> dict[str, float] | None:
+    """Read NAME=GEV pairs."""
+    result = {}
+    for text in parameters:
+        name, equals, value = text.partition("=")
+        try:
+            result[name] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise HunchError(f"--set {text!r}: NAME=GEV is expected, as in --set m_zprime=4000")
+    return result or None
+
+
+@cli.command()
+@click.argument("name", metavar="NAME")
+@click.option("-o", "--output", type=ANALYSIS, default=Path("data"), show_default=True, help="Folder to put the files in.")
+@click.pass_obj
+def fetch(obj: dict[str, Any], name: str, *, output: Path) -> None:
+    """Download a public record by NAME, checksums taken from the record; an interrupted download resumes."""
+    from .samples import fetch as fetch_record
+
+    for path in fetch_record(name, output, progress=obj["progress"]):
+        click.echo(path)
+
+
+@cli.group()
+def convert() -> None:
+    """Turn a foreign format into event files."""
+
+
+@convert.command()
+@click.argument("source", type=ANALYSIS, metavar="IN.h5")
+@click.argument("target", type=ANALYSIS, metavar="OUT.root")
+@click.option("--key", default=None, help="The table's key in the HDF5 file [default: the only one].")
+@click.pass_obj
+def lhco(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) -> None:
+    """Convert the LHC Olympics format: 700 x (pT, eta, phi) and a label a row."""
+    from .samples import convert_lhco
+
+    report = convert_lhco(source, target, key=key, progress=obj["progress"])
+    click.echo(f"{target}: {report.events} events, {report.signal} with truth_signal = 1")
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILES|FILESET|ANALYSIS")
+@click.option("-o", "--output", type=ANALYSIS, default=None, help="Table to write (parquet); not for an ANALYSIS.")
+@click.option("--executor", type=click.Choice(["iterative", "futures", "dask"]), default="futures", show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes [default: all cores].")
+@click.option("--scheduler", default=None, help="Address of a running dask scheduler.")
+@click.option("--skip-bad-files", is_flag=True, help="Count and report files that cannot be processed.")
+@click.option("--radius", type=float, default=1.0, show_default=True, help="Of the anti-kT jets.")
+@click.option("--min-pt", type=float, default=50.0, show_default=True, help="Of a jet, GeV.")
+@click.option("--max-abs-eta", type=float, default=None, help="Of a jet.")
+@click.option("--min-leading-pt", type=float, default=None, help="Of the harder jet, GeV.")
+@click.option("--max-deta", type=float, default=None, help="|eta_1 - eta_2| of the two leading jets.")
+@click.option("--min-mjj", type=float, default=None, help="GeV.")
+@click.option("--max-mjj", type=float, default=None, help="GeV.")
+@click.option("--force", is_flag=True, help="With an ANALYSIS: rerun though nothing changed.")
+@click.pass_obj
+def process(
+    obj: dict[str, Any],
+    files: tuple[str, ...],
+    *,
+    output: Path | None,
+    executor: str,
+    workers: int | None,
+    scheduler: str | None,
+    skip_bad_files: bool,
+    force: bool,
+    **cuts: float | None,
+) -> None:
+    """Turn event files, or a coffea fileset (JSON, YAML), into a table of jets and substructure.
+
+    With an ANALYSIS (YAML with the key `samples`): the first stage of hunch run.
+    """
+    if len(files) == 1 and is_analysis(files[0]):
+        stage_command(obj, Path(files[0]), "process", force=force)
+        return
+    if output is None:
+        raise HunchError("-o TABLE.parquet is missing: where to write the table")
+    if output.suffix != ".parquet":
+        raise HunchError(f"{output}: the table is parquet; a name that ends in .parquet is expected")
+    from .processors import DijetSettings, read_fileset, run_dijets
+    from .table import write_table
+
+    result = run_dijets(
+        read_fileset(files),
+        settings=DijetSettings(**cuts),  # type: ignore[arg-type]
+        executor=executor,
+        workers=workers,
+        scheduler=scheduler,
+        skip_bad_files=skip_bad_files,
+        progress=obj["progress"],
+    )
+    write_table(output, result.table)
+    for path, reason in result.skipped:
+        click.echo(f"skipped {path}: {reason}", err=True)
+    width = max(len(name) for name in result.cutflow)
+    for name, count in result.cutflow.items():
+        click.echo(f"{name:{width}}  {count}")
+    click.echo(f"{output}: {len(result.table)} events, {len(result.skipped)} files skipped")
+
+
+def is_analysis(file: str) -> bool:
+    """Tell an analysis from a coffea fileset in YAML: it has the key `samples`."""
+    import yaml
+
+    path = Path(file)
+    if path.suffix not in {".yaml", ".yml"} or not path.is_file():
+        return False
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return False
+    return isinstance(content, dict) and "samples" in content and "output" in content
+
+
+def stage_command(obj: dict[str, Any], analysis: Path, stage: str, *, force: bool) -> None:
+    """Run one stage of an analysis and say whether it did anything."""
+    from .config import read_analysis
+    from .workflow import run_stage
+
+    settings = read_analysis(analysis)
+    ran = run_stage(settings, stage, force=force, progress=obj["progress"])
+    click.echo(f"{stage}: {'done' if ran else 'up to date'} in {settings.output}")
+
+
+def add_stage(name: str, text: str) -> None:
+    """Add a command for one stage of an analysis."""
+
+    @cli.command(name=name, help=text)
+    @click.argument("analysis", type=ANALYSIS)
+    @click.option("--force", is_flag=True, help="Rerun though nothing changed.")
+    @click.pass_obj
+    def command(obj: dict[str, Any], analysis: Path, *, force: bool) -> None:
+        stage_command(obj, analysis, name, force=force)
+
+
+add_stage("train", "Train the scorers of ANALYSIS on its tables.")
+add_stage("score", "Score the tables of ANALYSIS, each event by a model that never saw it.")
+add_stage("hunt", "Fix the regions of ANALYSIS, scan them, and write result.json and the figures.")
+add_stage("report", "Write report.html of ANALYSIS from result.json and the figures.")
+
+
+@cli.command()
+@click.argument("analysis", type=ANALYSIS)
+@click.argument("files", nargs=-1, required=True)
+@click.option("-o", "--output", type=ANALYSIS, required=True, help="Spectra per region to write (ROOT).")
+@click.pass_obj
+def search(obj: dict[str, Any], analysis: Path, files: tuple[str, ...], *, output: Path) -> None:
+    """Apply the trained scorers and fixed regions of ANALYSIS to event FILES, without tables in between."""
+    from .config import read_analysis
+    from .workflow import search_files, write_spectra
+
+    result = search_files(read_analysis(analysis), files, progress=obj["progress"])
+    regions = range(result.spectra.axes[0].size)
+    write_spectra(output, [f"region {r}" for r in regions], [result.spectra[r, :] for r in regions])
+    click.echo(json.dumps({"cutflow": result.cutflow, "skipped": [list(s) for s in result.skipped]}))
+    click.echo(f"{output}: {int(result.spectra.sum())} events in {len(regions)} regions")
+
+
+def main() -> None:
+    """Run the command line: errors of the user's making are one message on stderr and exit status 2."""
+    debug = "--debug" in sys.argv
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except HunchError as error:
+        if debug:
+            raise
+        click.echo(f"hunch: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if debug:
+            raise
+        click.echo(f"hunch: {error.filename or 'input/output'}: {error.strerror or error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
