@@ -1,15 +1,26 @@
 """Where events come from: simulation, public records, converters. Everything is written as an event file."""
 
+from .convert import ConversionReport, convert_lhco
 from .detector import Detector, reconstruct
+from .eventfile import EventWriter, event_writer
+from .fetch import RECORDS, FetchError, Record, fetch
 from .processes import PROCESSES, Process, SimulationError
 from .simulate import SimulationReport, simulate
 
 __all__ = [
     "PROCESSES",
+    "RECORDS",
+    "ConversionReport",
     "Detector",
+    "EventWriter",
+    "FetchError",
     "Process",
+    "Record",
     "SimulationError",
     "SimulationReport",
+    "convert_lhco",
+    "event_writer",
+    "fetch",
     "reconstruct",
     "simulate",
 ]

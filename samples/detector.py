@@ -41,7 +41,11 @@ class Detector:
     """GeV; below it there are no tracks."""
     track_pt_soft: float = 1.0
     """GeV; at and below it the soft efficiencies hold."""
-    efficiency_soft: tuple[tuple[float, float, float], ...] = ((0.70, 0.70, 0.60), (0.73, 0.73, 0.50), (0.75, 0.75, 0.70))
+    efficiency_soft: tuple[tuple[float, float, float], ...] = (
+        (0.70, 0.70, 0.60),
+        (0.73, 0.73, 0.50),
+        (0.75, 0.75, 0.70),
+    )
     """Tracking efficiency of charged hadrons, electrons, muons at low pT."""
     efficiency: tuple[tuple[float, float, float], ...] = ((0.95, 0.95, 0.85), (0.95, 0.95, 0.83), (0.99, 0.99, 0.98))
     """The same above `track_pt_soft` (the card's further rise for electrons above 100 GeV is left out)."""
@@ -102,9 +106,11 @@ class Detector:
     def track_resolution(self, kind: Ints, pt: Floats, eta: Floats) -> Floats:
         """Return sigma(pT)/pT of the tracks: (n,)."""
         region = self.region(eta)
-        return np.hypot(
-            np.array(self.resolution_constant)[kind, region], np.array(self.resolution_slope)[kind, region] * pt
+        constant, slope = (
+            np.array(self.resolution_constant)[kind, region],
+            np.array(self.resolution_slope)[kind, region],
         )
+        return np.asarray(np.hypot(constant, slope * pt))
 
     def ecal_resolution(self, energy: Floats, eta: Floats) -> Floats:
         """Return sigma(E) in GeV of electromagnetic energy: (n,)."""
@@ -234,7 +240,7 @@ def _hcal_towers(
 ) -> Particles:
     barrel = np.arange(1, 20) * detector.hcal_cell
     half = np.concatenate([barrel, np.array(detector.hcal_endcap_edges)])
-    edges = np.concatenate([-half[::-1], [0.0], half])
+    edges = np.concatenate([-half[::-1], [0.0], half]).astype(np.float64)
     n_phi = np.where(np.abs(edges[:-1] + edges[1:]) / 2 < barrel[-1], 72, 36)
     event, energy, eta, phi = _towers(event, energy, eta, phi, edges, n_phi, detector.eta_max, rng)
     energy = _smear(energy, detector.hcal_resolution(energy) / energy, rng)
@@ -261,7 +267,8 @@ def _towers(
     low, high = np.maximum(edges[i_eta], -eta_max), np.minimum(edges[i_eta + 1], eta_max)
     new_eta = low + (high - low) * rng.random(len(key))
     new_phi = -np.pi + 2 * np.pi * (i_phi + rng.random(len(key))) / n_phi[i_eta]
-    return key // (most * n_eta), np.bincount(inverse, weights=energy, minlength=len(key)), new_eta, new_phi
+    summed = np.bincount(inverse, weights=energy, minlength=len(key)).astype(np.float64)
+    return np.asarray(key // (most * n_eta), dtype=np.int64), summed, new_eta, new_phi
 
 
 def _neutral(number: int, event: Ints, energy: Floats, eta: Floats, phi: Floats, keep: Mask) -> Particles:

@@ -136,7 +136,11 @@ PROCESSES: dict[str, Process] = {
         daughters=("m_x", "m_y"),
     ),
     "zprime_tt": Process(
-        "Z' -> t tbar, both tops hadronic", {"m_zprime": 3500.0}, signal=True, settings=_to_tt, daughters=(TOP_MASS,) * 2
+        "Z' -> t tbar, both tops hadronic",
+        {"m_zprime": 3500.0},
+        signal=True,
+        settings=_to_tt,
+        daughters=(TOP_MASS,) * 2,
     ),
     "wprime_wz": Process(
         "W' -> W Z, both hadronic", {"m_wprime": 3500.0}, signal=True, settings=_to_wz, daughters=(W_MASS, Z_MASS)

@@ -152,9 +152,15 @@ def simulate(
 def _bar(process: str, n: int, *, progress: bool) -> tqdm[None]:
     """Return a progress bar on stderr; outside a terminal at most one line every 30 s."""
     interval = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(
-        total=n, desc=f"simulate {process}", unit="event", disable=not progress, mininterval=interval, maxinterval=interval
+    bar: tqdm[None] = tqdm(
+        total=n,
+        desc=f"simulate {process}",
+        unit="event",
+        disable=not progress,
+        mininterval=interval,
+        maxinterval=interval,
     )
+    return bar
 
 
 def _blocks(job: Job, workers: int) -> Iterator[Block]:
@@ -164,7 +170,7 @@ def _blocks(job: Job, workers: int) -> Iterator[Block]:
         while True:
             yield run_block(job, number)
             number += 1
-    from loky import ProcessPoolExecutor
+    from loky import ProcessPoolExecutor  # type: ignore[import-untyped]
 
     pool = ProcessPoolExecutor(max_workers=workers)
     try:
@@ -254,6 +260,7 @@ def leading_jet_pt(particles: ak.Array, *, min_pt: float) -> np.ndarray[tuple[in
     possible = np.flatnonzero(ak.to_numpy(ak.sum(pt, axis=1)) > min_pt)
     leading = np.zeros(len(particles))
     if len(possible):
+        fastjet._swig.ClusterSequence.set_fastjet_banner_stream(None)  # stdout belongs to the caller
         algorithm = fastjet.JetDefinition(fastjet.antikt_algorithm, JET_RADIUS)
         jets = fastjet.ClusterSequence(momenta[possible], algorithm).inclusive_jets(min_pt=min_pt)
         leading[possible] = ak.to_numpy(ak.fill_none(ak.max(np.hypot(jets.px, jets.py), axis=1), 0.0))
