@@ -139,7 +139,7 @@ def one_process(path: Path) -> dict[str, Any]:
     ours(str(path)), floor(str(path))
     mine, least = zip(*((ours(str(path)), floor(str(path))[0]) for _ in range(3)), strict=True)
     rates = TIMED / min(mine), TIMED / min(least)
-    return line("process", rates[0], rates[1], rates[0] / rates[1], 0.85, "events/s")
+    return line("process", rates[0], rates[1], ratio=rates[0] / rates[1], bar=0.85, unit="events/s")
 
 
 def two_workers(short: Path, long: Path) -> dict[str, Any]:
@@ -160,16 +160,16 @@ def two_workers(short: Path, long: Path) -> dict[str, Any]:
         starts.append(brief - two * TIMED / (LONG - TIMED))
     print(f"process_two_workers: start-up of two workers {min(starts):.1f} s, not counted", file=sys.stderr)
     gain, reference = max(gains), max(references)
-    return line("process_two_workers", gain, reference, gain / reference, 0.85, "times one worker")
+    return line("process_two_workers", gain, reference, ratio=gain / reference, bar=0.85, unit="times one worker")
 
 
 def memory(small: Path, large: Path) -> dict[str, Any]:
     """Compare the peak memory of processing 10,000 and 40,000 events, each in a fresh process, defaults elsewhere."""
     peaks = [answer(apart("peak", path))["megabytes"] for path in (small, large)]
-    return line("process_memory", peaks[1], peaks[0], 1.2 * peaks[0] / peaks[1], 1.0, "MB")
+    return line("process_memory", peaks[1], peaks[0], ratio=1.2 * peaks[0] / peaks[1], bar=1.0, unit="MB")
 
 
-def line(name: str, mine: float, reference: float, ratio: float, bar: float | None, unit: str) -> dict[str, Any]:
+def line(name: str, mine: float, reference: float, *, ratio: float, bar: float, unit: str) -> dict[str, Any]:
     """Make one line of the benchmarks' output."""
     return {"name": name, "ours": mine, "reference": reference, "ratio": ratio, "bar": bar, "unit": unit}
 

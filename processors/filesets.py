@@ -11,7 +11,7 @@ import yaml
 
 from ..errors import InputError, unknown_name
 
-__all__ = ["FILESET_SUFFIXES", "read_fileset"]
+__all__ = ["FILESET_SUFFIXES", "check_fileset", "read_fileset"]
 
 FILESET_SUFFIXES = (".json", ".yaml", ".yml")
 KEYS = ("files", "metadata", "treename")
@@ -59,10 +59,19 @@ def _read(path: Path, tree: str) -> Fileset:
         content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as a fileset: {error}") from error
+    return check_fileset(content, where=str(path), folder=path.parent, tree=tree)
+
+
+def check_fileset(content: Any, *, where: str = "fileset", folder: Path | None = None, tree: str = "Events") -> Fileset:
+    """Return coffea's looser forms of a fileset in the one form of `read_fileset`; InputError names dataset and key.
+
+    folder: what relative paths are relative to, when not the working directory.
+    """
     if not isinstance(content, Mapping) or not content:
-        raise InputError(f"{path}: a fileset maps dataset names to files, found {_shown(content)}")
+        raise InputError(f"{where}: a fileset maps dataset names to files, found {_shown(content)}")
     return {
-        str(name): _entry(entry, f"{path}: dataset {str(name)!r}", path.parent, tree) for name, entry in content.items()
+        str(name): _entry(entry, f"{where}: dataset {str(name)!r}", folder or Path(), tree)
+        for name, entry in content.items()
     }
 
 
@@ -76,9 +85,10 @@ def _entry(entry: Any, where: str, folder: Path, tree: str) -> dict[str, Any]:
         if "files" not in entry:
             raise InputError(f"{where}: no key 'files'; found: {', '.join(map(str, entry)) or 'none'}")
         files, metadata, tree = entry["files"], entry.get("metadata") or {}, entry.get("treename", tree)
-    if isinstance(files, str):
+    if isinstance(files, str | Path):
         files = [files]
     if isinstance(files, Sequence):
+        files = [str(f) if isinstance(f, Path) else f for f in files]
         if len(set(map(str, files))) < len(files):
             twice = next(f for f in files if list(files).count(f) > 1)
             raise InputError(f"{where}: {twice} is given twice; every event would be counted twice")

@@ -24,7 +24,7 @@ from ..errors import HunchError, InputError, unknown_name
 from ..table import Table
 from .dijet import DijetProcessor, DijetSettings
 from .events import EventFile, inspect_file
-from .filesets import read_fileset
+from .filesets import check_fileset, read_fileset
 
 __all__ = ["EXECUTORS", "DijetResult", "Processed", "ProcessingError", "open_files", "process_files", "run_dijets"]
 
@@ -121,15 +121,13 @@ def open_files(fileset: FilesetLike, *, skip_bad_files: bool = False) -> tuple[l
     """Check every file of a fileset and return those that can be processed, in order, and the others with reasons.
 
     Raises InputError for the first bad file, or when all are bad; also when the files cannot be in one table: some
-    store charge and others do not (`ntrk` would mean two things), or only some store `genWeight`.
+    store charge and others do not (`ntrk` would mean two things), only some store `genWeight`, or two are one file.
     """
-    given = fileset if isinstance(fileset, Mapping) else read_fileset(fileset)
+    given = check_fileset(fileset) if isinstance(fileset, Mapping) else read_fileset(fileset)
     files: list[EventFile] = []
     skipped: list[tuple[str, str]] = []
     for dataset, entry in given.items():
-        trees = entry["files"] if isinstance(entry, Mapping) else entry
-        trees = trees if isinstance(trees, Mapping) else dict.fromkeys(trees, "Events")
-        for path, tree in trees.items():
+        for path, tree in entry["files"].items():
             try:
                 files.append(inspect_file(path, tree=tree, dataset=dataset))
             except InputError as error:
@@ -139,7 +137,11 @@ def open_files(fileset: FilesetLike, *, skip_bad_files: bool = False) -> tuple[l
                 skipped.append((str(path), str(error)))
     _require_some(files, skipped)
     first = files[0]
-    for file in files[1:]:
+    seen: dict[bytes, str] = {}
+    for file in files:
+        if file.uuid in seen and any(file.uuid):
+            raise InputError(f"{file.path}: is the same ROOT file as {seen[file.uuid]}; its events would count twice")
+        seen[file.uuid] = file.path
         if file.source.counting != first.source.counting:
             raise InputError(
                 f"{file.path}: counts {file.source.counting} constituents as ntrk, {first.path} counts "
@@ -249,7 +251,7 @@ def _executor(name: str, workers: int, scheduler: str | None, *, progress: bool)
                     LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)  # type: ignore[no-untyped-call]
                 )
             try:
-                client = stack.enter_context(Client(scheduler, timeout="30s"))  # type: ignore[no-untyped-call]
+                client = stack.enter_context(Client(scheduler, timeout="10s"))  # type: ignore[no-untyped-call]
             except (OSError, ValueError) as error:
                 raise ProcessingError(f"scheduler {scheduler!r} cannot be reached: {error}") from error
             yield DaskExecutor(client=client, status=progress, retries=0)

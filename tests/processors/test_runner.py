@@ -211,6 +211,23 @@ def test_a_killed_worker_is_an_error_that_says_so(
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_one_file_under_two_names_is_refused(write_events: Callable[..., Path]) -> None:
+    path = write_events("a.root", [[(100.0, 0.0, 0.0)]])
+    copy = path.with_name("b.root")
+    copy.write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match=r"b\.root: is the same ROOT file as .*a\.root"):
+        run([path, copy])
+    with pytest.raises(InputError, match="given twice"):
+        run({"data": [str(path), str(path)]})
+    assert run({"data": [path]}).cutflow["read"] == 1
+
+
+def test_a_scheduler_that_is_not_there_is_named(write_events: Callable[..., Path]) -> None:
+    path = write_events("a.root", [[(100.0, 0.0, 0.0)]])
+    with pytest.raises(ProcessingError, match=r"tcp://127\.0\.0\.1:1'.*cannot be reached"):
+        run(path, executor="dask", scheduler="tcp://127.0.0.1:1")
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
