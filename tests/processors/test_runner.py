@@ -222,6 +222,7 @@ def test_one_file_under_two_names_is_refused(write_events: Callable[..., Path]) 
     assert run({"data": [path]}).cutflow["read"] == 1
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_not_there_is_named(write_events: Callable[..., Path]) -> None:
     path = write_events("a.root", [[(100.0, 0.0, 0.0)]])
     with pytest.raises(ProcessingError, match=r"tcp://127\.0\.0\.1:1'.*cannot be reached"):

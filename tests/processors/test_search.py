@@ -80,6 +80,7 @@ def test_spectra_equal_those_of_the_table(
     assert result.spectra.sum(flow=True) == result.cutflow["kept"] > 500
 
 
+@pytest.mark.slow
 def test_workers_load_the_scorers_and_give_the_same_spectra(
     lhco_file: Path, trained: tuple[Any, list[Path], Slices]
 ) -> None:
