@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import awkward as ak
 import numpy as np
@@ -110,7 +110,7 @@ def convert_lhco(
         labelled = n_columns > COLUMNS
         n_particles, n_signal = 0, 0
         interval = 0.5 if sys.stderr.isatty() else 30.0
-        bar: tqdm[None] = tqdm(
+        bar: tqdm[NoReturn] = tqdm(
             total=n_rows, desc="convert lhco", unit="event", disable=not progress, mininterval=interval
         )
         with bar, event_writer(target, charged=False, truth=labelled, weighted=False) as writer:
@@ -152,20 +152,20 @@ def _rows(file: Any, source: Path, key: str | None) -> Rows:
     name = key.strip("/") if key is not None else next(iter(groups))
     group = groups[name]
     table = "table" in group
-    attributes = group.table._v_attrs if table else group._v_attrs
+    stored: list[tuple[Any, str | None, Any, list[Any]]]
     if table:
         names = [column for column in group.table.colnames if column.startswith("values_block_")]
         labels = list(group._v_attrs.non_index_axes[0][1])
-        found = [(group.table, n, group.table.coldtypes[n], getattr(attributes, f"{n}_kind")) for n in names]
+        stored = [(group.table, n, group.table.coldtypes[n], getattr(group.table._v_attrs, f"{n}_kind")) for n in names]
     else:
         names = sorted(node for node in group._v_children if node.startswith("block") and node.endswith("_values"))
         labels = group.axis0.read().tolist()
         items = [group._f_get_child(n.replace("_values", "_items")).read().tolist() for n in names]
         nodes = [group._f_get_child(n) for n in names]
-        found = [(node, None, node.dtype, own) for node, own in zip(nodes, items, strict=True)]
+        stored = [(node, None, node.dtype, own) for node, own in zip(nodes, items, strict=True)]
     position = {label: i for i, label in enumerate(labels)}
     blocks = []
-    for node, column, dtype, own in found:
+    for node, column, dtype, own in stored:
         if dtype.base.kind not in "fiu":
             raise InputError(f"{source}: key {name!r} holds columns of {dtype.base}; numbers are expected")
         blocks.append((node, column, np.array([position[label] for label in own], dtype=np.int64)))

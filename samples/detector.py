@@ -174,14 +174,21 @@ def reconstruct(particles: ak.Array, *, detector: Detector, rng: np.random.Gener
     charged = charge != 0
     tracked = charged & (rng.random(len(pt)) < detector.track_efficiency(kind, pt, eta))
     tracks = _tracks(
-        event[tracked], pt[tracked], eta[tracked], phi[tracked], kind[tracked], charge[tracked], detector, rng
+        event[tracked],
+        pt[tracked],
+        eta[tracked],
+        phi[tracked],
+        kind=kind[tracked],
+        charge=charge[tracked],
+        detector=detector,
+        rng=rng,
     )
     muon = charged & (kind == KINDS.index("muon"))
     left = ~tracked & ~muon & ~(charged & (pt < detector.curl_pt))
     ecal = left & ((pdg == 22) | (np.abs(pdg) == 11))
     hcal = left & ~ecal
-    photons = _ecal_towers(event[ecal], e[ecal], eta[ecal], phi[ecal], detector, rng)
-    neutrals = _hcal_towers(event[hcal], e[hcal], eta[hcal], phi[hcal], detector, rng)
+    photons = _ecal_towers(event[ecal], e[ecal], eta[ecal], phi[ecal], detector=detector, rng=rng)
+    neutrals = _hcal_towers(event[hcal], e[hcal], eta[hcal], phi[hcal], detector=detector, rng=rng)
     parts = (tracks, photons, neutrals)
     joined = [np.concatenate([getattr(part, name) for part in parts]) for name in Particles.__dataclass_fields__]
     return Particles(*joined).by_event(n_events)
@@ -207,6 +214,7 @@ def _tracks(
     pt: Floats,
     eta: Floats,
     phi: Floats,
+    *,
     kind: Ints,
     charge: Ints,
     detector: Detector,
@@ -222,30 +230,34 @@ def _tracks(
 
 
 def _ecal_towers(
-    event: Ints, energy: Floats, eta: Floats, phi: Floats, detector: Detector, rng: np.random.Generator
+    event: Ints, energy: Floats, eta: Floats, phi: Floats, *, detector: Detector, rng: np.random.Generator
 ) -> Particles:
     n_eta = int(np.ceil(detector.eta_max / detector.ecal_cell))
-    edges = np.arange(-n_eta, n_eta + 1) * detector.ecal_cell
+    edges = np.arange(-n_eta, n_eta + 1, dtype=np.float64) * detector.ecal_cell
     n_phi = np.full(len(edges) - 1, 360)
-    event, energy, eta, phi = _towers(event, energy, eta, phi, edges, n_phi, detector.eta_max, rng)
+    event, energy, eta, phi = _towers(
+        event, energy, eta, phi, edges=edges, n_phi=n_phi, eta_max=detector.eta_max, rng=rng
+    )
     energy = _smear(energy, detector.ecal_resolution(energy, eta) / energy, rng)
     threshold = np.maximum(
         detector.ecal_energy_min, detector.ecal_significance_min * detector.ecal_resolution(energy, eta)
     )
-    return _neutral(22, event, energy, eta, phi, energy > threshold)
+    return _neutral(event, energy, eta, phi, number=22, keep=energy > threshold)
 
 
 def _hcal_towers(
-    event: Ints, energy: Floats, eta: Floats, phi: Floats, detector: Detector, rng: np.random.Generator
+    event: Ints, energy: Floats, eta: Floats, phi: Floats, *, detector: Detector, rng: np.random.Generator
 ) -> Particles:
     barrel = np.arange(1, 20) * detector.hcal_cell
     half = np.concatenate([barrel, np.array(detector.hcal_endcap_edges)])
-    edges = np.concatenate([-half[::-1], [0.0], half]).astype(np.float64)
+    edges: Floats = np.asarray(np.concatenate([-half[::-1], [0.0], half]), dtype=np.float64)
     n_phi = np.where(np.abs(edges[:-1] + edges[1:]) / 2 < barrel[-1], 72, 36)
-    event, energy, eta, phi = _towers(event, energy, eta, phi, edges, n_phi, detector.eta_max, rng)
+    event, energy, eta, phi = _towers(
+        event, energy, eta, phi, edges=edges, n_phi=n_phi, eta_max=detector.eta_max, rng=rng
+    )
     energy = _smear(energy, detector.hcal_resolution(energy) / energy, rng)
     threshold = np.maximum(detector.hcal_energy_min, detector.hcal_significance_min * detector.hcal_resolution(energy))
-    return _neutral(130, event, energy, eta, phi, energy > threshold)
+    return _neutral(event, energy, eta, phi, number=130, keep=energy > threshold)
 
 
 def _towers(
@@ -253,6 +265,7 @@ def _towers(
     energy: Floats,
     eta: Floats,
     phi: Floats,
+    *,
     edges: Floats,
     n_phi: Ints,
     eta_max: float,
@@ -271,7 +284,7 @@ def _towers(
     return np.asarray(key // (most * n_eta), dtype=np.int64), summed, new_eta, new_phi
 
 
-def _neutral(number: int, event: Ints, energy: Floats, eta: Floats, phi: Floats, keep: Mask) -> Particles:
+def _neutral(event: Ints, energy: Floats, eta: Floats, phi: Floats, *, number: int, keep: Mask) -> Particles:
     event, energy, eta, phi = event[keep], energy[keep], eta[keep], phi[keep]
     zero = np.zeros(len(event), dtype=np.int64)
     return Particles(event, zero + number, energy / np.cosh(eta), eta, phi, zero.astype(np.float64), zero)

@@ -7,13 +7,14 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pooch
 import requests
+import urllib3
 from pooch.downloaders import doi_to_repository
 from tqdm import tqdm
 
@@ -98,14 +99,17 @@ def open_record(record: Record, directory: str | Path) -> pooch.Pooch:
     return store
 
 
-def fetch_files(store: pooch.Pooch, names: list[str], *, progress: bool = True) -> list[Path]:
-    """Download the named files of a pooch registry, resuming what an earlier call left; returns their paths."""
+def fetch_files(store: pooch.Pooch, names: list[str], *, progress: bool = True, pause: float = PAUSE) -> list[Path]:
+    """Download the named files of a pooch registry, resuming what an earlier call left; returns their paths.
+
+    pause: seconds before the second connection after one is lost.
+    """
     paths = []
     for name in names:
         part = Path(store.path) / f"{name}.part"
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
-            paths.append(Path(store.fetch(name, downloader=ResumingDownloader(part, progress=progress))))
+            paths.append(Path(store.fetch(name, downloader=ResumingDownloader(part, progress=progress, pause=pause))))
         except ValueError as error:  # pooch's word for a wrong checksum
             raise FetchError(
                 f"{name} from {store.get_url(name)}: what came does not have the record's checksum "
@@ -132,7 +136,7 @@ class ResumingDownloader:
     def __call__(self, url: str, output_file: str, _pooch: Any) -> None:
         """Download `url` to `output_file`; raises OSError (requests' errors are OSErrors) when it cannot go on."""
         interval = 0.5 if sys.stderr.isatty() else 30.0
-        bar: tqdm[None] = tqdm(
+        bar: tqdm[NoReturn] = tqdm(
             desc=self.part.stem, unit="B", unit_scale=True, disable=not self.progress, mininterval=interval
         )
         idle = 0
@@ -141,7 +145,7 @@ class ResumingDownloader:
                 before = self._size()
                 try:
                     self._connect(url, bar)
-                except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+                except (requests.ConnectionError, requests.Timeout) as error:
                     idle = 0 if self._size() > before else idle + 1
                     if idle >= ATTEMPTS:
                         raise
@@ -154,7 +158,7 @@ class ResumingDownloader:
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
 
-    def _connect(self, url: str, bar: tqdm[None]) -> None:
+    def _connect(self, url: str, bar: tqdm[NoReturn]) -> None:
         """Ask once for what is missing and append it; returns when the server says that the file is complete."""
         have = self._size()
         headers: Mapping[str, str] = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
@@ -172,11 +176,20 @@ class ResumingDownloader:
             bar.total = start + int(length) if length is not None else None
             bar.n = start
             with self.part.open("ab" if resumed else "wb") as file:
-                for piece in response.iter_content(CHUNK):
+                for piece in _pieces(response):
                     file.write(piece)
                     bar.update(len(piece))
         if length is not None and self._size() != start + int(length):
             raise requests.ConnectionError(f"{self._size()} of {start + int(length)} bytes came")
+
+
+def _pieces(response: requests.Response) -> Iterator[bytes]:
+    """Give the body as it arrives; unlike `iter_content` this loses nothing that came before a break."""
+    try:
+        while piece := response.raw.read1(CHUNK):
+            yield piece
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(error) from error
 
 
 def _range_start(response: requests.Response) -> int | None:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import awkward as ak
 import fastjet
@@ -32,7 +33,7 @@ BLOCK_TRIES = 1000
 """Tries a block: starting Pythia takes 0.3 to 0.5 s, about 4 % of the time a QCD block takes."""
 BATCH_TRIES = 100
 """Tries between looks at Ctrl-C and at whether enough events are there; part of what a seed means."""
-HOPELESS_TRIES = 10 * BLOCK_TRIES
+HOPELESS_TRIES = 3 * BLOCK_TRIES
 """Without one accepted event after this many tries the settings are taken to be wrong."""
 JET_RADIUS = 1.0
 PYTHIA_SEEDS = 900_000_000
@@ -149,10 +150,10 @@ def simulate(
     return report
 
 
-def _bar(process: str, n: int, *, progress: bool) -> tqdm[None]:
+def _bar(process: str, n: int, *, progress: bool) -> tqdm[NoReturn]:
     """Return a progress bar on stderr; outside a terminal at most one line every 30 s."""
     interval = 0.5 if sys.stderr.isatty() else 30.0
-    bar: tqdm[None] = tqdm(
+    bar: tqdm[NoReturn] = tqdm(
         total=n,
         desc=f"simulate {process}",
         unit="event",
