@@ -46,7 +46,9 @@ def cli(ctx: click.Context, *, debug: bool, quiet: bool) -> None:
 
 @cli.command(name="run")
 @click.argument("analysis", type=ANALYSIS)
-@click.option("--force", multiple=True, metavar="STAGE", help=f"Rerun a stage: {', '.join(FORCED_STAGES)}; can be repeated.")
+@click.option(
+    "--force", multiple=True, metavar="STAGE", help=f"Rerun a stage: {', '.join(FORCED_STAGES)}; can be repeated."
+)
 @click.pass_obj
 def run_command(obj: dict[str, Any], analysis: Path, *, force: tuple[str, ...]) -> None:
     """Do the whole job of ANALYSIS (YAML): every stage that is not up to date, then print the answer."""
@@ -76,10 +78,14 @@ def answer(result: dict[str, Any]) -> str:
 @click.argument("process", metavar="PROCESS")
 @click.option("-n", "--events", type=click.IntRange(min=1), required=True, help="Accepted events.")
 @click.option("-o", "--output", type=ANALYSIS, required=True, help="Event file to write (ROOT).")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same events.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same events."
+)
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes [default: all cores].")
 @click.option("--min-jet-pt", type=float, default=1200.0, show_default=True, help="pT of the leading R = 1.0 jet, GeV.")
-@click.option("--set", "parameters", multiple=True, metavar="NAME=GEV", help="A mass of the process: --set m_zprime=4000.")
+@click.option(
+    "--set", "parameters", multiple=True, metavar="NAME=GEV", help="A mass of the process: --set m_zprime=4000."
+)
 @click.pass_obj
 def simulate(
     obj: dict[str, Any],
@@ -105,7 +111,9 @@ def simulate(
         parameters=masses(parameters),
         progress=obj["progress"],
     )
-    click.echo(f"{report.path}: {report.accepted} events of {report.tries} tried, {report.accepted / report.seconds:.0f} a second")
+    click.echo(
+        f"{report.path}: {report.accepted} events of {report.tries} tried, {report.accepted / report.seconds:.0f} a second"
+    )
 
 
 def cores() -> int:
@@ -131,7 +139,9 @@ def masses(parameters: tuple[str, ...]) -> dict[str, float] | None:
 
 @cli.command()
 @click.argument("name", metavar="NAME")
-@click.option("-o", "--output", type=ANALYSIS, default=Path("data"), show_default=True, help="Folder to put the files in.")
+@click.option(
+    "-o", "--output", type=ANALYSIS, default=Path("data"), show_default=True, help="Folder to put the files in."
+)
 @click.pass_obj
 def fetch(obj: dict[str, Any], name: str, *, output: Path) -> None:
     """Download a public record by NAME, checksums taken from the record; an interrupted download resumes."""

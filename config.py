@@ -117,7 +117,9 @@ class Analysis(Section):
         """Ranges rise and lie below sqrt(s)."""
         for key, pair in (("fit_range", self.fit_range), ("masses", self.masses)):
             if pair is not None and not (pair[0] < pair[1] < self.sqrt_s):
-                raise ValueError(f"{key}: [{pair[0]:g}, {pair[1]:g}] must rise and stay below sqrt_s = {self.sqrt_s:g} GeV")
+                raise ValueError(
+                    f"{key}: [{pair[0]:g}, {pair[1]:g}] must rise and stay below sqrt_s = {self.sqrt_s:g} GeV"
+                )
         if self.features is not None and len(set(self.features)) != len(self.features):
             raise ValueError("features: a column is named twice")
         if self.features is not None and "mjj" in self.features:
@@ -251,7 +253,9 @@ def located(analysis: Analysis, path: Path, lines: Mapping[Key, int]) -> Analysi
                 raise ConfigError(f"{where}{file} is also in {seen[real]}; two samples never share events")
             seen[real] = dotted(key)
         if len({is_table(name) for name in found}) > 1:
-            raise ConfigError(f"{path}: line {lines.get(key, 1)}: key {dotted(key)!r}: event files and tables in one sample")
+            raise ConfigError(
+                f"{path}: line {lines.get(key, 1)}: key {dotted(key)!r}: event files and tables in one sample"
+            )
         return tuple(found)
 
     seen: dict[str, str] = {}
@@ -265,5 +269,7 @@ def located(analysis: Analysis, path: Path, lines: Mapping[Key, int]) -> Analysi
     )
     output = folder / analysis.output
     if output.exists() and not output.is_dir():
-        raise ConfigError(f"{path}: line {lines.get(('output',), 1)}: key 'output': {output} is a file; a folder is written")
+        raise ConfigError(
+            f"{path}: line {lines.get(('output',), 1)}: key 'output': {output} is a file; a folder is written"
+        )
     return analysis.model_copy(update={"samples": moved, "output": str(output)})

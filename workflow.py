@@ -75,7 +75,9 @@ def run_stage(analysis: Analysis, name: str, *, force: bool = False, progress: b
     stage = STAGES[name]
     for path in stage.reads(analysis):
         if not path.exists():
-            raise HunchError(f"{path}: not there yet; run the stages before {name!r} first (hunch run does all of them)")
+            raise HunchError(
+                f"{path}: not there yet; run the stages before {name!r} first (hunch run does all of them)"
+            )
     stamp = Path(analysis.output) / ".stages" / f"{name}.json"
     key = stage_key(analysis, stage)
     if not force and stamp_holds(stamp, key, stage.writes(analysis)):
@@ -118,7 +120,9 @@ def source_hash() -> str:
     """Hash the package's own source files."""
     root = Path(__file__).parent
     rooms = [root, *(root / room for room in ("models", "analysis", "samples", "processors"))]
-    return hashlib.sha256("".join(file_hash(p) for room in rooms for p in sorted(room.glob("*.py"))).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(file_hash(p) for room in rooms for p in sorted(room.glob("*.py"))).encode()
+    ).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------ process
@@ -150,7 +154,9 @@ def prepared(analysis: Analysis, sample: str, files: tuple[str, ...], *, progres
     features = features_of(analysis)
     if is_table(files[0]):
         if analysis.features is None and not set(QUAK_FEATURES) <= set(read_table(files[0]).columns):
-            raise InputError(f"{files[0]}: a table of your own needs the training columns named: features: [column, ...]")
+            raise InputError(
+                f"{files[0]}: a table of your own needs the training columns named: features: [column, ...]"
+            )
         table = user_table(sample, files, features)
     else:
         table = event_table(analysis, files, progress=progress)
@@ -174,8 +180,12 @@ def prepared(analysis: Analysis, sample: str, files: tuple[str, ...], *, progres
     if len(kept) == 0:
         raise InputError(f"sample {sample}: no event left of {cutflow['read']} ({', '.join(files)}): cutflow {cutflow}")
     if "truth_signal" in kept and not set(np.unique(kept["truth_signal"]).tolist()) <= {0, 1}:
-        raise InputError(f"{files[0]}: column 'truth_signal' holds {np.unique(kept['truth_signal'])[:5]}; 0 and 1 are allowed")
-    return Table(kept.columns, {**kept.metadata, "cutflow": cutflow, "sample": sample}, f"sample {sample} ({', '.join(files)})")
+        raise InputError(
+            f"{files[0]}: column 'truth_signal' holds {np.unique(kept['truth_signal'])[:5]}; 0 and 1 are allowed"
+        )
+    return Table(
+        kept.columns, {**kept.metadata, "cutflow": cutflow, "sample": sample}, f"sample {sample} ({', '.join(files)})"
+    )
 
 
 def event_table(analysis: Analysis, files: tuple[str, ...], *, progress: bool) -> Table:
@@ -238,8 +248,14 @@ def check_shared(tables: Mapping[str, Table], features: Sequence[str]) -> None:
             if first in identities and second in identities:
                 by_identity = shared_events(identities[first], identities[second])
             if by_content or by_identity:
-                how = f"{by_content} by content" if by_content else f"{by_identity} by dataset, run, luminosityBlock and event"
-                raise InputError(f"{tables[first].source} and {tables[second].source} share events ({how}); no sample may")
+                how = (
+                    f"{by_content} by content"
+                    if by_content
+                    else f"{by_identity} by dataset, run, luminosityBlock and event"
+                )
+                raise InputError(
+                    f"{tables[first].source} and {tables[second].source} share events ({how}); no sample may"
+                )
 
 
 # ------------------------------------------------------------------------------------------ train and score
@@ -385,7 +401,10 @@ def hunt(analysis: Analysis, progress: bool) -> None:
     output = Path(analysis.output)
     found.regions.save(output / "regions.json")
     write_spectra(output / "spectra.root", found.region_names, found.spectra)
-    draw_figures(found, output / "figures", data=data, calibration=calibration, priors=priors, inclusive=inclusive)
+    inclusive_name = "background sample" if own_background else "data, all regions"
+    draw_figures(
+        found, output / "figures", data=data, priors=priors, inclusive=inclusive, inclusive_name=inclusive_name
+    )
     tables = {name: read_table(table_path(analysis, name)) for name in analysis.sample_files()}
     hunted = {k: v for k, v in tables["data"].metadata["cutflow"].items() if k != "kept"}
     result = {
@@ -404,7 +423,10 @@ def hunt(analysis: Analysis, progress: bool) -> None:
             }
             for name, t in tables.items()
         },
-        "training": [json.loads((folder / "scorer.json").read_text(encoding="utf-8"))["training"] for folder in model_paths(analysis)],
+        "training": [
+            json.loads((folder / "scorer.json").read_text(encoding="utf-8"))["training"]
+            for folder in model_paths(analysis)
+        ],
         **result_of(found),
     }
     write_json(output / "result.json", finite(result))
@@ -499,12 +521,34 @@ def in_output(*names: str) -> Callable[[Analysis], list[Path]]:
     return lambda analysis: [Path(analysis.output) / name for name in names]
 
 
-HUNT_KEYS = ("samples", "seed", "regions", "fit_range", "masses", "sqrt_s", "background_function", "combination", "pseudo_experiments")
+HUNT_KEYS = (
+    "samples",
+    "seed",
+    "regions",
+    "fit_range",
+    "masses",
+    "sqrt_s",
+    "background_function",
+    "combination",
+    "pseudo_experiments",
+)
 
 STAGES: dict[str, Stage] = {
     "process": Stage("process", ("samples", "features", "jets", "skip_bad_files"), sample_inputs, tables_of, process),
-    "train": Stage("train", ("samples", "features", "seed", "folds", "held_out", "training", "regions"), tables_of, model_paths, train),
-    "score": Stage("score", ("samples", "features", "folds", "held_out"), lambda a: [*tables_of(a), *model_paths(a)], scores_of, score),
+    "train": Stage(
+        "train",
+        ("samples", "features", "seed", "folds", "held_out", "training", "regions"),
+        tables_of,
+        model_paths,
+        train,
+    ),
+    "score": Stage(
+        "score",
+        ("samples", "features", "folds", "held_out"),
+        lambda a: [*tables_of(a), *model_paths(a)],
+        scores_of,
+        score,
+    ),
     "hunt": Stage(
         "hunt",
         HUNT_KEYS,

@@ -68,7 +68,9 @@ def design_matrix(edges: Sequence[float] | Floats, order: int, *, sqrt_s: float,
         raise InputError(f"{family}: no order {order}; allowed: {', '.join(map(str, FAMILIES[family]))}")
     edges = np.asarray(edges, dtype=np.float64)
     if family == "dijet" and (edges[0] <= 0 or edges[-1] >= sqrt_s):
-        raise InputError(f"bin edges must lie between 0 and sqrt_s = {sqrt_s:g} GeV, found {edges[0]:g} to {edges[-1]:g}")
+        raise InputError(
+            f"bin edges must lie between 0 and sqrt_s = {sqrt_s:g} GeV, found {edges[0]:g} to {edges[-1]:g}"
+        )
     x = 0.5 * (edges[1:] + edges[:-1]) / sqrt_s
     if family == "exponential":
         t = (x - x.mean()) / (x[-1] - x[0] if len(x) > 1 else 1.0)
@@ -78,7 +80,9 @@ def design_matrix(edges: Sequence[float] | Floats, order: int, *, sqrt_s: float,
     return np.stack(columns[: order + 1], axis=1)
 
 
-def orthonormal_basis(edges: Sequence[float] | Floats, order: int, *, sqrt_s: float, family: str, weights: Floats) -> Floats:
+def orthonormal_basis(
+    edges: Sequence[float] | Floats, order: int, *, sqrt_s: float, family: str, weights: Floats
+) -> Floats:
     """Return the same column space as the design matrix, orthonormal under `weights` (bins,).
 
     The dijet columns are almost collinear (condition numbers of 1e8); in this basis the Hessian is close to a multiple
@@ -97,7 +101,9 @@ def poisson_nll(counts: Floats, expected: Floats) -> Floats:
     return np.asarray((expected - special.xlogy(counts, expected)).sum(axis=-1))
 
 
-def fit_log_linear(counts: Floats, basis: Floats, offset: Floats, mask: Floats | None = None) -> tuple[Floats, Floats, Bools]:
+def fit_log_linear(
+    counts: Floats, basis: Floats, offset: Floats, mask: Floats | None = None
+) -> tuple[Floats, Floats, Bools]:
     """Maximise the Poisson likelihood of nu = exp(basis theta + offset) for many spectra: damped Newton steps.
 
     counts (n, bins); basis (bins, k); offset (bins,); mask (bins,) or (n, bins) of 0 and 1 leaves bins out.

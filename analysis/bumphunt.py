@@ -19,8 +19,8 @@ from tqdm import tqdm
 from ..errors import InputError
 from .background import BackgroundFit, choose_background, goodness_of_fit
 from .combination import combine, z_value
-from .scan import LocalScan, scan_spectra
 from .resonance import SignalShape, signal_templates
+from .scan import LocalScan, scan_spectra
 
 __all__ = ["BumpHunt", "GlobalP", "HuntSettings", "hunt", "pseudo_experiments"]
 

@@ -60,14 +60,22 @@ def window_model(
             {
                 "name": "window",
                 "samples": [
-                    {"name": "signal", "data": signal.tolist(), "modifiers": [{"name": "mu", "type": "normfactor", "data": None}]},
+                    {
+                        "name": "signal",
+                        "data": signal.tolist(),
+                        "modifiers": [{"name": "mu", "type": "normfactor", "data": None}],
+                    },
                     {"name": "background", "data": background.tolist(), "modifiers": modifiers},
                 ],
             }
         ],
         "parameters": [{"name": "mu", "inits": [1.0], "bounds": [[0.0, 50.0]]}],
     }
-    model = pyhf.Model(spec, poi_name="mu", modifier_settings={"histosys": {"interpcode": "code4p"}, "normsys": {"interpcode": "code4"}})
+    model = pyhf.Model(
+        spec,
+        poi_name="mu",
+        modifier_settings={"histosys": {"interpcode": "code4p"}, "normsys": {"interpcode": "code4"}},
+    )
     return model, [*counts[window].tolist(), *model.config.auxdata]
 
 

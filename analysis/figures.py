@@ -21,7 +21,15 @@ from ..table import write_aside
 from .bumphunt import BumpHunt
 from .metrics import roc, significance_improvement
 
-__all__ = ["inclusive_figure", "plane_figure", "roc_figure", "save_figure", "scan_figure", "sculpting_figure", "spectrum_figure"]
+__all__ = [
+    "inclusive_figure",
+    "plane_figure",
+    "roc_figure",
+    "save_figure",
+    "scan_figure",
+    "sculpting_figure",
+    "spectrum_figure",
+]
 
 Floats = npt.NDArray[np.float64]
 COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadb")
@@ -33,7 +41,13 @@ def style() -> Iterator[None]:
     """Use mplhep's CMS style, smaller, for the figures drawn inside and no others."""
     # a font that every matplotlib has, for text and mathematics: no fallback notices, the same figure everywhere
     fonts = {"font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "mathtext.fontset": "dejavusans"}
-    small = {"font.size": 13, "axes.labelsize": 14, "legend.fontsize": 11, "figure.constrained_layout.use": True, "axes.titlesize": 13}
+    small = {
+        "font.size": 13,
+        "axes.labelsize": 14,
+        "legend.fontsize": 11,
+        "figure.constrained_layout.use": True,
+        "axes.titlesize": 13,
+    }
     settings = {k: v for k, v in mplhep.style.CMS.items() if v is not None and k in mpl.rcParams}
     with mpl.rc_context({**settings, **fonts, **small, "xtick.labelsize": 12, "ytick.labelsize": 12}):
         yield
@@ -58,7 +72,16 @@ def spectrum_figure(hunt: BumpHunt, region: int, name: str) -> Figure:
     with style():
         figure = Figure(figsize=(7, 6.4))
         main, pulls = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        mplhep.histplot(counts, edges, yerr=poisson_interval(counts), histtype="errorbar", color=INK, label="data", ax=main, markersize=7)
+        mplhep.histplot(
+            counts,
+            edges,
+            yerr=poisson_interval(counts),
+            histtype="errorbar",
+            color=INK,
+            label="data",
+            ax=main,
+            markersize=7,
+        )
         order = int(hunt.background.order[region])
         fit_label = f"{hunt.settings.family} fit, {order} parameters (p = {hunt.fit_p[region]:.2g})"
         mplhep.histplot(expected, edges, color=COLOURS[0], label=fit_label, ax=main, linewidth=2, edges=False)
@@ -66,7 +89,9 @@ def spectrum_figure(hunt: BumpHunt, region: int, name: str) -> Figure:
         mass = hunt.masses[hunt.best]
         label = f"fitted signal at {mass:.0f} GeV: {hunt.scan.signal[region, hunt.best]:.1f} events"
         if signal.sum() > 0:
-            mplhep.histplot(np.where(signal > 1e-3, signal, np.nan), edges, color=COLOURS[2], linestyle="--", label=label, ax=main)
+            mplhep.histplot(
+                np.where(signal > 1e-3, signal, np.nan), edges, color=COLOURS[2], linestyle="--", label=label, ax=main
+            )
         main.set_yscale("log")
         main.set_ylim(max(0.05, 0.3 * expected.min()), 30 * max(counts.max(), 1.0))
         main.set_ylabel("events / bin")
@@ -102,7 +127,9 @@ def scan_figure(hunt: BumpHunt, names: Sequence[str]) -> Figure:
         figure = Figure(figsize=(8, 5.6))
         axes = figure.subplots()
         for r, name in enumerate(names):
-            axes.plot(hunt.masses, hunt.scan.p[r], color=COLOURS[r % len(COLOURS)], linewidth=1.2, alpha=0.9, label=name)
+            axes.plot(
+                hunt.masses, hunt.scan.p[r], color=COLOURS[r % len(COLOURS)], linewidth=1.2, alpha=0.9, label=name
+            )
         axes.plot(hunt.masses, hunt.combined, color=INK, linewidth=2.4, label=f"combined ({hunt.settings.combination})")
         best = hunt.best
         axes.plot(hunt.masses[best], hunt.combined[best], "o", color=INK)
@@ -112,7 +139,14 @@ def scan_figure(hunt: BumpHunt, names: Sequence[str]) -> Figure:
         for sigma in sigmas:
             level = special.ndtr(-sigma)
             axes.axhline(level, color="0.6", linewidth=0.8, linestyle=":")
-            axes.annotate(rf"{sigma}$\sigma$", (1.005, level), xycoords=("axes fraction", "data"), va="center", fontsize=11, color="0.3")
+            axes.annotate(
+                rf"{sigma}$\sigma$",
+                (1.005, level),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=11,
+                color="0.3",
+            )
         axes.set_ylim(special.ndtr(-float(sigmas[-1])) * 0.5, 2.0)
         axes.set_xlabel(r"$m_{jj}$ resonance mass [GeV]")
         axes.set_ylabel("local p-value")
@@ -149,16 +183,36 @@ def plane_figure(losses: Mapping[str, Floats], regions: Mapping[str, npt.NDArray
         low_s, high_s = np.quantile(np.concatenate(list(smallest.values())), [0.001, 0.998])
         first = next(iter(losses))
         density = axes.hist2d(
-            smallest[first], losses[first][:, 0], bins=70, range=[[low_s, high_s], [low_b, high_b]], cmap="Greys", norm="log"
+            smallest[first],
+            losses[first][:, 0],
+            bins=70,
+            range=[[low_s, high_s], [low_b, high_b]],
+            cmap="Greys",
+            norm="log",
         )
         figure.colorbar(density[3], ax=axes, label=f"{first} events")
         for r in range(n_regions):
             here = regions[first] == r
-            axes.plot(smallest[first][here], losses[first][here, 0], ".", markersize=2.5, color=COLOURS[r % 10], label=f"region {r}")
+            axes.plot(
+                smallest[first][here],
+                losses[first][here, 0],
+                ".",
+                markersize=2.5,
+                color=COLOURS[r % 10],
+                label=f"region {r}",
+            )
         rng = np.random.default_rng(0)
         for i, name in enumerate(list(losses)[1:]):
             show = rng.permutation(len(losses[name]))[:400]
-            axes.plot(smallest[name][show], losses[name][show, 0], "x", markersize=3, alpha=0.5, color=COLOURS[(n_regions + i) % 10], label=name)
+            axes.plot(
+                smallest[name][show],
+                losses[name][show, 0],
+                "x",
+                markersize=3,
+                alpha=0.5,
+                color=COLOURS[(4 + i) % 10],
+                label=name,
+            )
         axes.set_xlim(low_s, high_s)
         axes.set_ylim(low_b, high_b)
         axes.set_xlabel("smallest prior loss")
@@ -179,9 +233,24 @@ def sculpting_figure(inclusive: Floats, regions: Mapping[str, Floats], edges: Fl
             total = max(counts.sum(), 1.0)
             colour = COLOURS[r % len(COLOURS)]
             shown = counts > 0
-            main.errorbar(centres[shown], (counts / total)[shown], yerr=(np.sqrt(counts) / total)[shown], fmt="o", markersize=4, color=colour, label=name)
+            main.errorbar(
+                centres[shown],
+                (counts / total)[shown],
+                yerr=(np.sqrt(counts) / total)[shown],
+                fmt="o",
+                markersize=4,
+                color=colour,
+                label=name,
+            )
             use = shown & (base > 0)
-            ratio.errorbar(centres[use], (counts / total)[use] / base[use], yerr=(np.sqrt(counts) / total)[use] / base[use], fmt="o", markersize=4, color=colour)
+            ratio.errorbar(
+                centres[use],
+                (counts / total)[use] / base[use],
+                yerr=(np.sqrt(counts) / total)[use] / base[use],
+                fmt="o",
+                markersize=4,
+                color=colour,
+            )
         main.set_yscale("log")
         main.set_ylabel("share of events / bin")
         main.legend()
@@ -219,7 +288,9 @@ def roc_figure(scores: Mapping[str, Floats], label: npt.ArrayLike) -> Figure:
     return figure
 
 
-def inclusive_figure(mjj: Floats, edges: Floats, expected: Floats | None, name: str, fit_range: tuple[float, float]) -> Figure:
+def inclusive_figure(
+    mjj: Floats, edges: Floats, expected: Floats | None, name: str, fit_range: tuple[float, float]
+) -> Figure:
     """Draw the inclusive spectrum, masses (n,) GeV, with the fit range shaded and its background fit (bins,)."""
     with style():
         figure = Figure(figsize=(7, 5))
@@ -230,8 +301,12 @@ def inclusive_figure(mjj: Floats, edges: Floats, expected: Floats | None, name: 
         show: dict[str, Any] = {"histtype": "errorbar", "color": INK, "markersize": 6}
         mplhep.histplot(counts / np.diff(wide), wide, yerr=np.sqrt(counts) / np.diff(wide), label=name, ax=axes, **show)
         if expected is not None:
-            mplhep.histplot(expected / np.diff(edges), edges, color=COLOURS[0], label="fit", ax=axes, linewidth=2, edges=False)
-        axes.axvspan(*fit_range, color=COLOURS[1], alpha=0.12, label=f"fit range {fit_range[0]:.0f} to {fit_range[1]:.0f} GeV")
+            mplhep.histplot(
+                expected / np.diff(edges), edges, color=COLOURS[0], label="fit", ax=axes, linewidth=2, edges=False
+            )
+        axes.axvspan(
+            *fit_range, color=COLOURS[1], alpha=0.12, label=f"fit range {fit_range[0]:.0f} to {fit_range[1]:.0f} GeV"
+        )
         axes.set_yscale("log")
         axes.set_xlabel(r"$m_{jj}$ [GeV]")
         axes.set_ylabel("events / GeV")

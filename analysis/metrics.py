@@ -51,7 +51,9 @@ def checked(score: npt.ArrayLike, label: npt.ArrayLike) -> tuple[Floats, npt.NDA
         raise InputError(f"labels are 0 (background) and 1 (signal), found {np.unique(y)[:5].tolist()}")
     signal = y.astype(bool)
     if not signal.any() or signal.all():
-        raise InputError(f"both classes are needed, found {int(signal.sum())} signal and {int((~signal).sum())} background events")
+        raise InputError(
+            f"both classes are needed, found {int(signal.sum())} signal and {int((~signal).sum())} background events"
+        )
     return s, signal
 
 

@@ -74,7 +74,9 @@ def fit_with_minuit(
     covariance = np.asarray(minuit.covariance) if minuit.covariance is not None else np.full((k, k), np.nan)
     design = design_matrix(edges, order, sqrt_s=sqrt_s, family=family)
     # basis = design @ carry, so parameters of the family's own columns are carry @ theta
-    carry = np.linalg.lstsq(design / np.abs(design).max(axis=0), basis, rcond=None)[0] / np.abs(design).max(axis=0)[:, None]
+    carry = (
+        np.linalg.lstsq(design / np.abs(design).max(axis=0), basis, rcond=None)[0] / np.abs(design).max(axis=0)[:, None]
+    )
     own = carry @ theta
     own_covariance = carry @ covariance @ carry.T
     names = [f"p{i}" for i in range(k)]

@@ -51,7 +51,7 @@ class Regions:
         """Return the region of each event, -1 for none: losses (n, 1 + n_priors), fold (n,) of the model that scored it."""
         values = as_losses(losses)
         folds = np.zeros(len(values), dtype=np.int64) if fold is None else np.asarray(fold, dtype=np.int64)
-        if len(folds) and not (0 <= folds.min() and folds.max() < self.n_folds):
+        if len(folds) and not (folds.min() >= 0 and folds.max() < self.n_folds):
             raise InputError(f"folds {folds.min()} to {folds.max()} found, regions fixed for 0 to {self.n_folds - 1}")
         region = np.full(len(values), -1, dtype=np.int64)
         for f, cuts in enumerate(self.cuts):
@@ -111,14 +111,20 @@ def fix_regions(
         raise InputError(f"at least one region, found {n_regions}")
     held_out = [as_losses(x) for x in losses]
     fewest = min(len(x) for x in held_out)
-    events = min([sum(len(x) for x in held_out), *([expected_events] if expected_events else [])])
+    events = expected_events or sum(len(x) for x in held_out)
     raised = max(fraction, min(1.0, MIN_EVENTS * n_regions / max(events, 1)))
     if fewest < 2 * n_regions:
-        raise InputError(f"{fewest} held-out events in the fit range cannot fix {n_regions} regions; give fewer or more data")
-    return Regions(shape, n_regions, alpha, raised, tuple(fix_fold(x, shape, raised, n_regions, alpha) for x in held_out))
+        raise InputError(
+            f"{fewest} held-out events in the fit range cannot fix {n_regions} regions; give fewer or more data"
+        )
+    return Regions(
+        shape, n_regions, alpha, raised, tuple(fix_fold(x, shape, raised, n_regions, alpha) for x in held_out)
+    )
 
 
-def fix_fold(losses: Floats, shape: str, fraction: float, n_regions: int, alpha: float) -> tuple[tuple[float, ...], ...]:
+def fix_fold(
+    losses: Floats, shape: str, fraction: float, n_regions: int, alpha: float
+) -> tuple[tuple[float, ...], ...]:
     """Fix one fold's boundaries."""
     if shape == "difference":
         score = difference_score(losses, alpha)
@@ -174,5 +180,7 @@ def as_losses(losses: npt.ArrayLike) -> Floats:
     if values.ndim != 2 or values.shape[1] < 1:
         raise InputError(f"losses have shape (n, 1 + n_priors), found {values.shape}")
     if not np.isfinite(values).all():
-        raise InputError(f"{int((~np.isfinite(values)).any(axis=1).sum())} of {len(values)} events have a loss that is no number")
+        raise InputError(
+            f"{int((~np.isfinite(values)).any(axis=1).sum())} of {len(values)} events have a loss that is no number"
+        )
     return values

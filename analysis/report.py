@@ -98,7 +98,9 @@ def write_report(path: str | Path, result: Mapping[str, Any], figures: str | Pat
             return ""
         text = caption or CAPTIONS.get(name, "")
         encoded = base64.b64encode(file.read_bytes()).decode()
-        return f'<figure><img alt="{text}" src="data:image/png;base64,{encoded}"><figcaption>{text}</figcaption></figure>'
+        return (
+            f'<figure><img alt="{text}" src="data:image/png;base64,{encoded}"><figcaption>{text}</figcaption></figure>'
+        )
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE)

@@ -23,7 +23,13 @@ log = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float64]
 GAUSSIAN_RESOLUTION = 0.035
 MIN_EVENTS = 200
-LIMITS = {"width": (0.005, 0.15), "alpha_low": (0.3, 5.0), "n_low": (1.05, 50.0), "alpha_high": (0.3, 5.0), "n_high": (1.05, 50.0)}
+LIMITS = {
+    "width": (0.005, 0.15),
+    "alpha_low": (0.3, 5.0),
+    "n_low": (1.05, 50.0),
+    "alpha_high": (0.3, 5.0),
+    "n_high": (1.05, 50.0),
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,9 @@ def crystal_ball_cdf(t: Floats, alpha_low: float, n_low: float, alpha_high: floa
         # integral of the power law from `distance` (>= alpha) outward: exp(-a^2/2) (n/a) / (n-1) (1 + a/n (d - a))^(1-n)
         if not np.isfinite(alpha):
             return np.zeros_like(distance)
-        return np.asarray(np.exp(-0.5 * alpha**2) * n / alpha / (n - 1) * (1 + alpha / n * (distance - alpha)) ** (1 - n))
+        return np.asarray(
+            np.exp(-0.5 * alpha**2) * n / alpha / (n - 1) * (1 + alpha / n * (distance - alpha)) ** (1 - n)
+        )
 
     root = np.sqrt(2 * np.pi)
     low_total = tail(np.array(alpha_low), alpha_low, n_low)
@@ -105,7 +113,9 @@ def fit_signal_shape(priors: Mapping[str, npt.ArrayLike]) -> SignalShape:
     edges = np.linspace(0.6, 1.3, 141)
     counts = sum(np.histogram(r, edges)[0] / len(r) for r in ratios) * min(len(r) for r in ratios)
 
-    def cdf(x: Floats, center: float, width: float, alpha_low: float, n_low: float, alpha_high: float, n_high: float) -> Floats:
+    def cdf(
+        x: Floats, center: float, width: float, alpha_low: float, n_low: float, alpha_high: float, n_high: float
+    ) -> Floats:
         full = crystal_ball_cdf((np.append(edges[[0, -1]], x) - center) / width, alpha_low, n_low, alpha_high, n_high)
         return (full[2:] - full[0]) / (full[1] - full[0])
 

@@ -113,13 +113,13 @@ def draw_figures(
     folder: str | Path,
     *,
     data: Scored,
-    calibration: Scored,
     priors: Mapping[str, Scored],
     inclusive: npt.ArrayLike,
+    inclusive_name: str,
 ) -> list[Path]:
     """Draw and write every figure of a search; returns the files.
 
-    calibration: the held-out events that fixed the regions; inclusive: (n,) GeV, the masses that set the fit range.
+    inclusive: (n,) GeV, the masses that set the fit range, and what they are called.
     """
     hunted, window = found.hunt, found.fit_range
     masses = np.asarray(inclusive, dtype=np.float64)
@@ -131,7 +131,7 @@ def draw_figures(
     inclusive_counts, region_counts = found.sculpting_spectra
     per_region = dict(zip(found.region_names, region_counts, strict=True))
     drawn = {
-        "fit_range": inclusive_figure(masses, hunted.edges, fit.expected[0], f"inclusive {calibration.name}", (window.low, window.high)),
+        "fit_range": inclusive_figure(masses, hunted.edges, fit.expected[0], inclusive_name, (window.low, window.high)),
         "quak_plane": plane_figure({n: s.losses for n, s in shown.items()}, assigned, n_regions),
         "p_value_scan": scan_figure(hunted, found.region_names),
         "sculpting": sculpting_figure(inclusive_counts, per_region, hunted.edges, "held-out events"),

@@ -114,7 +114,7 @@ def fit_signal(
         curvature = ratio / nu
         hessian = assemble(curvature * b * b + residual * b, curvature * b * s, curvature * s * s, basis, outer)
         expected = assemble(b * b / nu, b * s / nu, s * s / nu, basis, outer)
-        step, from_expected = newton_step(hessian, expected, gradient)
+        step = newton_step(hessian, expected, gradient)
         decrement = -0.5 * (gradient * step).sum(axis=1)
         # how far until the first bin turns negative: b changes by exp, bounded here by its linear change
         slope = b * (step[:, :k] @ basis.T) + step[:, k:] * s
@@ -163,7 +163,7 @@ def assemble(bb: Floats, bs: Floats, ss: Floats, basis: Floats, outer: Floats) -
     return matrix
 
 
-def newton_step(hessian: Floats, expected: Floats, gradient: Floats) -> tuple[Floats, Bools]:
+def newton_step(hessian: Floats, expected: Floats, gradient: Floats) -> Floats:
     """Solve for the descent step with the exact Hessian, or the expected one where that is not positive definite."""
     k = gradient.shape[1]
     scale = np.sqrt(np.maximum(np.einsum("nii->ni", expected), 1e-300))
@@ -173,8 +173,7 @@ def newton_step(hessian: Floats, expected: Floats, gradient: Floats) -> tuple[Fl
     scaled[bad] = np.eye(k)
     bad |= np.linalg.eigvalsh(scaled)[:, 0] < 1e-8
     scaled[bad] = (expected / outer_scale)[bad] + 1e-10 * np.eye(k)
-    step = -np.linalg.solve(scaled, (gradient / scale)[..., None])[..., 0] / scale
-    return step, bad
+    return np.asarray(-np.linalg.solve(scaled, (gradient / scale)[..., None])[..., 0] / scale)
 
 
 def yield_error(hessian: Floats, expected: Floats) -> Floats:
@@ -187,6 +186,8 @@ def yield_error(hessian: Floats, expected: Floats) -> Floats:
             unit = np.zeros(k)
             unit[-1] = 1.0
             ridge = 1e-12 * np.einsum("nii->n", matrices[use])[:, None, None] * np.eye(k)
-            variance = np.linalg.solve(matrices[use] + ridge, np.broadcast_to(unit, (int(use.sum()), k))[..., None])[:, -1, 0]
+            variance = np.linalg.solve(matrices[use] + ridge, np.broadcast_to(unit, (int(use.sum()), k))[..., None])[
+                :, -1, 0
+            ]
             result[use] = np.sqrt(np.maximum(variance, 0.0))
     return result

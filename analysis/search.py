@@ -18,7 +18,7 @@ from .discovery import discovery_p
 from .metrics import Metrics, evaluate
 from .minuit_fit import MinuitFit, fit_with_minuit
 from .regions import Regions, difference_score, fix_regions
-from .resonance import SignalShape, fit_signal_shape
+from .resonance import fit_signal_shape
 from .spectra import FitRange, find_fit_range, mass_edges, mass_grid, spectrum
 from .validation import (
     Linearity,
@@ -89,9 +89,7 @@ class Search:
     notes: tuple[str, ...] = field(default=())
 
 
-def choose_fit_range(
-    mjj: npt.ArrayLike, *, fit_range: tuple[float, float] | None, settings: HuntSettings
-) -> FitRange:
+def choose_fit_range(mjj: npt.ArrayLike, *, fit_range: tuple[float, float] | None, settings: HuntSettings) -> FitRange:
     """Return the given range (GeV) with bins, or find one on the inclusive masses (n,) of background or data."""
     if fit_range is None:
         return find_fit_range(mjj, sqrt_s=settings.sqrt_s, family=settings.family)
@@ -100,11 +98,15 @@ def choose_fit_range(
     counts = np.histogram(masses, edges)[0].astype(np.float64)
     if counts.sum() == 0:
         span = f"{masses.min():g} to {masses.max():g} GeV" if len(masses) else "no events"
-        raise InputError(f"fit_range [{fit_range[0]:g}, {fit_range[1]:g}] GeV holds none of the {len(masses)} events ({span})")
+        raise InputError(
+            f"fit_range [{fit_range[0]:g}, {fit_range[1]:g}] GeV holds none of the {len(masses)} events ({span})"
+        )
     fit = choose_background(counts[None], edges, sqrt_s=settings.sqrt_s, family=settings.family)
     p = float(goodness_of_fit(counts[None], fit.expected, fit.n_parameters)[0])
     if p < 0.05:
-        log.warning("the inclusive spectrum does not fit the %s family in the given fit_range: p = %.2g", settings.family, p)
+        log.warning(
+            "the inclusive spectrum does not fit the %s family in the given fit_range: p = %.2g", settings.family, p
+        )
     return FitRange(tuple(edges.tolist()), "given", p)
 
 
@@ -112,7 +114,9 @@ def choose_regions(calibration: Scored, fit_range: FitRange, choice: RegionChoic
     """Fix the regions on held-out events inside the fit range, fold by fold, before the hunted events are assigned."""
     inside = calibration.select(fit_range.inside(calibration.mjj))
     if len(inside.mjj) == 0:
-        raise InputError(f"{calibration.name}: no held-out event in the fit range {fit_range.low:g} to {fit_range.high:g} GeV")
+        raise InputError(
+            f"{calibration.name}: no held-out event in the fit range {fit_range.low:g} to {fit_range.high:g} GeV"
+        )
     folds = [inside.losses[inside.fold == f] for f in range(int(calibration.fold.max()) + 1)]
     return fix_regions(
         folds,
@@ -148,7 +152,9 @@ def search(
     window = choose_fit_range(data.mjj if inclusive is None else inclusive, fit_range=fit_range, settings=settings)
     hunted = data.select(window.inside(data.mjj))
     if len(hunted.mjj) == 0:
-        raise InputError(f"{data.name}: none of {len(data.mjj)} events lies in the fit range {window.low:g} to {window.high:g} GeV")
+        raise InputError(
+            f"{data.name}: none of {len(data.mjj)} events lies in the fit range {window.low:g} to {window.high:g} GeV"
+        )
     regions = choose_regions(calibration, window, choice, expected_events=len(hunted.mjj))
     names = tuple(f"region {r}" for r in range(regions.n_regions))
     assigned = regions.assign(hunted.losses, hunted.fold)
@@ -170,7 +176,9 @@ def search(
     held_region = regions.assign(held_out.losses, held_out.fold)
     edges = np.asarray(window.edges)
     inclusive_counts = np.histogram(held_out.mjj, edges)[0].astype(np.float64)
-    held_counts = np.stack([np.histogram(held_out.mjj[held_region == r], edges)[0] for r in range(len(names))]).astype(np.float64)
+    held_counts = np.stack([np.histogram(held_out.mjj[held_region == r], edges)[0] for r in range(len(names))]).astype(
+        np.float64
+    )
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x5C]))
     shaped = tuple(sculpting(inclusive_counts, c, region=n, rng=rng) for n, c in zip(names, held_counts, strict=True))
     spurious: tuple[Spurious, ...] = ()
@@ -178,15 +186,20 @@ def search(
     if independent:
         scale = len(hunted.mjj) / len(held_out.mjj)
         spurious = tuple(
-            spurious_signal(c, edges, grid, region=r, shape=shape, scale=scale, settings=settings) for r, c in enumerate(held_counts)
+            spurious_signal(c, edges, grid, region=r, shape=shape, scale=scale, settings=settings)
+            for r, c in enumerate(held_counts)
         )
         settings = dataclasses.replace(settings, lowest_orders=tuple(s.lowest for s in spurious))
         for s in spurious:
             if not s.resolved:
-                notes.append(f"region {s.region}: spurious signal up to {s.worst:.2f} of the statistical error in every order")
+                notes.append(
+                    f"region {s.region}: spurious signal up to {s.worst:.2f} of the statistical error in every order"
+                )
     found = hunt(spectra, grid, shape=shape, settings=settings, progress=progress)
     minuit = tuple(
-        fit_with_minuit(found.counts[r], found.edges, int(found.background.order[r]), sqrt_s=settings.sqrt_s, family=settings.family)
+        fit_with_minuit(
+            found.counts[r], found.edges, int(found.background.order[r]), sqrt_s=settings.sqrt_s, family=settings.family
+        )
         for r in range(len(names))
     )
     notes += fit_notes(found, minuit)

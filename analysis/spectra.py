@@ -88,7 +88,9 @@ def find_fit_range(mjj: npt.ArrayLike, *, sqrt_s: float, family: str = "dijet", 
     masses = np.asarray(mjj, dtype=np.float64)
     masses = masses[(masses > 0) & (masses < sqrt_s)]
     if len(masses) < 50:
-        raise InputError(f"{len(masses)} events between 0 and sqrt_s = {sqrt_s:g} GeV cannot set a fit range; give fit_range")
+        raise InputError(
+            f"{len(masses)} events between 0 and sqrt_s = {sqrt_s:g} GeV cannot set a fit range; give fit_range"
+        )
     top = float(masses.max())
     grid = np.asarray(DIJET_EDGES, dtype=np.float64)
     if np.median(masses) < DIJET_EDGES[0] or top >= DIJET_EDGES[-1]:
@@ -119,7 +121,9 @@ def mass_grid(fit_range: FitRange, *, resolution: float = RESOLUTION, step: floa
     """Return the masses to scan in GeV: steps of `step` resolutions, two resolutions clear of the range's ends."""
     low, high = fit_range.low * (1 + 2 * resolution), fit_range.high * (1 - 2 * resolution)
     if low >= high:
-        raise InputError(f"the fit range [{fit_range.low:g}, {fit_range.high:g}] GeV is too short to scan for a resonance")
+        raise InputError(
+            f"the fit range [{fit_range.low:g}, {fit_range.high:g}] GeV is too short to scan for a resonance"
+        )
     n = max(2, round(np.log(high / low) / (step * resolution)) + 1)
     grid = np.geomspace(low, high, n)
     return np.unique(np.round(grid, -1)) if low >= 1000 else grid

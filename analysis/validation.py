@@ -11,10 +11,19 @@ from scipy.spatial.distance import jensenshannon
 
 from .background import FAMILIES, choose_background
 from .bumphunt import HuntSettings, procedure
-from .scan import scan_spectra
 from .resonance import SignalShape, signal_templates
+from .scan import scan_spectra
 
-__all__ = ["Linearity", "Sculpting", "Uniformity", "injection_linearity", "Spurious", "local_p_uniformity", "sculpting", "spurious_signal"]
+__all__ = [
+    "Linearity",
+    "Sculpting",
+    "Spurious",
+    "Uniformity",
+    "injection_linearity",
+    "local_p_uniformity",
+    "sculpting",
+    "spurious_signal",
+]
 
 Floats = npt.NDArray[np.float64]
 TOLERATED = 0.3
@@ -41,7 +50,9 @@ def divergence(first: Floats, second: Floats) -> float:
     return value if np.isfinite(value) else 0.0
 
 
-def sculpting(inclusive: Floats, selected: Floats, *, region: str, rng: np.random.Generator, n_random: int = 200) -> Sculpting:
+def sculpting(
+    inclusive: Floats, selected: Floats, *, region: str, rng: np.random.Generator, n_random: int = 200
+) -> Sculpting:
     """Compare a region's background counts (bins,) with the inclusive ones it was selected from."""
     n = int(selected.sum())
     if n == 0 or inclusive.sum() == 0:
@@ -69,7 +80,14 @@ class Spurious:
 
 
 def spurious_signal(
-    background: Floats, edges: Floats, masses: Floats, *, region: int, shape: SignalShape, scale: float, settings: HuntSettings
+    background: Floats,
+    edges: Floats,
+    masses: Floats,
+    *,
+    region: int,
+    shape: SignalShape,
+    scale: float,
+    settings: HuntSettings,
 ) -> Spurious:
     """Fit signal to held-out background that has none, raising the order until the answer is small: counts (bins,).
 
@@ -84,12 +102,20 @@ def spurious_signal(
         if result is not None and order <= result.order:
             continue
         lowest = order
-        fit = choose_background(background[None], edges, sqrt_s=settings.sqrt_s, family=settings.family, lowest=[lowest])
+        fit = choose_background(
+            background[None], edges, sqrt_s=settings.sqrt_s, family=settings.family, lowest=[lowest]
+        )
         scan = scan_spectra(background[None], fit, templates, edges, sqrt_s=settings.sqrt_s, family=settings.family)
         ratio = np.where(scan.converged, scan.z, 0.0)[0] * noise
         worst = float(np.abs(ratio).max())
         result = Spurious(
-            region, tuple(ratio.tolist()), worst, noise, int(fit.order[0]), lowest, worst <= TOLERATED + NOISE_UNITS * noise
+            region,
+            tuple(ratio.tolist()),
+            worst,
+            noise,
+            int(fit.order[0]),
+            lowest,
+            worst <= TOLERATED + NOISE_UNITS * noise,
         )
         if result.resolved:
             break

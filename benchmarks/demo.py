@@ -41,7 +41,18 @@ def main() -> None:
         "qcd_data.root": ("qcd", data, "--seed", "1"),
         "qcd.root": ("qcd", events - data, "--seed", "2"),
         "signal.root": ("zprime_xy", max(20, round(SIGNAL_SHARE * data)), "--seed", "3"),
-        "prior.root": ("zprime_xy", min(3000, max(500, events // 5)), "--seed", "4", "--set", "m_zprime=4500", "--set", "m_x=500", "--set", "m_y=150"),
+        "prior.root": (
+            "zprime_xy",
+            min(3000, max(500, events // 5)),
+            "--seed",
+            "4",
+            "--set",
+            "m_zprime=4500",
+            "--set",
+            "m_x=500",
+            "--set",
+            "m_y=150",
+        ),
     }
     for name, (process, n, *options) in wanted.items():
         made = FOLDER / f".{name}.made"
