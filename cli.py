@@ -166,7 +166,7 @@ def lhco(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) ->
     from .samples import convert_lhco
 
     report = convert_lhco(source, target, key=key, progress=obj["progress"])
-    click.echo(f"{target}: {report.events} events, {report.signal} with truth_signal = 1")
+    click.echo(f"{target}: {report.n_events} events, {report.n_signal} with truth_signal = 1")
 
 
 @cli.command()
@@ -187,6 +187,7 @@ def lhco(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) ->
 @click.pass_obj
 def process(
     obj: dict[str, Any],
+    /,
     files: tuple[str, ...],
     *,
     output: Path | None,

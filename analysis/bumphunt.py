@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import hist
 import numpy as np
@@ -97,7 +98,7 @@ class BumpHunt:
 
 
 def hunt(
-    spectra: Mapping[str, hist.Hist] | Sequence[hist.Hist],
+    spectra: Mapping[str, hist.Hist[Any]] | Sequence[hist.Hist[Any]],
     masses: npt.ArrayLike,
     *,
     shape: SignalShape | None = None,
@@ -136,7 +137,7 @@ def hunt(
     )
 
 
-def stack(histograms: Sequence[hist.Hist]) -> tuple[Floats, Floats]:
+def stack(histograms: Sequence[hist.Hist[Any]]) -> tuple[Floats, Floats]:
     """Return edges (bins + 1,) and counts (regions, bins); refuse weights, fractions and differing axes."""
     if not histograms:
         raise InputError("no spectrum to hunt in")

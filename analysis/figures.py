@@ -40,16 +40,21 @@ INK = "#1a1a1a"
 def style() -> Iterator[None]:
     """Use mplhep's CMS style, smaller, for the figures drawn inside and no others."""
     # a font that every matplotlib has, for text and mathematics: no fallback notices, the same figure everywhere
-    fonts = {"font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "mathtext.fontset": "dejavusans"}
-    small = {
+    fonts: dict[str, Any] = {
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],
+        "mathtext.fontset": "dejavusans",
+    }
+    small: dict[str, Any] = {
         "font.size": 13,
         "axes.labelsize": 14,
         "legend.fontsize": 11,
         "figure.constrained_layout.use": True,
         "axes.titlesize": 13,
     }
-    settings = {k: v for k, v in mplhep.style.CMS.items() if v is not None and k in mpl.rcParams}
-    with mpl.rc_context({**settings, **fonts, **small, "xtick.labelsize": 12, "ytick.labelsize": 12}):
+    settings: Any = {k: v for k, v in mplhep.style.CMS.items() if v is not None and k in mpl.rcParams}
+    settings |= {**fonts, **small, "xtick.labelsize": 12, "ytick.labelsize": 12}
+    with mpl.rc_context(settings):
         yield
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from ..table import write_aside
 
@@ -109,7 +110,7 @@ def write_report(path: str | Path, result: Mapping[str, Any], figures: str | Pat
         b=result["best"],
         best=best,
         p=show_p,
-        figure=lambda *a: jinja2.utils.markupsafe.Markup(figure(*a)),
+        figure=lambda *a: Markup(figure(*a)),
         verdict=verdict(result["best"]),
         configuration=yaml.safe_dump(result["configuration"], sort_keys=False),
     )

@@ -117,7 +117,7 @@ def fit_signal_shape(priors: Mapping[str, npt.ArrayLike]) -> SignalShape:
         x: Floats, center: float, width: float, alpha_low: float, n_low: float, alpha_high: float, n_high: float
     ) -> Floats:
         full = crystal_ball_cdf((np.append(edges[[0, -1]], x) - center) / width, alpha_low, n_low, alpha_high, n_high)
-        return (full[2:] - full[0]) / (full[1] - full[0])
+        return np.asarray((full[2:] - full[0]) / (full[1] - full[0]))
 
     minuit = Minuit(
         BinnedNLL(counts, edges, cdf), center=1.0, width=0.04, alpha_low=1.2, n_low=3.0, alpha_high=1.8, n_high=4.0

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import hist
 import numpy as np
@@ -75,7 +76,7 @@ class Search:
     fit_range: FitRange
     regions: Regions
     region_names: tuple[str, ...]
-    spectra: tuple[hist.Hist, ...]
+    spectra: tuple[hist.Hist[Any], ...]
     hunt: BumpHunt
     minuit: tuple[MinuitFit, ...]
     q0_p: tuple[tuple[float | None, ...], ...]
@@ -182,7 +183,7 @@ def search(
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x5C]))
     shaped = tuple(sculpting(inclusive_counts, c, region=n, rng=rng) for n, c in zip(names, held_counts, strict=True))
     spurious: tuple[Spurious, ...] = ()
-    notes = []
+    notes: list[str] = []
     if independent:
         scale = len(hunted.mjj) / len(held_out.mjj)
         spurious = tuple(
@@ -190,11 +191,11 @@ def search(
             for r, c in enumerate(held_counts)
         )
         settings = dataclasses.replace(settings, lowest_orders=tuple(s.lowest for s in spurious))
-        for s in spurious:
-            if not s.resolved:
-                notes.append(
-                    f"region {s.region}: spurious signal up to {s.worst:.2f} of the statistical error in every order"
-                )
+        notes += [
+            f"region {s.region}: spurious signal up to {s.worst:.2f} of the statistical error in every order"
+            for s in spurious
+            if not s.resolved
+        ]
     found = hunt(spectra, grid, shape=shape, settings=settings, progress=progress)
     minuit = tuple(
         fit_with_minuit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import hist
 import numpy as np
@@ -71,9 +72,9 @@ def mass_edges(low: float, high: float) -> Floats:
     return resolution_edges(low, high)
 
 
-def spectrum(mjj: npt.ArrayLike, edges: Sequence[float] | Floats) -> hist.Hist:
+def spectrum(mjj: npt.ArrayLike, edges: Sequence[float] | Floats) -> hist.Hist[Any]:
     """Fill masses (n,) in GeV into a histogram with axis `mjj`, under- and overflow kept."""
-    histogram = hist.Hist(hist.axis.Variable(list(edges), name="mjj", label=r"$m_{jj}$ [GeV]"))
+    histogram: hist.Hist[Any] = hist.Hist(hist.axis.Variable(list(edges), name="mjj", label=r"$m_{jj}$ [GeV]"))
     histogram.fill(np.asarray(mjj, dtype=np.float64))
     return histogram
 

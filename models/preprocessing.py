@@ -82,10 +82,10 @@ def _fit_column(column: Matrix) -> tuple[Matrix, Matrix]:
     normal = NormalDist()
     levels = [normal.cdf(-MAX_SIGMA), normal.cdf(-1), 0.5, normal.cdf(1), normal.cdf(MAX_SIGMA)]
     lowest, lower, median, upper, uppermost = np.quantile(column, levels)
-    if median - lowest < HEAVY_TAIL * (median - lower) and uppermost - median < HEAVY_TAIL * (upper - median):
+    light = median - lowest < HEAVY_TAIL * (median - lower) and uppermost - median < HEAVY_TAIL * (upper - median)
+    if light and upper - lower > SMALLEST:
         # By the central 68 %, not the standard deviation: one absurd row must not flatten a column.
-        if upper - lower > SMALLEST:
-            return np.array([lower, upper]), np.array([-1.0, 1.0])
+        return np.array([lower, upper]), np.array([-1.0, 1.0])
     sigma = min(MAX_SIGMA, -normal.inv_cdf(min(0.25, MIN_EVENTS_BEYOND / len(column))))
     n_steps = int(sigma / KNOT_STEP)
     z = KNOT_STEP * np.arange(-n_steps, n_steps + 1, dtype=np.float64)
