@@ -26,7 +26,7 @@ from hunch.models import (
 )
 from hunch.models.scorer import scorer_class
 
-QUICK = {"max_epochs": 6, "patience": 6, "hidden": 16}
+QUICK = {"max_epochs": 6, "patience": 6, "hidden": 16, "batch_size": 64}
 Make = Callable[..., Scorer]
 
 

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from hunch.models import PriorNameError, Quak, ShapeError, TooFewRowsError
 
-QUICK = {"device": "cpu", "max_epochs": 3, "patience": 3, "hidden": 16}
+QUICK = {"device": "cpu", "max_epochs": 3, "patience": 3, "hidden": 16, "batch_size": 64}
 
 
 def labels(n_background: int, n_signal: int) -> np.ndarray:
@@ -20,7 +20,7 @@ def test_two_gaussians_reproduce_the_likelihood_ratio(rng: np.random.Generator) 
     # Different covariances: the optimal boundary is curved and no single loss finds it.
     p = stats.multivariate_normal([0, 0, 0], [[1, 0.7, 0], [0.7, 1, 0.2], [0, 0.2, 1]])
     q = stats.multivariate_normal([1, -0.2, 0.5], [[0.5, -0.2, 0], [-0.2, 0.3, 0], [0, 0, 2.0]])
-    quak = Quak(seed=0, device="cpu", max_epochs=12).fit(
+    quak = Quak(seed=0, device="cpu", max_epochs=7).fit(
         p.rvs(12_000, random_state=rng), priors={"signal": q.rvs(12_000, random_state=rng)}
     )
     x = np.concatenate([p.rvs(20_000, random_state=rng), q.rvs(20_000, random_state=rng)])
@@ -40,7 +40,7 @@ def test_anomaly_beside_a_prior_in_a_dense_region(rng: np.random.Generator) -> N
 
     centre, width = np.array([2.2, 0.8, 0.35, 1.2]), np.array([0.25, 0.3, 0.06, 0.35])
     shift = 1.5 * width * np.array([1, -1, 1, 1])
-    quak = Quak(seed=0, device="cpu", max_epochs=10).fit(
+    quak = Quak(seed=0, device="cpu", max_epochs=6).fit(
         background(20_000), priors={"near": rng.normal(centre + shift, width, (5_000, 4))}
     )
     x = np.concatenate([background(40_000), rng.normal(centre, width, (200, 4))])  # 0.5 % signal

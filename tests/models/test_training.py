@@ -14,7 +14,7 @@ from hunch.models import checkpoint as checkpoint_module
 from hunch.models import training as training_module
 from hunch.models.training import resolve_device, train_stack
 
-QUICK = {"device": "cpu", "hidden": 16}
+QUICK = {"device": "cpu", "hidden": 16, "batch_size": 64}
 
 
 class Mean(torch.nn.Module):

@@ -12,7 +12,7 @@ from scipy import stats
 from hunch.models import Vae
 from hunch.models.autoencoder import StackedVae, gaussian_kl
 
-QUICK = {"device": "cpu", "hidden": 16}
+QUICK = {"device": "cpu", "hidden": 16, "batch_size": 64}
 
 
 def test_gaussian_kl_closed_form() -> None:
@@ -41,7 +41,7 @@ def test_reconstruction_is_a_normalised_density() -> None:
 def test_loss_of_gaussian_data_is_minus_log_density(rng: np.random.Generator) -> None:
     # Units of 1000: the scaling's Jacobian must be in the loss.
     truth = stats.multivariate_normal([500.0, 0.0], [[1e6, 400.0], [400.0, 1.0]])
-    vae = Vae(seed=0, device="cpu", max_epochs=10).fit(truth.rvs(8_000, random_state=rng))
+    vae = Vae(seed=0, device="cpu", max_epochs=6).fit(truth.rvs(8_000, random_state=rng))
     x = truth.rvs(4_000, random_state=rng)
     loss, expected = vae.score(x), -truth.logpdf(x)
     # At the latent mean the noise of the latent draw is missing, at most half a nat a latent dimension.
