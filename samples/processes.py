@@ -10,8 +10,13 @@ from ..errors import HunchError, unknown_name
 __all__ = ["PROCESSES", "Process", "SimulationError", "pythia_settings", "with_defaults"]
 
 PTHAT_FRACTION = 0.9
-"""Default pT-hat floor of QCD in units of the jet cut. A lower floor keeps more of the events that initial-state
-radiation lifts over the cut but spends more tries an accepted event; `benchmarks/study_pthat.py` measures both."""
+"""Default pT-hat floor of QCD in units of the jet cut.
+
+Initial-state radiation lifts some events of lower pT-hat over the cut. On 10,000 biased events with a cut of 1200 GeV
+a floor of 0.9 misses 25 % of them and accepts 62 % of its tries; 0.85: 19 %, 46 %; 0.8: 16 %, 32 %; 0.75: 12 %, 22 %.
+The share missed falls with the jet's pT (34 % at the cut), so that relative to a floor of 0.8 the first 50 GeV of the
+jet pT spectrum are 6 +- 8 % lower in shape; a fit of m_jj has to start above the turn-on in any case.
+"""
 RELATIVE_WIDTH = 1e-3
 """Natural width of every new particle in units of its mass: far below the detector's 3 to 4 % in m_jj."""
 WINDOW = 0.02

@@ -6,12 +6,14 @@ not depend on the number of workers. Blocks are joined in order and cut at the n
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -116,7 +118,7 @@ def simulate(
     tries, init_seconds, sigmas = 0, 0.0, []
     bar = _bar(process, n, progress=progress)
     with bar, event_writer(path, charged=True, truth=True, weighted=True) as writer:
-        for block in _blocks(job, workers):
+        for block in _blocks(job, workers, lambda: n - writer.n_events):
             init_seconds += block.init_seconds
             sigmas.append((block.tries, block.cross_section, block.cross_section_error))
             kept = min(n - writer.n_events, len(block.particles))
@@ -164,24 +166,25 @@ def _bar(process: str, n: int, *, progress: bool) -> tqdm[NoReturn]:
     return bar
 
 
-def _blocks(job: Job, workers: int) -> Iterator[Block]:
-    """Give the blocks in order, for as long as they are asked for; closing it stops the workers at once."""
+def _blocks(job: Job, workers: int, missing: Callable[[], int]) -> Iterator[Block]:
+    """Give the blocks in order, for as long as they are asked for; closing it stops the workers at once.
+
+    missing: how many events are still to come, which ends a block early.
+    """
+    numbers = itertools.count()
     if workers == 1:
-        number = 0
-        while True:
-            yield run_block(job, number)
-            number += 1
+        for number in numbers:
+            yield run_block(replace(job, enough=missing()), number)
     from loky import ProcessPoolExecutor  # type: ignore[import-untyped]
 
     pool = ProcessPoolExecutor(max_workers=workers)
+    waiting: deque[Future[Block]] = deque()
     try:
-        waiting = deque(pool.submit(run_block, job, number) for number in range(workers + 1))
-        submitted = len(waiting)
         while True:
-            block: Block = waiting.popleft().result()
-            waiting.append(pool.submit(run_block, job, submitted))
-            submitted += 1
-            yield block
+            # one block more than workers, so that none waits while a block is written
+            while len(waiting) <= workers:
+                waiting.append(pool.submit(run_block, replace(job, enough=missing()), next(numbers)))
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, kill_workers=True)
 
