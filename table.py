@@ -284,13 +284,18 @@ def _read_hdf5(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """Read the only pandas key of a file, or, failing that, its one-dimensional datasets as columns."""
     import h5py
     import pandas as pd
+    from tables import HDF5ExtError
 
-    with pd.HDFStore(path, mode="r") as store:
-        keys = store.keys()
-        if len(keys) > 1:
-            raise ValueError(f"holds the keys {', '.join(keys)}; a table file holds one")
-        if keys:
-            return _from_pandas(store[keys[0]]), {}
+    try:
+        with pd.HDFStore(path, mode="r") as store:
+            keys = store.keys()
+            if len(keys) > 1:
+                raise ValueError(f"holds the keys {', '.join(keys)}; a table file holds one")
+            if keys:
+                return _from_pandas(store[keys[0]]), {}
+    except HDF5ExtError as error:
+        # a RuntimeError with the library's whole back trace; its last line says what happened
+        raise ValueError(f"damaged or no HDF5 file ({str(error).strip().splitlines()[-1]})") from error
     with h5py.File(path) as file:
         columns = {name: np.asarray(item) for name, item in file.items() if isinstance(item, h5py.Dataset)}
         flat = {name: c.astype(str) if c.dtype.kind in "SO" else c for name, c in columns.items() if c.ndim == 1}
