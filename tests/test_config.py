@@ -1,0 +1,201 @@
+"""The user's YAML: the smallest one is complete, and every mistake is named with file, line, key and nearest key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hunch.config import Analysis, ConfigError, read_analysis
+
+MINIMAL = """\
+samples:
+  data: [data.root]
+  background: [qcd.root]        # optional
+  priors:
+    two_prong: [xy.root]
+output: out
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    for name in ("data.root", "data2.root", "qcd.root", "xy.root", "t.csv", "t.parquet"):
+        (tmp_path / name).write_bytes(b"")
+
+    def put(text: str) -> Path:
+        path = tmp_path / "analysis.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return put
+
+
+def test_the_smallest_configuration_is_complete(write: Callable[[str], Path], tmp_path: Path) -> None:
+    analysis = read_analysis(write(MINIMAL))
+    assert analysis.output == str(tmp_path / "out")
+    assert analysis.sample_files() == {
+        "data": (str(tmp_path / "data.root"),),
+        "background": (str(tmp_path / "qcd.root"),),
+        "prior.two_prong": (str(tmp_path / "xy.root"),),
+    }
+    assert analysis.sqrt_s == 13_000
+    assert analysis.combination == "fisher"
+    assert (analysis.regions.number, analysis.regions.shape) == (3, "difference")
+    assert analysis.fit_range is None
+    assert analysis.features is None
+    assert analysis.executor == "futures"
+    assert (analysis.jets.radius, analysis.jets.min_pt) == (1.0, 50.0)
+    assert analysis.jets.max_deta is None
+    assert analysis.skip_bad_files is False
+
+
+def test_data_alone_is_enough(write: Callable[[str], Path]) -> None:
+    analysis = read_analysis(write("samples: {data: [data.root]}\noutput: out\n"))
+    assert list(analysis.sample_files()) == ["data"]
+    assert analysis.folds >= 3
+
+
+def test_paths_are_relative_to_the_file(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(MINIMAL)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert read_analysis("../analysis.yaml").sample_files() == read_analysis(path).sample_files()
+    absolute = MINIMAL.replace("data.root", str(tmp_path / "data.root"))
+    assert read_analysis(write(absolute)).samples.data == (str(tmp_path / "data.root"),)
+
+
+def test_settings_are_read(write: Callable[[str], Path]) -> None:
+    analysis = read_analysis(
+        write(MINIMAL + "fit_range: [1500, 7000]\nregions: {shape: plane, number: 4}\nseed: 3\njets: {radius: 0.8}\n")
+    )
+    assert analysis.fit_range == (1500, 7000)
+    assert (analysis.regions.shape, analysis.regions.number) == ("plane", 4)
+    assert (analysis.seed, analysis.jets.radius) == (3, 0.8)
+
+
+MISTAKES = {
+    "unknown key": (MINIMAL + "fit_rnage: [1000, 2000]\n", 7, "unknown key 'fit_rnage'; did you mean 'fit_range'"),
+    "unknown nested key": (MINIMAL + "regions:\n  numbr: 3\n", 8, "regions.numbr'; did you mean 'number'"),
+    "unknown sample": (MINIMAL.replace("background", "backgrund"), 3, "did you mean 'background'"),
+    "nothing near": (MINIMAL + "qqqqqq: 1\n", 7, "unknown key 'qqqqqq'; allowed: samples, output"),
+    "missing output": (MINIMAL.replace("output: out\n", ""), 1, "key 'output' is missing"),
+    "missing data": (MINIMAL.replace("  data: [data.root]\n", ""), 1, "key 'samples.data' is missing"),
+    "key twice": (MINIMAL + "output: other\n", 7, "key 'output' is given twice"),
+    "nested key twice": ("samples:\n  data: [data.root]\n  data: [qcd.root]\noutput: o\n", 3, "given twice"),
+    "word for number": (MINIMAL + "seed: three\n", 7, "key 'seed'"),
+    "number in quotes": (MINIMAL + "sqrt_s: '13000'\n", 7, "key 'sqrt_s'"),
+    "yes for number": (MINIMAL + "folds: true\n", 7, "key 'folds'"),
+    "number for list": (MINIMAL.replace("[data.root]", "3"), 2, "key 'samples.data'"),
+    "word for list": (MINIMAL.replace("[data.root]", "data.root"), 2, "key 'samples.data'"),
+    "empty list": (MINIMAL.replace("[data.root]", "[]"), 2, "key 'samples.data'"),
+    "number in list": (MINIMAL.replace("[data.root]", "\n    - data.root\n    - 7"), 4, "key 'samples.data[1]'"),
+    "list for mapping": (MINIMAL.replace("    two_prong: [xy.root]", "    [xy.root]"), 4, "key 'samples.priors'"),
+    "negative": (MINIMAL + "jets:\n  min_pt: -1\n", 8, "key 'jets.min_pt'"),
+    "nan": (MINIMAL + "sqrt_s: .nan\n", 7, "key 'sqrt_s'"),
+    "falling range": (MINIMAL + "fit_range: [5000, 1000]\n", 7, "fit_range"),
+    "three numbers": (MINIMAL + "fit_range: [1, 2, 3]\n", 7, "fit_range"),
+    "above sqrt_s": (MINIMAL + "masses: [1000, 14000]\n", 7, "masses"),
+    "unknown choice": (MINIMAL + "combination: fischer\n", 7, "'fisher'"),
+    "prior's name": (MINIMAL.replace("two_prong", "a/b"), 4, "a/b"),
+    "column twice": (MINIMAL + "features: [a, b, a]\n", 7, "features"),
+    "mass as feature": (MINIMAL + "features: [mjj, tau21_1]\n", 7, "mjj"),
+    "label as feature": (MINIMAL + "features: [truth_signal]\n", 7, "truth_signal"),
+    "missing file": (MINIMAL.replace("data.root", "dota.root"), 2, "did you mean 'data.root'"),
+    "missing second file": (MINIMAL.replace("[data.root]", "\n    - data.root\n    - no.root"), 4, "samples.data[1]"),
+    "directory": (MINIMAL.replace("data.root", "."), 2, "is a directory"),
+    "file in two samples": (MINIMAL.replace("qcd.root", "data.root"), 3, "is also in samples.data"),
+    "under another spelling": (MINIMAL.replace("qcd.root", "./data.root"), 3, "is also in samples.data"),
+    "file twice": (MINIMAL.replace("[data.root]", "[data.root, data.root]"), 2, "listed twice"),
+    "kinds mixed": (MINIMAL.replace("[data.root]", "[data.root, t.csv]"), 2, "event files and tables"),
+    "output is a file": (MINIMAL.replace("output: out", "output: data2.root"), 6, "is a file"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_named(mistake: str, write: Callable[[str], Path]) -> None:
+    text, line, expected = MISTAKES[mistake]
+    path = write(text)
+    with pytest.raises(ConfigError) as caught:
+        read_analysis(path)
+    message = str(caught.value)
+    assert expected in message
+    assert f"{path}: line {line}: " in message
+
+
+def test_every_mistake_is_reported_at_once(write: Callable[[str], Path]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_analysis(write(MINIMAL + "sed: 1\nfolds: 2\n"))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_found_value_is_shown(write: Callable[[str], Path]) -> None:
+    with pytest.raises(ConfigError, match="found 'three'"):
+        read_analysis(write(MINIMAL + "seed: three\n"))
+
+
+def test_files_that_are_no_configuration(write: Callable[[str], Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read: No such file"):
+        read_analysis(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="is a directory"):
+        read_analysis(tmp_path)
+    for text in ("", "# nothing\n", "- a\n", "word\n", "3"):
+        with pytest.raises(ConfigError, match="holds no keys"):
+            read_analysis(write(text))
+    with pytest.raises(ConfigError, match=r"no YAML: .*line 2"):
+        read_analysis(write("samples: [\n"))
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="no text file"):
+        read_analysis(tmp_path / "b.yaml")
+
+
+def test_a_table_beside_event_files_of_another_sample_is_left_to_the_stages(write: Callable[[str], Path]) -> None:
+    analysis = read_analysis(write(MINIMAL.replace("data.root", "t.csv") + "features: [a]\n"))
+    assert analysis.samples.data[0].endswith("t.csv")
+
+
+PIECES = [
+    *re.split(r"(\s)", MINIMAL),
+    *("[", "]", "{", "}", ": ", "- ", "\n", "  ", "&a", "*a", "<<: ", "!!python/object:os.system", "? ", "~", "1e400"),
+    *("2001-01-01", "0x1f", "fit_range: ", "seed: ", "jets: ", "null", "true", "'", '"', "|", "%", "\t", "\x00", "é"),
+]
+
+
+def message_of(path: Path) -> str:
+    """Return the error's message, or the path itself where the file is an analysis; anything else is raised."""
+    try:
+        assert isinstance(read_analysis(path), Analysis)
+    except ConfigError as error:
+        return str(error)
+    return str(path)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=25).map("".join)))
+def test_any_text_gives_an_analysis_or_a_named_error(text: str, write: Callable[[str], Path]) -> None:
+    path = write("")
+    path.write_text(text, encoding="utf-8", newline="", errors="surrogatepass")
+    assert str(path) in message_of(path)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    key=st.sampled_from([*Analysis.model_fields, "samples.data", "samples.priors", "samples.priors.a", "jets.radius"]),
+    value=st.sampled_from(["~", "[]", "{}", "-1", "1e400", ".nan", "''", "[[1]]", "{a: 1}", "{1: 2}", "? [1]\n : 2"]),
+)
+def test_any_value_of_a_key_gives_an_analysis_or_a_named_error(
+    key: str, value: str, write: Callable[[str], Path]
+) -> None:
+    nested = value
+    for part in reversed(key.split(".")):
+        nested = f"{{{part}: {nested}}}"
+    base = MINIMAL if not key.startswith(("samples", "output")) else ""
+    text = base + nested[1:-1] + "\n"
+    path = write(text)
+    assert str(path) in message_of(path)
