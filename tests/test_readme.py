@@ -1,0 +1,87 @@
+"""What the README says is so: its code runs, its analyses are read, its tables and examples match the program."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from hunch.cli import cli
+from hunch.config import Analysis, read_analysis
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> dict[str, object]:
+    """Return every key of the schema, dotted, with its default."""
+    found: dict[str, object] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= keys(field.annotation, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = "required" if field.is_required() else field.get_default(call_default_factory=True)
+    return found
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda b: b.strip().splitlines()[1])
+def test_python_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=["minimal", "tables"])
+def test_analyses_are_read(block: str, tmp_path: Path) -> None:
+    samples = yaml.safe_load(block)["samples"]
+    for name in (*samples["data"], *samples.get("background", []), *(f for p in samples["priors"].values() for f in p)):
+        (tmp_path / name).touch()
+    path = tmp_path / "analysis.yaml"
+    path.write_text(block, encoding="utf-8")
+    assert read_analysis(path).output == str(tmp_path / "out")
+
+
+def test_every_key_is_in_the_table_with_its_default() -> None:
+    section = README.split("## Configuration")[1].split("\n## ")[0]
+    stated = {}
+    for names, default in re.findall(r"^\| (`[a-z].*?) \| (.*?) \|", section, flags=re.MULTILINE):
+        for name in re.findall(r"`([\w.]+)`", names):
+            stated[name] = default
+    expected = keys(Analysis)
+    assert set(stated) == set(expected)
+    for name, default in expected.items():
+        said = stated[name].strip("`")
+        if default is None or default == {}:
+            assert said.startswith("none"), name
+        elif isinstance(default, bool):
+            assert said == str(default).lower(), name
+        elif isinstance(default, float | int):
+            assert float(said) == default, name
+        else:
+            assert said == default, name
+
+
+def test_every_command_has_an_example_in_order() -> None:
+    shown = re.findall(r"^hunch (\w+)", "\n".join(blocks("bash")), flags=re.MULTILINE)
+    commands = list(cli.commands)
+    assert set(shown) == set(commands)
+    for line in re.findall(r"^hunch (.*)$", "\n".join(blocks("bash")), flags=re.MULTILINE):
+        options = set(re.findall(r"(?<!\S)--?[a-z][\w-]*", line))
+        command: click.Command = cli.commands[line.split()[0]]
+        if isinstance(command, click.Group):
+            command = command.commands[line.split()[1]]
+        assert options <= {o for p in command.params for o in p.opts}, line
+
+
+def test_linked_files_exist() -> None:
+    for page in ("README.md", "CONTRIBUTING.md", "docs/conventions.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert ((ROOT / page).parent / target).exists(), f"{page} links {target}"
