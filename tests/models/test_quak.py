@@ -118,3 +118,13 @@ def test_any_number_of_columns(columns: int, rng: np.random.Generator) -> None:
     x = rng.normal(size=(300, columns))
     quak = Quak(seed=0, device="cpu", max_epochs=2, hidden=16).fit(x, priors={"p": x[:150] + 1})
     assert np.isfinite(quak.losses(x)).all()
+
+
+def test_losses_of_narrow_and_wide_priors_are_densities_of_one_space(rng: np.random.Generator) -> None:
+    # Each model sees its own sample at unit spread; without that scale in the loss both would come out at about 2.
+    widths = {"narrow": 0.1, "wide": 3.0}
+    samples = {name: rng.normal(1, width, (2_000, 2)) for name, width in widths.items()}
+    quak = Quak(**QUICK).fit(rng.normal(size=(2_000, 2)), priors=samples)
+    for k, (name, width) in enumerate(widths.items(), 1):
+        expected = -stats.norm.logpdf(samples[name], 1, width).sum(axis=1).mean()
+        assert quak.losses(samples[name])[:, k].mean() == pytest.approx(expected, abs=1.2)
