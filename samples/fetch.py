@@ -139,14 +139,15 @@ class ResumingDownloader:
         bar: tqdm[NoReturn] = tqdm(
             desc=self.part.stem, unit="B", unit_scale=True, disable=not self.progress, mininterval=interval
         )
-        idle = 0
+        idle, most = 0, self._size()
         with bar:
             while True:
-                before = self._size()
                 try:
                     self._connect(url, bar)
                 except (requests.ConnectionError, requests.Timeout) as error:
-                    idle = 0 if self._size() > before else idle + 1
+                    # progress is more than ever came: a server without ranges may break anywhere, for ever
+                    idle = 0 if self._size() > most else idle + 1
+                    most = max(most, self._size())
                     if idle >= ATTEMPTS:
                         raise
                     log.warning("%s: connection lost after %d bytes (%s), trying again", url, self._size(), error)
