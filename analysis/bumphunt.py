@@ -15,6 +15,7 @@ from typing import Any
 import hist
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ..errors import InputError
@@ -147,8 +148,10 @@ def stack(histograms: Sequence[hist.Hist[Any]]) -> tuple[Floats, Floats]:
         if histogram.ndim != 1 or not np.array_equal(histogram.axes[0].edges, edges):
             raise InputError(f"spectrum {i} has another mass axis than spectrum 0")
         values = np.asarray(histogram.values(), dtype=np.float64)
-        if np.any(values < 0) or np.any(values != np.round(values)):
-            raise InputError(f"spectrum {i} is weighted (values that are no counts); data carry no weights")
+        variances = histogram.variances()  # None where a plain storage was filled with weights
+        weighted = variances is not None and not np.array_equal(variances, values)
+        if weighted or np.any(values < 0) or np.any(values != np.round(values)):
+            raise InputError(f"spectrum {i} is weighted (its values or variances are no counts); data carry no weights")
         rows.append(values)
     return edges, np.stack(rows)
 
@@ -189,7 +192,8 @@ def pseudo_experiments(
     crossings = failed = 0
     pace = 0.5 if sys.stderr.isatty() else 30.0  # in a log, one line in 30 s
     bar = tqdm(total=n, desc="pseudo-experiments", unit="exp", disable=not progress, mininterval=pace)
-    with bar:
+    # matrices of a few columns: threads of the linear algebra library cost more than they give
+    with bar, threadpool_limits(1):
         for start in range(0, n, BLOCK):
             size = min(BLOCK, n - start)
             counts = rng.poisson(np.broadcast_to(expected, (size, *expected.shape))).astype(np.float64)
