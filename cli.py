@@ -42,6 +42,9 @@ def cli(ctx: click.Context, *, debug: bool, quiet: bool) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
+    if not debug:
+        # pyhf logs a page for every fit that fails; hunch says which ones did
+        logging.getLogger("pyhf").setLevel(logging.CRITICAL)
 
 
 @cli.command(name="run")

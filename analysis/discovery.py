@@ -19,6 +19,7 @@ __all__ = ["discovery_p", "window_model"]
 
 Floats = npt.NDArray[np.float64]
 WINDOW_SHARE = 0.98
+MAX_LOG_ERROR = 0.5  # where the sidebands know the background to a factor 1.6 only, Gaussian nuisances mean nothing
 MIN_EIGENVALUE = 1e-3  # in units of the window's own statistical variance: directions below move nothing
 
 
@@ -35,7 +36,7 @@ def signal_window(template: Floats) -> npt.NDArray[np.bool_]:
 def window_model(
     counts: Floats, edges: Floats, template: Floats, order: int, *, sqrt_s: float, family: str = "dijet"
 ) -> tuple[Any, list[float]] | None:
-    """Build the pyhf model of one region at one mass and its data; None where a masked background fit is not possible.
+    """Build the pyhf model of one region at one mass and its data; None where the sidebands do not determine the window's background.
 
     counts (bins,), edges (bins + 1,) GeV, template (bins,) for unit yield; mu is the yield in units of the square root of
     the window's background.
@@ -45,6 +46,8 @@ def window_model(
         return None
     fit = fit_with_minuit(counts, edges, order, sqrt_s=sqrt_s, family=family, mask=~window)
     if not fit.valid:
+        return None
+    if float(np.diag(fit.log_covariance)[window].max()) > MAX_LOG_ERROR**2:
         return None
     background = np.maximum(fit.expected[window], 1e-6)
     values, vectors = np.linalg.eigh(fit.log_covariance[np.ix_(window, window)])

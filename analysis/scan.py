@@ -85,8 +85,7 @@ def fit_signal(
 ) -> tuple[Floats, Floats, Floats, Bools]:
     """Fit nu = exp(basis theta + offset) + mu s to each row of counts (n, bins), templates s (n, bins).
 
-    Newton steps on the exact Hessian where it is positive definite, else on the expected one (which always is);
-    a step never goes further than 95 % of the way to a bin of zero. Returns mu, the gain in ln L over mu = 0, the
+    Newton steps on the exact Hessian where it is positive definite, else on its positive part; a step never goes further than 95 % of the way to a bin of zero. Returns mu, the gain in ln L over mu = 0, the
     curvature error of mu and convergence, each (n,).
     """
     n, n_bins = counts.shape
@@ -113,20 +112,24 @@ def fit_signal(
         gradient = np.concatenate([(residual * b) @ basis, (residual * s).sum(axis=1)[:, None]], axis=1)
         curvature = ratio / nu
         hessian = assemble(curvature * b * b + residual * b, curvature * b * s, curvature * s * s, basis, outer)
-        expected = assemble(b * b / nu, b * s / nu, s * s / nu, basis, outer)
-        step = newton_step(hessian, expected, gradient)
+        # dropping what can be negative leaves a matrix that never is; the expected information would not do: its
+        # s^2 / nu of an empty bin with next to no background pins mu where it stands
+        positive = assemble(
+            curvature * b * b + np.maximum(residual, 0.0) * b, curvature * b * s, curvature * s * s, basis, outer
+        )
+        step = newton_step(hessian, positive, gradient)
         decrement = -0.5 * (gradient * step).sum(axis=1)
-        # how far until the first bin turns negative: b changes by exp, bounded here by its linear change
-        slope = b * (step[:, :k] @ basis.T) + step[:, k:] * s
-        with np.errstate(divide="ignore"):
-            room = np.where(slope < 0, -nu / np.minimum(slope, -1e-300), np.inf).min(axis=1)
+        # how far until the falling signal empties the first bin; the background's own part, an exponential, never does
+        fall = np.maximum(-step[:, k:] * s, 0.0)
+        with np.errstate(divide="ignore", over="ignore"):
+            room = np.where(fall > 0, nu / np.maximum(fall, 1e-300), np.inf).min(axis=1)
         scale = np.minimum(1.0, TO_BOUNDARY * room)
         done = decrement < TOLERANCE
         # an empty window pushes mu down to where its bins reach zero: what is left there cannot change ln L further
         at_edge = ~done & (x[:, k] < 0) & (room < 1.0) & ((nu / b).min(axis=1) < EDGE)
         finished = done | at_edge
         if finished.any():
-            sigma[active[finished]] = yield_error(hessian[finished], expected[finished])
+            sigma[active[finished]] = yield_error(hessian[finished], positive[finished])
         converged[active[finished]] = True
         scale[at_edge] = 0.0
         new_x = x + scale[:, None] * step
@@ -145,7 +148,7 @@ def fit_signal(
         stuck = ~finished & ~better & (decrement < 1e-4)
         converged[active[stuck]] = True
         if stuck.any():
-            sigma[active[stuck]] = yield_error(hessian[stuck], expected[stuck])
+            sigma[active[stuck]] = yield_error(hessian[stuck], positive[stuck])
         go_on = ~finished & ~stuck
         active, b, nu = active[go_on], new_b[go_on], new_nu[go_on]
         if len(active) == 0:
@@ -163,31 +166,25 @@ def assemble(bb: Floats, bs: Floats, ss: Floats, basis: Floats, outer: Floats) -
     return matrix
 
 
-def newton_step(hessian: Floats, expected: Floats, gradient: Floats) -> Floats:
-    """Solve for the descent step with the exact Hessian, or the expected one where that is not positive definite."""
+def newton_step(hessian: Floats, positive: Floats, gradient: Floats) -> Floats:
+    """Solve for the descent step with the exact Hessian, or the positive part where that is not positive definite."""
     k = gradient.shape[1]
-    scale = np.sqrt(np.maximum(np.einsum("nii->ni", expected), 1e-300))
+    scale = np.sqrt(np.maximum(np.einsum("nii->ni", positive), 1e-30))
     outer_scale = scale[:, :, None] * scale[:, None, :]
     scaled = hessian / outer_scale
     bad = ~np.isfinite(scaled).all(axis=(1, 2))
     scaled[bad] = np.eye(k)
     bad |= np.linalg.eigvalsh(scaled)[:, 0] < 1e-8
-    scaled[bad] = (expected / outer_scale)[bad] + 1e-10 * np.eye(k)
+    scaled[bad] = (positive / outer_scale)[bad] + 1e-8 * np.eye(k)
     return np.asarray(-np.linalg.solve(scaled, (gradient / scale)[..., None])[..., 0] / scale)
 
 
-def yield_error(hessian: Floats, expected: Floats) -> Floats:
-    """Return the error of mu from the inverse of the exact Hessian, or the expected one where that fails."""
+def yield_error(hessian: Floats, positive: Floats) -> Floats:
+    """Return the error of mu (n,) from the inverse of the exact Hessian, or of the positive part where that fails."""
     k = hessian.shape[1]
-    result = np.empty(len(hessian))
-    for matrices, where in ((expected, np.ones(len(hessian), dtype=bool)), (hessian, None)):
-        use = np.linalg.eigvalsh(hessian)[:, 0] > 0 if where is None else where
-        if use.any():
-            unit = np.zeros(k)
-            unit[-1] = 1.0
-            ridge = 1e-12 * np.einsum("nii->n", matrices[use])[:, None, None] * np.eye(k)
-            variance = np.linalg.solve(matrices[use] + ridge, np.broadcast_to(unit, (int(use.sum()), k))[..., None])[
-                :, -1, 0
-            ]
-            result[use] = np.sqrt(np.maximum(variance, 0.0))
-    return result
+    scale = np.sqrt(np.maximum(np.einsum("nii->ni", positive), 1e-30))
+    outer_scale = scale[:, :, None] * scale[:, None, :]
+    use = hessian / outer_scale
+    bad = np.linalg.eigvalsh(use)[:, 0] < 1e-10
+    use[bad] = (positive / outer_scale)[bad] + 1e-10 * np.eye(k)
+    return np.asarray(np.sqrt(np.maximum(np.linalg.inv(use)[:, -1, -1], 0.0)) / scale[:, -1])

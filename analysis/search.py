@@ -90,10 +90,15 @@ class Search:
     notes: tuple[str, ...] = field(default=())
 
 
-def choose_fit_range(mjj: npt.ArrayLike, *, fit_range: tuple[float, float] | None, settings: HuntSettings) -> FitRange:
-    """Return the given range (GeV) with bins, or find one on the inclusive masses (n,) of background or data."""
+def choose_fit_range(
+    mjj: npt.ArrayLike, *, fit_range: tuple[float, float] | None, settings: HuntSettings, reach: float = 0.0
+) -> FitRange:
+    """Return the given range (GeV) with bins, or find one on the inclusive masses (n,) of background or data.
+
+    reach: largest mass that will be hunted in, GeV.
+    """
     if fit_range is None:
-        return find_fit_range(mjj, sqrt_s=settings.sqrt_s, family=settings.family)
+        return find_fit_range(mjj, sqrt_s=settings.sqrt_s, family=settings.family, reach=reach)
     edges = mass_edges(*fit_range)
     masses = np.asarray(mjj, dtype=np.float64)
     counts = np.histogram(masses, edges)[0].astype(np.float64)
@@ -150,7 +155,8 @@ def search(
     own, so that the background-only checks make sense on it.
     """
     choice, settings = choice or RegionChoice(), settings or HuntSettings()
-    window = choose_fit_range(data.mjj if inclusive is None else inclusive, fit_range=fit_range, settings=settings)
+    reference = np.asarray(data.mjj if inclusive is None else inclusive, dtype=np.float64)
+    window = choose_fit_range(reference, fit_range=fit_range, settings=settings, reach=float(data.mjj.max(initial=0.0)))
     hunted = data.select(window.inside(data.mjj))
     if len(hunted.mjj) == 0:
         raise InputError(
@@ -167,7 +173,9 @@ def search(
         **{name: int((assigned == r).sum()) for r, name in enumerate(names)},
     }
     shape = fit_signal_shape(prior_masses or {})
-    grid = mass_grid(window, resolution=min(max(shape.width, 0.02), 0.05))
+    more = reference if len(reference) > len(data.mjj) else data.mjj
+    # bins are a mass resolution wide: steps finer than half of one repeat the same fit
+    grid = mass_grid(window, more, resolution=min(max(shape.width, 0.035), 0.05))
     if masses is not None:
         grid = grid[(grid >= masses[0]) & (grid <= masses[1])]
         if len(grid) == 0:

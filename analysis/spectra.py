@@ -28,6 +28,7 @@ DIJET_EDGES = (
 # fmt: on
 RESOLUTION = 0.035
 MIN_BINS = 8
+MIN_ABOVE = 10
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,12 @@ def spectrum(mjj: npt.ArrayLike, edges: Sequence[float] | Floats) -> hist.Hist[A
     return histogram
 
 
-def find_fit_range(mjj: npt.ArrayLike, *, sqrt_s: float, family: str = "dijet", p_min: float = 0.05) -> FitRange:
+def find_fit_range(
+    mjj: npt.ArrayLike, *, sqrt_s: float, family: str = "dijet", p_min: float = 0.05, reach: float = 0.0
+) -> FitRange:
     """Find the fit range on an inclusive spectrum, masses (n,) in GeV: kept for all regions.
 
-    The upper edge is the first one above every event. The lower edge is the lowest one above the spectrum's peak
+    The upper edge is the first one above every event, and above `reach` (GeV), the largest mass that will be hunted in. The lower edge is the lowest one above the spectrum's peak
     (in events per GeV) from which the background family, its order chosen by F-test, fits with p > `p_min`.
     Raises InputError when there is none.
     """
@@ -92,12 +95,11 @@ def find_fit_range(mjj: npt.ArrayLike, *, sqrt_s: float, family: str = "dijet", 
         raise InputError(
             f"{len(masses)} events between 0 and sqrt_s = {sqrt_s:g} GeV cannot set a fit range; give fit_range"
         )
-    top = float(masses.max())
+    top = max(float(masses.max()), min(reach, 0.99 * sqrt_s))
     grid = np.asarray(DIJET_EDGES, dtype=np.float64)
     if np.median(masses) < DIJET_EDGES[0] or top >= DIJET_EDGES[-1]:
         grid = resolution_edges(float(masses.min()), min(top * 1.001, 0.999 * sqrt_s))
-    n_above = np.array([(masses >= e).sum() for e in grid])
-    last = int(np.flatnonzero(n_above == 0)[0]) if np.any(n_above == 0) else len(grid) - 1
+    last = int(np.searchsorted(grid, top, side="right"))
     grid = grid[: last + 1]
     counts = np.histogram(masses, grid)[0].astype(np.float64)
     density = counts / np.diff(grid)
@@ -118,9 +120,17 @@ def find_fit_range(mjj: npt.ArrayLike, *, sqrt_s: float, family: str = "dijet", 
     )
 
 
-def mass_grid(fit_range: FitRange, *, resolution: float = RESOLUTION, step: float = 0.5) -> Floats:
-    """Return the masses to scan in GeV: steps of `step` resolutions, two resolutions clear of the range's ends."""
+def mass_grid(fit_range: FitRange, mjj: npt.ArrayLike, *, resolution: float = RESOLUTION, step: float = 0.5) -> Floats:
+    """Return the masses to scan in GeV: steps of `step` resolutions, two resolutions clear of the range's lower edge.
+
+    The last mass is two resolutions clear of the upper edge, or the highest with ten inclusive events, masses `mjj` (n,),
+    in its window or above: beyond it neither a background nor a bump can be fitted.
+    """
+    masses = np.sort(np.asarray(mjj, dtype=np.float64))
+    masses = masses[fit_range.inside(masses)]
     low, high = fit_range.low * (1 + 2 * resolution), fit_range.high * (1 - 2 * resolution)
+    if len(masses) >= MIN_ABOVE:
+        high = min(high, float(masses[-MIN_ABOVE]) * (1 + 2 * resolution))
     if low >= high:
         raise InputError(
             f"the fit range [{fit_range.low:g}, {fit_range.high:g}] GeV is too short to scan for a resonance"
