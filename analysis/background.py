@@ -240,8 +240,9 @@ def choose_background(
 
     F = (chi2_a - chi2_b) / (chi2_b / ndf_b); below 500 events or where any bin expects fewer than 10, where chi-squared
     is no F variable, the likelihood ratio 2 (nll_a - nll_b) against one degree of freedom instead: with a sparse tail
-    of 1,000 to 20,000 events F takes a needless parameter in 10 to 18 % of spectra at 5 %, the ratio in 5 %. Spectra whose fit of the next order did
-    not converge, or that start to rise with mass where the order below falls, keep the order below. lowest: (n,) order to start from for each spectrum, else the family's first.
+    of 1,000 to 20,000 events F takes a needless parameter in 10 to 18 % of spectra at 5 %, the ratio in 5 %. Spectra
+    whose fit of the next order did not converge, or starts to rise with mass where the order below falls, keep the order
+    below. lowest: (n,) order to start from for each spectrum, else the family's first.
     """
     if family not in FAMILIES:
         raise InputError(unknown_name("background family", family, FAMILIES))

@@ -68,7 +68,8 @@ def result_of(found: Search) -> dict[str, Any]:
                     "p_local": hunted.scan.p[r].tolist(),
                     "z_local": hunted.scan.z[r].tolist(),
                     "signal_yield": hunted.scan.signal[r].tolist(),
-                    "signal_yield_error": hunted.scan.error[r].tolist(),
+                    # a fit that failed has no error: null, strict JSON has no infinity
+                    "signal_yield_error": [e if np.isfinite(e) else None for e in hunted.scan.error[r].tolist()],
                     "converged": hunted.scan.converged[r].tolist(),
                     "p_q0_pyhf": list(found.q0_p[r]),
                 }
