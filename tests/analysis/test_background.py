@@ -105,6 +105,18 @@ def test_f_test_takes_the_third_parameter_where_it_is_needed(
     assert (choose_background(counts, edges, sqrt_s=SQRT_S).order >= 3).all()
 
 
+def test_a_strong_signal_is_not_taken_for_background(edges: Array, truth: Truth) -> None:
+    """60 signal events on 300 background ones: five parameters would follow the bump, and z = 11 would become 0."""
+    signal = np.diff(stats.norm.cdf(edges, 3000, 100)) * 60
+    counts = np.random.default_rng(8).poisson(truth(300) + signal, size=(50, len(edges) - 1)).astype(float)
+    fit = choose_background(counts, edges, sqrt_s=SQRT_S)
+    density = fit.expected / np.diff(edges)
+    shown = fit.expected[:, 1:] >= 0.5
+    assert not ((np.diff(density, axis=1) > 0) & shown).any()
+    free = fit_background(counts, edges, 5, sqrt_s=SQRT_S).expected / np.diff(edges)
+    assert ((np.diff(free, axis=1) > 0) & shown).any(axis=1).mean() > 0.5  # the danger is real
+
+
 def test_lowest_order_is_kept(edges: Array, truth: Truth, rng: np.random.Generator) -> None:
     counts = rng.poisson(truth(3000), size=(3, len(edges) - 1))
     order = choose_background(counts, edges, sqrt_s=SQRT_S, lowest=[2, 3, 4]).order

@@ -86,10 +86,13 @@ def test_edges_cover_exactly_what_was_asked() -> None:
 
 def test_masses_to_scan_stay_clear_of_the_ends(edges: Any) -> None:
     window = FitRange(tuple(edges), "given")
-    grid = mass_grid(window)
+    grid = mass_grid(window, np.full(100, 6000.0))
     assert grid[0] > window.low * 1.06
     assert grid[-1] < window.high * 0.94
     assert (np.diff(grid) > 0).all()
     assert np.diff(np.log(grid)).max() < 0.025
+    # no mass far above the last events
+    masses = np.append(np.full(100, 2500.0), [5000.0, 6000.0])
+    assert 2500 < mass_grid(window, masses)[-1] < 2700
     with pytest.raises(InputError, match="too short to scan"):
-        mass_grid(FitRange((2000.0, 2100.0), "given"))
+        mass_grid(FitRange((2000.0, 2100.0), "given"), masses)
