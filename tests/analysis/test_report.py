@@ -122,6 +122,12 @@ def test_the_answer_is_strict_json(found: Any) -> None:
             assert q0 is None or signal > 0
 
 
+def test_a_fit_that_failed_has_no_error_rather_than_infinity(found: Any) -> None:
+    scan = dataclasses.replace(found.hunt.scan, error=np.full_like(found.hunt.scan.error, np.inf))
+    failed = dataclasses.replace(found, hunt=dataclasses.replace(found.hunt, scan=scan))
+    assert result_of(failed)["scan"]["regions"][0]["signal_yield_error"][0] is None
+
+
 def test_each_figure_is_a_pdf_and_a_png(page: Path) -> None:
     names = {p.stem for p in (page / "figures").iterdir()}
     expected = {"fit_range", "quak_plane", "p_value_scan", "sculpting", "roc_sic", *(f"spectrum_{r}" for r in range(3))}
