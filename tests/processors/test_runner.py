@@ -195,7 +195,7 @@ def test_truth_stays_only_where_all_have_it_and_weights_are_all_or_nothing(
 class Suicidal(DijetProcessor):
     """Dies the way the kernel kills a process that is out of memory."""
 
-    def process(self, events: Any) -> dict[str, Any]:  # noqa: ARG002
+    def process(self, events: Any) -> dict[str, Any]:
         os.kill(os.getpid(), signal.SIGKILL)
         return {}
 
