@@ -175,7 +175,7 @@ def _blocks(job: Job, workers: int, missing: Callable[[], int]) -> Iterator[Bloc
     if workers == 1:
         for number in numbers:
             yield run_block(replace(job, enough=missing()), number)
-    from loky import ProcessPoolExecutor  # type: ignore[import-untyped]
+    from loky import ProcessPoolExecutor
 
     pool = ProcessPoolExecutor(max_workers=workers)
     waiting: deque[Future[Block]] = deque()

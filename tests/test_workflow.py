@@ -1,0 +1,190 @@
+"""The whole job on tables with known truth: the answer, skipping and resuming, what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hunch.config import Analysis, ConfigError, read_analysis
+from hunch.errors import HunchError
+from hunch.table import read_table
+from hunch.workflow import STAGES, run, run_stage
+
+Frame = Callable[..., pd.DataFrame]
+
+SMALL = "training: {max_epochs: 3, hidden: 16}\npseudo_experiments: 40\n"
+
+
+def background(rng: np.random.Generator, n: int) -> pd.DataFrame:
+    """Make a falling spectrum with two features that know nothing of the mass."""
+    mjj = 2000 * (1 - rng.random(n)) ** (-1 / 6)
+    return pd.DataFrame({"mjj": mjj, "a": rng.exponential(60, n), "b": rng.normal(0, 1, n)})[mjj < 9000]
+
+
+def signal(rng: np.random.Generator, n: int, mass: float, a: float) -> pd.DataFrame:
+    """Make a narrow resonance with a feature far from the background's bulk."""
+    return pd.DataFrame({"mjj": rng.normal(mass, 0.03 * mass, n), "a": rng.normal(a, 25, n), "b": rng.normal(0, 1, n)})
+
+
+@pytest.fixture
+def folder(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Write data with 60 signal events at 3800 GeV, a background and a prior that is near, not equal."""
+    signal_events = signal(rng, 60, 3800, 400).assign(truth_signal=1)
+    data = pd.concat([background(rng, 6000).assign(truth_signal=0), signal_events])
+    data.sample(frac=1, random_state=1).to_parquet(tmp_path / "data.parquet", index=False)
+    background(rng, 6000).to_csv(tmp_path / "background.csv", index=False)
+    signal(rng, 1500, 4500, 370).to_hdf(tmp_path / "prior.h5", key="df")
+    return tmp_path
+
+
+def analysis(folder: Path, text: str = "", *, samples: str | None = None) -> Analysis:
+    """Write and read an analysis file."""
+    samples = samples or "  data: [data.parquet]\n  background: [background.csv]\n  priors: {near: [prior.h5]}\n"
+    path = folder / "analysis.yaml"
+    path.write_text(f"samples:\n{samples}features: [a, b]\noutput: out\n{SMALL}{text}")
+    return read_analysis(path)
+
+
+def test_finds_the_injected_resonance_and_writes_everything(folder: Path) -> None:
+    result = run(analysis(folder), progress=False)
+    best = result["best"]
+    assert abs(best["mass"] / 3800 - 1) < 0.04
+    assert best["z_local"] > 4
+    assert best["p_global"] == pytest.approx(1 / 41)
+    assert best["p_global_is_bound"] is True
+    assert sum(v for k, v in result["cutflow"].items() if k != "read") == result["cutflow"]["read"]
+    for name in ("report.html", "regions.json", "spectra.root", "figures/p_value_scan.png", "figures/quak_plane.pdf"):
+        assert (folder / "out" / name).stat().st_size > 0
+    stored = json.loads((folder / "out" / "result.json").read_text(), parse_constant=pytest.fail)
+    for key in ("cutflow", "scan", "best", "regions", "sculpting", "seed", "versions", "configuration"):
+        assert key in stored
+    assert len(stored["scan"]["masses"]) == len(stored["scan"]["p_combined"])
+    assert stored["metrics"]["loss difference"]["auc"] > 0.9
+
+
+def test_regions_are_fixed_on_events_no_model_trained_on(folder: Path) -> None:
+    settings = analysis(folder)
+    for stage in ("process", "train", "score"):
+        run_stage(settings, stage, progress=False)
+    held_out = read_table(folder / "out/scores/calibration.parquet")
+    everything = read_table(folder / "out/tables/background.parquet")
+    trained_on = json.loads((folder / "out/models/fold_0/scorer.json").read_text())["training"]
+    assert 0.4 < len(held_out) / len(everything) < 0.6
+    assert trained_on["rows"][0] + trained_on["validation_rows"][0] == len(everything) - len(held_out)
+    assert set(held_out["mjj"]) < set(everything["mjj"])
+
+
+def test_a_stage_runs_again_only_when_something_changed(folder: Path) -> None:
+    settings = analysis(folder)
+    run(settings, progress=False)
+    assert [run_stage(settings, name, progress=False) for name in STAGES] == [False] * 5
+    (folder / "out" / "report.html").unlink()
+    assert [run_stage(settings, name, progress=False) for name in STAGES] == [False] * 4 + [True]
+    changed = analysis(folder, "combination: simes\n")
+    assert [run_stage(changed, name, progress=False) for name in STAGES] == [False, False, False, True, True]
+    assert run_stage(changed, "report", force=True, progress=False)
+    frame = pd.read_csv(folder / "background.csv")
+    frame.iloc[:-1].to_csv(folder / "background.csv", index=False)
+    assert run_stage(changed, "process", progress=False)
+
+
+def test_the_same_seed_gives_the_same_result(folder: Path) -> None:
+    first = run(analysis(folder), progress=False)
+    again = run(analysis(folder), force=list(STAGES), progress=False)
+    assert first == again
+
+
+def test_without_background_models_learn_from_other_folds(folder: Path) -> None:
+    settings = analysis(folder, "folds: 3\n", samples="  data: [data.parquet]\n")
+    result = run(settings, progress=False)
+    data = read_table(folder / "out/scores/data.parquet")
+    calibration = read_table(folder / "out/scores/calibration.parquet")
+    assert set(np.unique(data["fold"])) == {0, 1, 2}
+    # an event calibrates the model of the fold before its own, never the one that hunts in it
+    assert np.array_equal((data["fold"] - 1) % 3, calibration["fold"])
+    assert (folder / "out/models/fold_2/scorer.json").is_file()
+    assert np.isfinite(result["best"]["p_global"])
+
+
+def test_row_order_does_not_change_an_events_fold(folder: Path, rng: np.random.Generator) -> None:
+    samples = "  data: [data.parquet]\n"
+    folds = []
+    for _ in range(2):
+        settings = analysis(folder, "folds: 3\n", samples=samples)
+        for stage in ("process", "train", "score"):
+            run_stage(settings, stage, progress=False)
+        scored = read_table(folder / "out/scores/data.parquet")
+        folds.append(dict(zip(scored["mjj"].tolist(), scored["fold"].tolist(), strict=True)))
+        frame = pd.read_parquet(folder / "data.parquet")
+        frame.sample(frac=1, random_state=7).to_parquet(folder / "data.parquet", index=False)
+    assert folds[0] == folds[1]
+
+
+def test_samples_that_share_events_are_refused_by_name(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.parquet is also in samples\.data"):
+        analysis(folder, samples="  data: [data.parquet]\n  background: [data.parquet]\n")
+    frame = pd.read_parquet(folder / "data.parquet").drop(columns="truth_signal")
+    frame.iloc[:100].to_csv(folder / "copy.csv", index=False)
+    settings = analysis(folder, samples="  data: [data.parquet]\n  background: [background.csv, copy.csv]\n")
+    with pytest.raises(HunchError, match=r"data\.parquet.*copy\.csv.*share events \(100 by content\)"):
+        run(settings, progress=False)
+    assert not (folder / "out" / "tables").exists()
+
+
+def test_rows_that_are_no_numbers_are_counted(folder: Path) -> None:
+    frame = pd.read_parquet(folder / "data.parquet")
+    frame.loc[:4, "a"] = np.nan
+    frame.loc[5:6, "mjj"] = -1.0
+    frame.to_parquet(folder / "data.parquet", index=False)
+    run_stage(analysis(folder), "process", progress=False)
+    cutflow = read_table(folder / "out/tables/data.parquet").metadata["cutflow"]
+    assert cutflow["a feature or mjj is no finite number"] == 5
+    assert cutflow["mjj is not positive"] == 2
+    assert cutflow["read"] == len(frame)
+    assert sum(v for k, v in cutflow.items() if k != "read") == len(frame)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fit_range: [9500, 9900]\n", r"fit_range \[9500, 9900\] GeV holds none of the"),
+        ("masses: [100, 200]\n", r"masses \[100, 200\] GeV hold no mass of the scan"),
+        ("fit_range: [2100, 2150]\n", r"too short to scan"),
+    ],
+)
+def test_an_empty_selection_is_one_clear_error(folder: Path, text: str, message: str) -> None:
+    with pytest.raises(HunchError, match=message):
+        run(analysis(folder, text), progress=False)
+    assert not (folder / "out" / "result.json").exists()
+
+
+def test_a_missing_column_names_file_and_nearest(folder: Path) -> None:
+    path = folder / "analysis.yaml"
+    path.write_text("samples:\n  data: [data.parquet]\nfeatures: [a, B]\noutput: out\n")
+    with pytest.raises(HunchError, match=r"data\.parquet.*no column 'B'; did you mean 'b'"):
+        run(read_analysis(path), progress=False)
+
+
+def test_a_stage_says_what_it_needs_first(folder: Path) -> None:
+    with pytest.raises(HunchError, match="run the stages before 'hunt' first"):
+        run_stage(analysis(folder), "hunt", progress=False)
+
+
+def test_weighted_data_are_refused(folder: Path) -> None:
+    frame = pd.read_parquet(folder / "data.parquet")
+    frame.assign(genWeight=np.linspace(0.5, 1.5, len(frame))).to_parquet(folder / "data.parquet", index=False)
+    with pytest.raises(HunchError, match="genWeight"):
+        run(analysis(folder), progress=False)
+
+
+def test_events_outside_the_fit_range_are_counted(folder: Path) -> None:
+    result = run(analysis(folder, "fit_range: [2500, 6000]\n"), progress=False)
+    mjj = pd.read_parquet(folder / "data.parquet")["mjj"]
+    assert result["cutflow"]["below the fit range"] == int((mjj < 2500).sum())
+    assert result["cutflow"]["above the fit range"] == int((mjj >= 6000).sum())
+    assert (result["fit_range"]["low"], result["fit_range"]["high"]) == (2500, 6000)
