@@ -70,7 +70,7 @@ They were fixed before the hunted events were looked at, on events that no model
 <table><tr><th>sculpting</th><th>held-out events</th><th>JSD [nats]</th><th>random selections</th><th>95 % of them below</th></tr>
 {% for s in r.sculpting %}<tr><td>{{ s.region }}</td><td>{{ s.n_events }}</td><td>{{ "%.4f"|format(s.jsd) }}</td><td>{{ "%.4f"|format(s.floor) }}</td><td>{{ "%.4f"|format(s.floor_95) }}</td></tr>{% endfor %}</table>
 {% if r.spurious_signal %}<table><tr><th>spurious signal</th><th>largest, in statistical errors</th><th>noise of that</th><th>order</th><th>within 0.3 + 3 noise</th></tr>
-{% for s in r.spurious_signal %}<tr><td>region {{ s.region }}</td><td>{{ "%.2f"|format(s.worst) }}</td><td>{{ "%.2f"|format(s.noise) }}</td><td>{{ s.order }}</td><td>{{ "yes" if s.resolved else "no" }}</td></tr>{% endfor %}</table>{% endif %}
+{% for s in r.spurious_signal %}<tr><td>region {{ s.region }}</td><td>{{ "%.2f"|format(s.worst) }}</td><td>{{ "%.2f"|format(s.noise) }}</td><td>{{ s.lowest }}</td><td>{{ "yes" if s.resolved else "no" }}</td></tr>{% endfor %}</table>{% endif %}
 <table><tr><th>local p of background-only experiments at</th><th>KS p (uniform)</th><th>share below 0.05</th><th>below 0.01</th></tr>
 {% for u in r.local_p_uniformity %}<tr><td>{{ "%.0f"|format(u.mass) }} GeV, {{ u.n }} experiments</td><td>{{ p(u.ks_p) }}</td><td>{{ "%.3f"|format(u.below_5_percent) }}</td><td>{{ "%.3f"|format(u.below_1_percent) }}</td></tr>{% endfor %}</table>
 <table><tr><th>injected signal, region 0, {{ "%.0f"|format(r.injection_linearity.mass) }} GeV</th><th>fitted, mean</th></tr>

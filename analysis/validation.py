@@ -66,15 +66,14 @@ def sculpting(
 class Spurious:
     """Signal fitted to held-out background of one region, over the statistical error of the hunted events, per mass.
 
-    worst: largest |ratio|; noise: the error of a ratio from the finite background sample; order: the background order
-    of that fit; lowest: where the hunt's F-test must start; resolved: whether `worst` stays within 0.3 plus three times the noise.
+    worst: largest |ratio|; noise: the error of a ratio from the finite background sample; lowest: the order of that fit,
+    by F-test or raised, from which the hunt's own F-test starts; resolved: whether `worst` stays within 0.3 plus three times the noise.
     """
 
     region: int
     ratio: tuple[float, ...]
     worst: float
     noise: float
-    order: int
     lowest: int
     resolved: bool
 
@@ -91,20 +90,20 @@ def spurious_signal(
 ) -> Spurious:
     """Fit signal to held-out background that has none, raising the order until the answer is small: counts (bins,).
 
+    The order starts where the F-test on these events puts it: they often are more than the hunted ones, whose own F-test
+    then cannot see that a stiff function is wrong.
+
     scale: hunted events over held-out ones. Yields grow with the events and their errors with the root, so the fitted
     z times sqrt(scale) is the bias in units of the hunt's error, known to sqrt(scale). The tolerance is 0.3 of the
     statistical error plus three of these noise units: with 30 masses some fluctuation of the sample itself is certain.
     """
     templates = signal_templates(shape, masses, edges)
     noise = float(np.sqrt(scale))
-    lowest, result = FAMILIES[settings.family][0], None
+    result = None
     for order in FAMILIES[settings.family]:
-        if result is not None and order <= result.order:
+        if result is not None and order <= result.lowest:
             continue
-        lowest = order
-        fit = choose_background(
-            background[None], edges, sqrt_s=settings.sqrt_s, family=settings.family, lowest=[lowest]
-        )
+        fit = choose_background(background[None], edges, sqrt_s=settings.sqrt_s, family=settings.family, lowest=[order])
         scan = scan_spectra(background[None], fit, templates, edges, sqrt_s=settings.sqrt_s, family=settings.family)
         ratio = np.where(scan.converged, scan.z, 0.0)[0] * noise
         worst = float(np.abs(ratio).max())
@@ -114,7 +113,6 @@ def spurious_signal(
             worst,
             noise,
             int(fit.order[0]),
-            lowest,
             worst <= TOLERATED + NOISE_UNITS * noise,
         )
         if result.resolved:

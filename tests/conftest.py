@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,3 +34,13 @@ def shared_data() -> Callable[[str], Path]:
 def rng() -> np.random.Generator:
     """Return the generator every test draws from."""
     return np.random.default_rng(20260611)
+
+
+@pytest.fixture
+def heeds_interrupts() -> Callable[[], None]:
+    """Return a `preexec_fn` that undoes an ignored SIGINT, which children of a background job inherit."""
+
+    def restore() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return restore

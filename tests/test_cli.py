@@ -144,7 +144,7 @@ def test_wrong_calls_exit_2_and_say_what_is_allowed(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_simulation_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_simulation_leaves_nothing(tmp_path: Path, heeds_interrupts: Callable[[], None]) -> None:
     command = [HUNCH, "simulate", "qcd", "-n", "100000", "-o", "x.root", "--workers", "1"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}

@@ -157,7 +157,7 @@ def test_masses_are_parameters(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_interrupted_run_stops_promptly_and_leaves_nothing(tmp_path, workers):
+def test_interrupted_run_stops_promptly_and_leaves_nothing(tmp_path, workers, heeds_interrupts):
     code = (
         "from hunch.samples import simulate\n"
         f"simulate('qcd', 100000, r'{tmp_path / 'big.root'}', workers={workers}, progress=False)\n"
@@ -165,7 +165,10 @@ def test_interrupted_run_stops_promptly_and_leaves_nothing(tmp_path, workers):
     script = tmp_path / "run.py"
     script.write_text(code)
     with subprocess.Popen(
-        [sys.executable, str(script)], env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+        [sys.executable, str(script)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+        preexec_fn=heeds_interrupts,
     ) as run:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(".big*")) and time.monotonic() < deadline:
