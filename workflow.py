@@ -219,6 +219,7 @@ def user_table(sample: str, files: tuple[str, ...], features: tuple[str, ...]) -
     metadata = {
         "identity": [name for name in IDENTITY if name in own],
         "ntrk": parts[0].metadata.get("ntrk"),
+        **({"representation": "dijet"} if all(p.metadata.get("representation") == "dijet" for p in parts) else {}),
         "cutflow": {"read": sum(len(p) for p in parts)},
         "skipped": skipped,
         "files": list(files),
@@ -235,27 +236,33 @@ def check_counting(tables: Mapping[str, Table]) -> None:
 
 
 def check_shared(tables: Mapping[str, Table], features: Sequence[str]) -> None:
-    """Refuse samples that share events, by content, or by identity where both files hold one of their own."""
-    hashes = {name: content_hash(t.matrix(["mjj", *features])) for name, t in tables.items()}
-    identities = {
-        name: identity_hash(t) for name, t in tables.items() if set(t.metadata.get("identity", ())) == set(IDENTITY)
-    }
+    """Refuse samples that share events, by content or by identity, naming both."""
+    contents = {name: content_hash(t.matrix(["mjj", *features])) for name, t in tables.items()}
+    identities = {name: known_identities(t) for name, t in tables.items()}
     names = list(tables)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
-            by_content = shared_events(hashes[first], hashes[second])
-            by_identity = 0
-            if first in identities and second in identities:
-                by_identity = shared_events(identities[first], identities[second])
+            by_content = shared_events(contents[first], contents[second])
+            by_identity = shared_events(identities[first], identities[second])
             if by_content or by_identity:
-                how = (
-                    f"{by_content} by content"
-                    if by_content
-                    else f"{by_identity} by dataset, run, luminosityBlock and event"
-                )
+                how = f"{by_content} by content" if by_content else f"{by_identity} by run, luminosityBlock and event"
                 raise InputError(
                     f"{tables[first].source} and {tables[second].source} share events ({how}); no sample may"
                 )
+
+
+def known_identities(table: Table) -> npt.NDArray[np.uint64]:
+    """Return hashes of the identities that mean the same event wherever they are found again.
+
+    Event files: collision data, known by run != 1; simulation numbers its events from the start in every sample and is
+    compared by content. Tables of the user's own: all rows, where the file itself says dataset and event.
+    """
+    if table.metadata.get("representation") == "dijet":
+        collisions = table.select(table["run"] != 1)
+        # the same collision can be in several primary datasets
+        return identity_hash(collisions.with_columns(dataset=np.full(len(collisions), "")))
+    own = set(IDENTITY) <= set(table.metadata.get("identity", ()))
+    return identity_hash(table) if own else np.zeros(0, dtype=np.uint64)
 
 
 # ------------------------------------------------------------------------------------------ train and score

@@ -12,8 +12,8 @@ import pytest
 
 from hunch.config import Analysis, ConfigError, read_analysis
 from hunch.errors import HunchError
-from hunch.table import read_table
-from hunch.workflow import STAGES, run, run_stage
+from hunch.table import Table, read_table
+from hunch.workflow import STAGES, check_shared, run, run_stage
 
 Frame = Callable[..., pd.DataFrame]
 
@@ -134,6 +134,33 @@ def test_samples_that_share_events_are_refused_by_name(folder: Path) -> None:
     with pytest.raises(HunchError, match=r"data\.parquet.*copy\.csv.*share events \(100 by content\)"):
         run(settings, progress=False)
     assert not (folder / "out" / "tables").exists()
+
+
+def test_the_same_identity_with_other_content_is_refused_where_the_file_says_the_dataset(
+    folder: Path, rng: np.random.Generator
+) -> None:
+    def identified(n: int, dataset: str) -> pd.DataFrame:
+        ids = {"dataset": dataset, "run": np.uint32(1), "luminosityBlock": np.int16(1), "event": np.arange(n)}
+        return background(rng, 2 * n).iloc[:n].assign(**ids)
+
+    identified(3000, "qcd").to_parquet(folder / "data.parquet", index=False)
+    identified(3000, "qcd").to_csv(folder / "background.csv", index=False)
+    settings = analysis(folder)
+    with pytest.raises(HunchError, match=r"share events \(3000 by run, luminosityBlock and event\)"):
+        run_stage(settings, "process", progress=False)
+    identified(3000, "other").to_csv(folder / "background.csv", index=False)
+    assert run_stage(settings, "process", progress=False)
+
+
+def test_simulated_files_of_one_name_are_told_apart_by_content(rng: np.random.Generator) -> None:
+    def events(run: int) -> Table:
+        ids = {"dataset": np.full(50, "events"), "run": np.full(50, run), "luminosityBlock": np.ones(50, dtype=int)}
+        columns = {**ids, "event": np.arange(50), "mjj": 2000 + rng.exponential(500, 50)}
+        return Table(columns, {"representation": "dijet", "identity": list(columns)[:4]}, f"run {run}")
+
+    check_shared({"data": events(1), "background": events(1)}, [])
+    with pytest.raises(HunchError, match="50 by run"):
+        check_shared({"data": events(321_000), "background": events(321_000)}, [])
 
 
 def test_rows_that_are_no_numbers_are_counted(folder: Path) -> None:
