@@ -29,6 +29,46 @@ def found(*, studies: bool, only: str) -> list[str]:
     return [n for n in names if n.startswith("study_") is studies and only in n]
 
 
+def results_page() -> str:
+    """Return docs/results.md: every study's numbers as they stand in docs/results/*.json, lists of rows as tables."""
+    lines = [
+        "# Results",
+        "",
+        "Made by `make study` from `docs/results/*.json`; each with the command that makes it again.",
+        "",
+    ]
+    for path in sorted((HERE.parent / "docs" / "results").glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        module = HERE / f"study_{path.stem}.py"
+        title = (
+            module.read_text(encoding="utf-8").split('"""')[1].strip().splitlines()[0]
+            if module.is_file()
+            else path.stem
+        )
+        lines += [f"## {path.stem}", "", title, ""]
+        for key, value in result.items():
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                columns = list(value[0])
+                lines += ["", "| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+                lines += ["| " + " | ".join(shown(row[c]) for c in columns) + " |" for row in value]
+                lines.append("")
+            else:
+                lines.append(f"- {key}: {shown(value)}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def shown(value: object) -> str:
+    """Write a value of a result as a person would."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {shown(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(shown(v) for v in value)
+    return f"`{value}`" if str(value).startswith("make ") else str(value)
+
+
 def main(arguments: list[str]) -> int:
     """Run what matches; return 1 when something failed, 2 when nothing matched."""
     studies = "--study" in arguments
@@ -61,6 +101,8 @@ def main(arguments: list[str]) -> int:
         else:
             for line in result:
                 print(json.dumps({key: line[key] for key in KEYS}), file=real, flush=True)
+    if studies:
+        (HERE.parent / "docs" / "results.md").write_text(results_page(), encoding="utf-8")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
