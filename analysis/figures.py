@@ -140,7 +140,7 @@ def scan_figure(hunt: BumpHunt, names: Sequence[str]) -> Figure:
         axes.plot(hunt.masses[best], hunt.combined[best], "o", color=INK)
         axes.set_yscale("log")
         lowest = min(hunt.combined.min(), hunt.scan.p.min())
-        sigmas = range(max(4, int(np.ceil(-special.ndtri(max(lowest, 1e-300)))) + 2))
+        sigmas = range(1, max(4, int(np.ceil(-special.ndtri(max(lowest, 1e-300)))) + 2))
         for sigma in sigmas:
             level = special.ndtr(-sigma)
             axes.axhline(level, color="0.6", linewidth=0.8, linestyle=":")
