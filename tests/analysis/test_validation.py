@@ -82,6 +82,7 @@ def test_a_region_that_turns_on_inside_the_range_has_no_tail_of_false_bumps() ->
     edges = mass_edges(2659, 8752)
     expected = [9.3, 12.9, 16.3, 19.0, 20.5, 20.8, 19.7, 17.4, 14.5, 11.6, 8.8, 6.4, 4.5, 3.0, 2.0, 1.3, 0.8, 0.5, 0.3]
     expected += [0.2, *[0.1] * 4, *[0.03] * 7]
-    shape, masses = SignalShape(width=0.016), np.array([3580.0, 4500.0, 5650.0])
+    shape = SignalShape(0.0159, alpha_low=1.354, n_low=5.19, alpha_high=1.451, n_high=2.095)
+    masses = np.array([3580.0, 4500.0, 5650.0])
     for found in local_p_uniformity(np.array([expected]), edges, masses, shape=shape, settings=HuntSettings(), n=600):
         assert found.below_1_percent < 0.03
