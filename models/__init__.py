@@ -3,6 +3,7 @@
 Read `scorer.py` (the protocol, the registry of methods), then `training.py` (the one loop), then a method.
 """
 
+from .flow import Flow
 from .inputs import (
     DtypeError,
     NonFiniteError,
@@ -12,7 +13,7 @@ from .inputs import (
     TooFewRowsError,
     UnknownMetricError,
 )
-from .quak import PriorNameError, Quak
+from .quak import ConstantColumnError, PriorNameError, Quak
 from .scorer import SCORERS, Scorer, load_scorer
 from .storage import ScorerFolderError
 from .training import DeviceError, TrainingDivergedError, TrainingSettings, resolve_device
@@ -20,8 +21,10 @@ from .vae import Vae
 
 __all__ = [
     "SCORERS",
+    "ConstantColumnError",
     "DeviceError",
     "DtypeError",
+    "Flow",
     "NonFiniteError",
     "NotFittedError",
     "PriorNameError",

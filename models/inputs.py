@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,11 +53,18 @@ class UnknownMetricError(ScorerError):
     """The scorer does not give this metric."""
 
 
-def as_matrix(x: Any, *, name: str = "x", n_columns: int | None = None, min_rows: int = 0) -> Matrix:
+def as_matrix(
+    x: Any,
+    *,
+    name: str = "x",
+    n_columns: int | None = None,
+    min_rows: int = 0,
+    columns: Sequence[str] | None = None,
+) -> Matrix:
     """Return a table of real numbers as float64 (n, d), or say what is wrong with it.
 
     x: (n, d) of any integer, boolean or float type. name: what the table is called in errors.
-    n_columns: the d that is required, if any. min_rows: the n that is required.
+    n_columns: the d that is required, if any. min_rows: the n that is required. columns: names for errors.
     Raises DtypeError, ShapeError, NonFiniteError (column indices and row counts), TooFewRowsError.
     """
     if isinstance(x, np.ma.MaskedArray):
@@ -69,13 +77,16 @@ def as_matrix(x: Any, *, name: str = "x", n_columns: int | None = None, min_rows
         raise ShapeError(f"{name}: has shape {values.shape}, a table (rows, columns) is needed{hint}")
     if n_columns is not None and values.shape[1] != n_columns:
         raise ShapeError(f"{name}: has {values.shape[1]} columns, the scorer was trained on {n_columns}")
+    if columns is not None and len(columns) != values.shape[1]:
+        raise ShapeError(f"{name}: has {values.shape[1]} columns, {len(columns)} names are given: {', '.join(columns)}")
     bad = ~np.isfinite(values)
     if bad.any():
         counts = bad.sum(axis=0)
-        columns = ", ".join(f"{j} ({counts[j]} rows)" for j in np.flatnonzero(counts)[:12])
+        named = columns or [str(j) for j in range(values.shape[1])]
+        listed = ", ".join(f"{named[j]} ({counts[j]} rows)" for j in np.flatnonzero(counts)[:12])
         n_rows = int(bad.any(axis=1).sum())
         raise NonFiniteError(
-            f"{name}: NaN or infinity in {n_rows} of {len(values)} rows, in columns {columns}; "
+            f"{name}: NaN or infinity in {n_rows} of {len(values)} rows, in columns {listed}; "
             "first such row " + str(int(np.flatnonzero(bad.any(axis=1))[0]))
         )
     if len(values) < min_rows:

@@ -1,12 +1,13 @@
 """QUAK: anomalies by how well a background model and models of approximate signal priors explain an event.
 
-Quasi-Anomalous Knowledge, arXiv:2011.03550: one density-like model for the background and one for each prior;
-their losses span the space in which one searches.
+Quasi-Anomalous Knowledge, arXiv:2011.03550: one density model for the background and one for each prior; their losses
+span the space in which one searches. One more axis, "family", is a model of what lies around and between the priors,
+narrowed down by the unlabelled data (morphing.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,37 +15,47 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .autoencoder import DensityStack, fit_densities
+from .densities import Architecture, DensityStack, fit_densities, fit_mapped, split_rows, to_mapped
+from .density_scorer import MIN_ROWS
 from .inputs import ScorerError, as_matrix, check_metric
+from .morphing import Adaptation, adapt, sample_family
+from .preprocessing import map_columns
 from .scorer import require_fitted, save_scorer
 from .training import TrainingSettings
-from .vae import MIN_ROWS
 
-__all__ = ["PriorNameError", "Quak"]
+__all__ = ["ConstantColumnError", "PriorNameError", "Quak"]
 
+Matrix = npt.NDArray[np.float64]
 OWN_METRICS = ("anomaly", "difference", "background")
+FAMILY = "family"
+FAMILY_EVENTS = 20_000
 
 
 class PriorNameError(ScorerError):
     """A prior has no name, or that of a metric."""
 
 
-class Quak:
-    """Background and prior VAEs over one scaling, trained side by side; losses in nats.
+class ConstantColumnError(ScorerError):
+    """A column of the background holds one value alone."""
 
-    alpha: weight of the prior in the difference; at 1 (default) the difference of two exact densities is the log
-    likelihood ratio to the prior that claims the event most, the best test there is for that prior. The minimum over
-    priors, rather than their mean, keeps a far prior from spoiling a near one.
-    seed, device, latent, hidden, max_epochs, patience, batch_size, learning_rate: as for `Vae`.
+
+class Quak:
+    """Background and prior densities over one scaling, trained side by side; losses in nats.
+
+    architecture: of ARCHITECTURES: "maf" (default), "nsf", "vae", "flow_vae"; hidden: width of the layers, None for 32
+    up to 6 columns and 64 above; steps: of a flow; latent, beta: of a VAE. family: whether the priors span a family
+    that unlabelled data narrow down. alpha: weight of the signal's loss in the differences; at 1 (default) the
+    difference of two exact densities is the log likelihood ratio, the best test there is for that signal.
+    seed, device, max_epochs, patience, batch_size, learning_rate: as for `Vae`.
 
     Metrics, larger = more anomalous:
-    - "anomaly" (default): max(L_b − alpha·min_k L_k, L_b − L_b^max), L_b^max the largest loss of the background's
-      training rows. An event that no prior claims has a large loss in every model, and the difference alone would
-      call it the least anomalous of all; it counts by how far it lies beyond the whole background instead.
-      Background inside its own range is never above 0 by the second term. Without priors: L_b.
-    - "difference": L_b − alpha·min_k L_k; without priors L_b.
+    - "anomaly" (default): max(L_b − alpha·L_f, L_b − L_b^max), L_f the family's loss (without a family: min_k L_k),
+      L_b^max the largest loss of the background's training rows. An event that no hypothesis claims has a large loss
+      in every model, and the difference alone would call it the least anomalous of all; it counts by how far it lies
+      beyond the whole background instead. Without priors: L_b.
+    - "difference": L_b − alpha·min_k L_k over the priors as given; without priors L_b.
     - "background": L_b.
-    - each prior's name: L_b − alpha·L_k.
+    - "family", and each prior's name: L_b − alpha·L of that axis.
     """
 
     def __init__(
@@ -53,14 +64,20 @@ class Quak:
         seed: int = 0,
         device: str = "auto",
         alpha: float = 1.0,
+        architecture: str = "maf",
+        family: bool = True,
         latent: int | None = None,
-        hidden: int = 64,
+        hidden: int | None = None,
+        steps: int = 4,
+        beta: float = 1.0,
         max_epochs: int = 60,
         patience: int = 10,
         batch_size: int = 512,
         learning_rate: float = 3e-3,
     ) -> None:
-        self.seed, self.device, self.alpha, self.latent, self.hidden = seed, device, alpha, latent, hidden
+        self.seed, self.device, self.alpha = seed, device, alpha
+        self.architecture, self.family = architecture, family
+        self.latent, self.hidden, self.steps, self.beta = latent, hidden, steps, beta
         self.max_epochs, self.patience = max_epochs, patience
         self.batch_size, self.learning_rate = batch_size, learning_rate
         self.prior_names: tuple[str, ...] = ()
@@ -69,83 +86,174 @@ class Quak:
         self.training_: dict[str, Any] = {}
 
     @property
+    def axis_names(self) -> tuple[str, ...]:
+        """Names of the columns of `losses`: "background", each prior, and "family" where there is one."""
+        return ("background", *self.prior_names, *([FAMILY] if self._has_family else []))
+
+    @property
     def metrics(self) -> tuple[str, ...]:
-        """Names that `score` takes: the three reductions and each prior."""
-        return (*OWN_METRICS, *self.prior_names)
+        """Names that `score` takes: the three reductions and each axis but the background."""
+        return (*OWN_METRICS, *self.axis_names[1:])
+
+    @property
+    def _has_family(self) -> bool:
+        return self.family and bool(self.prior_names)
 
     def parameters(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        names = ("seed", "device", "alpha", "latent", "hidden", "max_epochs", "patience", "batch_size", "learning_rate")
+        names = (
+            "seed",
+            "device",
+            "alpha",
+            "architecture",
+            "family",
+            "latent",
+            "hidden",
+            "steps",
+            "beta",
+            "max_epochs",
+            "patience",
+            "batch_size",
+            "learning_rate",
+        )
         return {name: getattr(self, name) for name in names}
+
+    def stacked(self, n_columns: int) -> Architecture:
+        """Return what is stacked for this many columns."""
+        hidden = self.hidden or (32 if n_columns <= 6 else 64)
+        return Architecture(self.architecture, latent=self.latent, hidden=hidden, steps=self.steps, beta=self.beta)
 
     def fit(
         self,
         background: npt.ArrayLike,
         *,
         priors: Mapping[str, npt.ArrayLike] | None = None,
+        data: npt.ArrayLike | None = None,
         validation: npt.ArrayLike | None = None,
+        columns: Sequence[str] | None = None,
         checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> Self:
         """Train on the background (n, d) and each prior (n_k, d), at least 100 rows each, and return self.
 
-        priors: name -> array, or None; validation: background rows for early stopping, else 15 % by seed, as for
-        each prior; checkpoint: a file to resume a killed training from; progress: a bar on stderr, or a log line
-        in 30 s. Raises PriorNameError and the errors of `as_matrix`.
+        background: simulated, or unlabelled data; priors: name -> array, or None; data: unlabelled rows (m, d) by
+        which the family is narrowed down, default the background; they must not be events that will be hunted in.
+        validation: background rows for early stopping, else 15 % by seed, as for each prior; columns: names, for error
+        messages; checkpoint: a file to resume a killed training from; progress: a bar on stderr, or a log line in
+        30 s. Raises PriorNameError, ConstantColumnError and the errors of `as_matrix`, naming sample and column.
         """
-        rows = as_matrix(background, name="background", min_rows=MIN_ROWS)
+        rows = as_matrix(background, name="background", min_rows=MIN_ROWS, columns=columns)
         width = rows.shape[1]
         names = tuple(priors or {})
         for name in names:
-            if not isinstance(name, str) or not name or name in OWN_METRICS:
-                raise PriorNameError(f"a prior is named {name!r}; allowed: any text but {', '.join(OWN_METRICS)}")
+            if not isinstance(name, str) or not name or name in {*OWN_METRICS, FAMILY}:
+                allowed = ", ".join((*OWN_METRICS, FAMILY))
+                raise PriorNameError(f"a prior is named {name!r}; allowed: any text but {allowed}")
         samples = [
-            as_matrix(x, name=f"prior {name!r}", n_columns=width, min_rows=MIN_ROWS)
+            as_matrix(x, name=f"prior {name!r}", n_columns=width, min_rows=MIN_ROWS, columns=columns)
             for name, x in (priors or {}).items()
         ]
-        held = None if validation is None else as_matrix(validation, name="validation", n_columns=width, min_rows=1)
+        held = (
+            None
+            if validation is None
+            else as_matrix(validation, name="validation", n_columns=width, min_rows=1, columns=columns)
+        )
+        constant = np.flatnonzero(np.ptp(rows, axis=0) == 0)
+        if len(constant):
+            shown = ", ".join(f"{columns[j] if columns else j} (= {rows[0, j]:g})" for j in constant)
+            raise ConstantColumnError(
+                f"background: column {shown} holds one value in all {len(rows)} rows; "
+                "leave it out, no density can be learned of it"
+            )
+        unlabelled = (
+            rows if data is None else as_matrix(data, name="data", n_columns=width, min_rows=MIN_ROWS, columns=columns)
+        )
+        settings = TrainingSettings(
+            max_epochs=self.max_epochs,
+            patience=self.patience,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+        )
         density, self.training_ = fit_densities(
             [rows, *samples],
             [held, *(None for _ in samples)],
-            latent=self.latent,
-            hidden=self.hidden,
-            settings=TrainingSettings(
-                max_epochs=self.max_epochs,
-                patience=self.patience,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-            ),
+            architecture=self.stacked(width),
+            settings=settings,
             seed=self.seed,
             device=self.device,
             checkpoint=checkpoint,
             progress=progress,
         )
-        self.density_, self.prior_names = density, names
+        self.prior_names = names
+        if self._has_family:
+            density = self._with_family(density, samples, unlabelled, settings, checkpoint, progress=progress)
+        self.density_ = density
         self.background_max_ = float(self.losses(rows)[:, 0].max())
         return self
 
-    def losses(self, x: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Return the losses (n, 1 + n_priors) in nats: column 0 the background, then the priors as `prior_names`.
+    def _with_family(
+        self,
+        density: DensityStack,
+        samples: Sequence[Matrix],
+        data: Matrix,
+        settings: TrainingSettings,
+        checkpoint: str | Path | None,
+        *,
+        progress: bool,
+    ) -> DensityStack:
+        """Narrow the family down by data and append a model of it: one axis more, trained on carried prior events."""
+        rng = np.random.default_rng([self.seed, 0xFA])
+        found = narrowed(density, data, rng)
+        mapped = [to_mapped(density.columns, x, rng) for x in samples]
+        drawn = sample_family(found, mapped, FAMILY_EVENTS, rng=rng)
+        stack, record = fit_mapped(
+            density.columns,
+            [split_rows(drawn, rng)],
+            architecture=density.architecture,
+            settings=settings,
+            seed=self.seed,
+            device=self.device,
+            checkpoint=None if checkpoint is None else f"{checkpoint}.family",
+            progress=progress,
+        )
+        best = int(found.log_ratio.argmax())
+        self.training_ = {
+            **self.training_,
+            "family": {
+                "rows": found.rows,
+                "refined": found.refined,
+                "log_likelihood_ratio": float(found.log_ratio[best]),
+                "fraction": float(found.fraction[best]),
+                "validation_loss": record["validation_loss"],
+                "best_epoch": record["best_epoch"],
+            },
+        }
+        return density.append(stack)
 
-        Each is −log p(x | latent mean) + KL at the latent mean, of densities in the space of x.
+    def losses(self, x: npt.ArrayLike) -> Matrix:
+        """Return the losses (n, m) in nats, one column for each of `axis_names`: densities in the space of x.
+
+        A flow's is −log p(x); a VAE's −log p(x | z) + KL at the latent mean.
         """
         density = require_fitted(self.density_, self)
-        terms = density.terms(as_matrix(x, n_columns=density.columns.n_columns))
-        return np.asarray(terms["reconstruction"] + terms["kl"])
+        first, second = density.terms(as_matrix(x, n_columns=density.columns.n_columns))
+        return np.asarray(first + second)
 
-    def score(self, x: npt.ArrayLike, *, metric: str | None = None) -> npt.NDArray[np.float64]:
+    def score(self, x: npt.ArrayLike, *, metric: str | None = None) -> Matrix:
         """Return (n,) scores in nats, larger = more anomalous; metric: one of `metrics`, default "anomaly"."""
         require_fitted(self.density_, self)
         metric = check_metric(metric, self.metrics, "Quak")
         losses = self.losses(x)
         background = losses[:, 0]
-        if metric in self.prior_names:
-            return np.asarray(background - self.alpha * losses[:, 1 + self.prior_names.index(metric)])
+        if metric in self.axis_names[1:]:
+            return np.asarray(background - self.alpha * losses[:, self.axis_names.index(metric)])
         if metric == "background" or not self.prior_names:
             return background
-        difference = background - self.alpha * losses[:, 1:].min(axis=1)
+        difference = background - self.alpha * losses[:, 1 : 1 + len(self.prior_names)].min(axis=1)
         if metric == "difference":
             return np.asarray(difference)
+        if self._has_family:
+            difference = background - self.alpha * losses[:, -1]
         return np.asarray(np.maximum(difference, background - self.background_max_))
 
     def save(self, path: str | Path) -> None:
@@ -165,7 +273,23 @@ class Quak:
     def from_stored(cls, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Self:
         """Rebuild from what `save` wrote."""
         scorer = cls(**record["parameters"])
-        scorer.density_, scorer.training_ = DensityStack.from_tensors(tensors), dict(record["training"])
+        scorer.density_ = DensityStack.from_tensors(tensors, scorer.stacked(record["n_features"]))
+        scorer.training_ = dict(record["training"])
         scorer.prior_names = tuple(record["state"]["prior_names"])
         scorer.background_max_ = float(record["state"]["background_max"])
         return scorer
+
+
+def narrowed(density: DensityStack, data: Matrix, rng: np.random.Generator) -> Adaptation:
+    """Weigh the family of a stack's priors (its members but the first) by unlabelled data (n, d)."""
+    mapped = map_columns(density.columns, data)[0]
+    background = density.log_density(0, mapped)
+    covariances = np.linalg.inv(density.whiten[1:] @ np.swapaxes(density.whiten[1:], 1, 2))
+    return adapt(
+        mapped,
+        background,
+        density.centre[1:],
+        covariances,
+        lambda prior, rows: density.log_density(prior + 1, rows),
+        rng=rng,
+    )

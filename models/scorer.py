@@ -51,6 +51,7 @@ class StoredScorer(Scorer, Protocol):
 
 
 SCORERS: dict[str, str] = {
+    "Flow": "flow",
     "Quak": "quak",
     "Vae": "vae",
 }

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 LOG_EVERY = 30.0  # seconds between lines where stderr is a log
 GRADIENT_NORM = 5.0
-WARM_UP_STEPS = 100
+WARM_UP_STEPS, WARM_UP_PART = 100, 0.05  # the smaller of the two
 VALIDATION_CHUNK = 4096
 
 
@@ -139,7 +139,7 @@ def train_stack(
     data = Resident(samples, device)
     held = Resident(validation, device)
     steps = min(max(math.ceil(max(data.sizes) / settings.batch_size), settings.min_steps), settings.max_steps)
-    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     state = TrainingState.fresh(model, len(samples))
     key = fingerprint(samples, validation, asdict(settings), seed)
     if checkpoint is not None:
@@ -203,9 +203,10 @@ def train_epoch(
     indices = data.shuffled(steps, settings.batch_size, epoch_generator(seed, epoch, torch.device("cpu")))
     parameters = [p for p in model.parameters() if p.requires_grad]
     total = settings.max_epochs * steps
+    warm_up = max(1.0, min(WARM_UP_STEPS, WARM_UP_PART * total))
     for i in range(steps):
         step = epoch * steps + i
-        rate = 0.5 * (1 + math.cos(math.pi * step / total)) * min(1.0, (step + 1) / WARM_UP_STEPS)
+        rate = 0.5 * (1 + math.cos(math.pi * step / total)) * min(1.0, (step + 1) / warm_up)
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * rate
         # Members share no parameter, so the gradient of the sum is each member's own gradient.

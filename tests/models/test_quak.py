@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from hunch.models import PriorNameError, Quak, ShapeError, TooFewRowsError
+from hunch.models import ConstantColumnError, NonFiniteError, PriorNameError, Quak, ShapeError, TooFewRowsError
 
 QUICK = {"device": "cpu", "max_epochs": 3, "patience": 3, "hidden": 16, "batch_size": 64}
 
@@ -56,10 +56,11 @@ def test_losses_are_ordered_as_the_priors_are_given(rng: np.random.Generator) ->
         rng.normal(size=(400, 2)), priors={k: rng.normal(v, 1, (300, 2)) for k, v in places.items()}
     )
     assert quak.prior_names == ("right", "left")
-    assert quak.metrics == ("anomaly", "difference", "background", "right", "left")
+    assert quak.metrics == ("anomaly", "difference", "background", "right", "left", "family")
+    assert quak.axis_names == ("background", "right", "left", "family")
     losses = quak.losses(np.array([[0.0, 0.0], [4.0, 4.0], [-4.0, -4.0]]))
-    assert losses.shape == (3, 3)
-    assert losses.argmin(axis=1).tolist() == [0, 1, 2]
+    assert losses.shape == (3, 4)
+    assert losses[:, :3].argmin(axis=1).tolist() == [0, 1, 2]
 
 
 def test_scores_are_the_documented_reductions_of_the_losses(rng: np.random.Generator) -> None:
@@ -68,13 +69,17 @@ def test_scores_are_the_documented_reductions_of_the_losses(rng: np.random.Gener
         background, priors={"a": rng.normal(2, 1, (300, 2)), "b": rng.normal(-3, 0.5, (300, 2))}
     )
     x = np.concatenate([rng.normal(size=(50, 2)), [[30.0, -30.0]]])
-    b, *k = quak.losses(x).T
+    b, *k, family = quak.losses(x).T
     difference = b - 0.7 * np.minimum(*k)
     np.testing.assert_array_equal(quak.score(x, metric="background"), b)
     np.testing.assert_array_equal(quak.score(x, metric="b"), b - 0.7 * k[1])
     np.testing.assert_array_equal(quak.score(x, metric="difference"), difference)
     beyond = b - quak.losses(background)[:, 0].max()
-    np.testing.assert_array_equal(quak.score(x), np.maximum(difference, beyond))
+    np.testing.assert_array_equal(quak.score(x, metric="family"), b - 0.7 * family)
+    np.testing.assert_array_equal(quak.score(x), np.maximum(b - 0.7 * family, beyond))
+    alone = Quak(alpha=0.7, family=False, **QUICK).fit(background, priors={"a": rng.normal(2, 1, (300, 2))})
+    b, k = alone.losses(x).T
+    np.testing.assert_array_equal(alone.score(x), np.maximum(b - 0.7 * k, b - alone.background_max_))
     assert quak.score(background, metric="background").max() == quak.background_max_
 
 
@@ -105,8 +110,21 @@ def test_prior_equal_to_background_gives_no_power(rng: np.random.Generator) -> N
 
 def test_bad_priors_are_named(rng: np.random.Generator) -> None:
     x = rng.normal(size=(200, 2))
-    with pytest.raises(PriorNameError, match="'background'"):
-        Quak(**QUICK).fit(x, priors={"background": x})
+    for name in ("background", "family"):
+        with pytest.raises(PriorNameError, match=f"'{name}'"):
+            Quak(**QUICK).fit(x, priors={name: x})
+    constant = x.copy()
+    constant[:, 1] = 3.5
+    with pytest.raises(ConstantColumnError, match=r"background: column 1 \(= 3.5\)"):
+        Quak(**QUICK).fit(constant)
+    with pytest.raises(ConstantColumnError, match=r"background: column tau21 \(= 3.5\)"):
+        Quak(**QUICK).fit(constant, columns=["mass", "tau21"])
+    broken = x.copy()
+    broken[3, 0] = np.inf
+    with pytest.raises(NonFiniteError, match=r"prior 'p': NaN or infinity in 1 of 200 rows, in columns mass \(1 rows\)"):
+        Quak(**QUICK).fit(x, priors={"p": broken}, columns=["mass", "tau21"])
+    with pytest.raises(ShapeError, match="data: has 3 columns"):
+        Quak(**QUICK).fit(x, priors={"p": x}, data=rng.normal(size=(200, 3)))
     with pytest.raises(ShapeError, match="prior 'three': has 3 columns"):
         Quak(**QUICK).fit(x, priors={"three": rng.normal(size=(200, 3))})
     with pytest.raises(TooFewRowsError, match="prior 'few': has 5 rows"):
