@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from ..table import write_aside
 
-__all__ = ["TrainingState", "fingerprint", "read_checkpoint", "write_checkpoint"]
+__all__ = ["TrainingState", "fingerprint", "keep_members", "read_checkpoint", "write_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,23 +47,39 @@ class TrainingState:
         """Tell which members (m,) have gone `patience` epochs without a better validation loss."""
         return self.epoch - self.best_epoch >= patience
 
-    def record(self, model: torch.nn.Module, loss: torch.Tensor, patience: int) -> None:
-        """Count an epoch and keep the parameters of the members that got better and had not stopped."""
-        running = ~self.finished(patience)
+    def active(self, patience: int) -> torch.Tensor:
+        """Return the indices (a,) of the members that still train."""
+        return torch.nonzero(~self.finished(patience))[:, 0]
+
+    def record(self, model: torch.nn.Module, loss: torch.Tensor, active: torch.Tensor) -> None:
+        """Count an epoch of the active members and keep the parameters of those that got better.
+
+        model: of the active members alone; loss: (a,) of theirs.
+        """
         self.epoch += 1
         # Written so that a NaN loss is no improvement.
-        better = running & (loss < self.best_loss - MIN_GAIN)
-        self.best_loss = torch.where(better, loss, self.best_loss)
-        self.best_epoch = torch.where(better, self.epoch, self.best_epoch)
+        better = loss < self.best_loss[active] - MIN_GAIN
+        self.best_loss[active[better]] = loss[better]
+        self.best_epoch[active[better]] = self.epoch
         for name, p in model.named_parameters():
-            chosen = better.to(p.device)
-            self.best[name][chosen] = p.detach()[chosen]
+            self.best[name][active[better].to(p.device)] = p.detach()[better.to(p.device)]
 
     @torch.no_grad()
     def restore_best(self, model: torch.nn.Module) -> None:
-        """Put each member's best parameters into the model."""
+        """Put each member's best parameters into the model, the members that had stopped too."""
         for name, p in model.named_parameters():
-            p.copy_(self.best[name])
+            p.data = self.best[name].clone()
+
+
+@torch.no_grad()
+def keep_members(model: torch.nn.Module, optimiser: torch.optim.Optimizer, keep: torch.Tensor) -> None:
+    """Leave only these members in a model, in place, and in what the optimiser knows of them; keep: (a,) indices."""
+    for p in model.parameters():
+        chosen = keep.to(p.device)
+        for slot, value in optimiser.state.get(p, {}).items():
+            if isinstance(value, torch.Tensor) and value.dim() > 0:
+                optimiser.state[p][slot] = value[chosen]
+        p.data, p.grad = p.data[chosen], None
 
 
 def fingerprint(
@@ -117,7 +133,8 @@ def read_checkpoint(
             index, slot = rest.split(".")
             slots.setdefault(int(index), {})[slot] = tensor
     for name, p in model.named_parameters():
-        p.copy_(tensors[f"now.{name}"])
+        # members that had stopped are not in it
+        p.data = tensors[f"now.{name}"].to(p.device)
         state.best[name].copy_(tensors[f"best.{name}"])
     optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
     state.epoch = int(header["epoch"])

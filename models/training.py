@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .checkpoint import TrainingState, fingerprint, read_checkpoint, write_checkpoint
+from .checkpoint import TrainingState, fingerprint, keep_members, read_checkpoint, write_checkpoint
 from .inputs import ScorerError
 
 __all__ = [
@@ -109,9 +109,9 @@ def few_threads(limit: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def epoch_generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
-    """Return a generator that depends on the seed and the epoch alone."""
-    state = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
+def epoch_generator(seed: int, epoch: int, device: torch.device, *member: int) -> torch.Generator:
+    """Return a generator that depends on the seed, the epoch and, where given, the member alone."""
+    state = np.random.SeedSequence([seed, epoch, *member]).generate_state(1, np.uint64)[0]
     return torch.Generator(device=device).manual_seed(int(state >> np.uint64(1)))
 
 
@@ -144,11 +144,18 @@ def train_stack(
     key = fingerprint(samples, validation, asdict(settings), seed)
     if checkpoint is not None:
         read_checkpoint(checkpoint, key, model, optimiser, state)
+    active = state.active(settings.patience)
     with few_threads(settings.threads), progress_bar(settings.max_epochs, state.epoch, show=progress) as report:
         while state.epoch < settings.max_epochs and not state.finished(settings.patience).all():
-            train_epoch(model, stack, data, optimiser, epoch=state.epoch, steps=steps, settings=settings, seed=seed)
-            state.record(model, validation_loss(stack, held, seed), settings.patience)
+            train_epoch(
+                model, stack, data, active, optimiser, epoch=state.epoch, steps=steps, settings=settings, seed=seed
+            )
+            state.record(model, validation_loss(stack, held, active, seed), active)
             report(state)
+            left = state.active(settings.patience)
+            if 0 < len(left) < len(active):  # a member that has stopped costs nothing any more
+                keep_members(model, optimiser, torch.searchsorted(active, left))
+                active = left
             if checkpoint is not None:
                 write_checkpoint(checkpoint, key, model, optimiser, state)
     state.restore_best(model)
@@ -177,10 +184,15 @@ class Resident:
         self.offsets = np.cumsum([0, *self.sizes[:-1]])
         self.device = device
 
-    def shuffled(self, steps: int, batch: int, generator: torch.Generator) -> torch.Tensor:
-        """Return row indices (steps, m, batch): each member's own permutations, repeated where its sample is short."""
+    def shuffled(self, members: Sequence[int], steps: int, batch: int, seed: int, epoch: int) -> torch.Tensor:
+        """Return row indices (steps, members, batch): each one's own permutations, repeated where its sample is short.
+
+        A member's order depends on seed, epoch and its number alone, not on which others still train.
+        """
         per_member = []
-        for size, offset in zip(self.sizes, self.offsets, strict=True):
+        for member in members:
+            size, offset = self.sizes[member], self.offsets[member]
+            generator = epoch_generator(seed, epoch, torch.device("cpu"), member)
             repeats = math.ceil(steps * batch / size)
             order = torch.cat([torch.randperm(size, generator=generator) for _ in range(repeats)])
             per_member.append(int(offset) + order[: steps * batch].view(steps, batch))
@@ -191,6 +203,7 @@ def train_epoch(
     model: torch.nn.Module,
     stack: Stack,
     data: Resident,
+    active: torch.Tensor,
     optimiser: torch.optim.Optimizer,
     *,
     epoch: int,
@@ -200,7 +213,7 @@ def train_epoch(
 ) -> None:
     """Take one epoch's steps: cosine learning rate with a short warm-up, gradients clipped member by member."""
     noise = epoch_generator(seed, epoch, data.device)
-    indices = data.shuffled(steps, settings.batch_size, epoch_generator(seed, epoch, torch.device("cpu")))
+    indices = data.shuffled(active.tolist(), steps, settings.batch_size, seed, epoch)
     parameters = [p for p in model.parameters() if p.requires_grad]
     total = settings.max_epochs * steps
     warm_up = max(1.0, min(WARM_UP_STEPS, WARM_UP_PART * total))
@@ -231,14 +244,16 @@ def clip_members(parameters: Sequence[torch.nn.Parameter]) -> None:
 
 
 @torch.no_grad()
-def validation_loss(stack: Stack, held: Resident, seed: int) -> torch.Tensor:
-    """Return each member's mean loss (m,) on its own held-out rows, with the same noise in every epoch."""
+def validation_loss(stack: Stack, held: Resident, active: torch.Tensor, seed: int) -> torch.Tensor:
+    """Return the mean loss (a,) of the active members on their own held-out rows, with the same noise in every epoch."""
     generator = epoch_generator(seed, 2**31, held.device)
-    offsets = torch.as_tensor(held.offsets, device=held.device)[:, None]
-    sizes = torch.tensor(held.sizes, device=held.device)[:, None]
-    total = torch.zeros(len(held.sizes), dtype=torch.float64, device=held.device)
-    for first in range(0, max(held.sizes), VALIDATION_CHUNK):
-        position = torch.arange(first, min(first + VALIDATION_CHUNK, max(held.sizes)), device=held.device)[None, :]
+    chosen = active.tolist()
+    offsets = torch.as_tensor(held.offsets[chosen], device=held.device)[:, None]
+    sizes = torch.tensor(held.sizes, device=held.device)[active.to(held.device)][:, None]
+    longest = int(sizes.max())
+    total = torch.zeros(len(chosen), dtype=torch.float64, device=held.device)
+    for first in range(0, longest, VALIDATION_CHUNK):
+        position = torch.arange(first, min(first + VALIDATION_CHUNK, longest), device=held.device)[None, :]
         inside = position < sizes  # a shorter sample goes round, and its repeats do not count
         losses = stack.losses(held.rows[offsets + position % sizes], generator=generator, progress=1.0)
         total += (losses.double() * inside).sum(dim=1)
