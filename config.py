@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -46,7 +46,7 @@ class Samples(Section):
         for name in priors:
             if not NAME.fullmatch(name):
                 raise ValueError(f"{name!r} names a prior: letters, digits and _ . + - are allowed")
-            if name in {"anomaly", "difference", "background"}:
+            if name in {"anomaly", "difference", "background", "family"}:
                 raise ValueError(f"a prior cannot be called {name!r}, a score has that name")
         return priors
 
@@ -64,20 +64,33 @@ class Jets(Section):
 
 
 class RegionSettings(Section):
-    """Shape, number and size of the regions, fixed before the scan."""
+    """Shape, number and size of the regions, fixed before the scan; axis: the losses that stand for the signal."""
 
-    shape: Literal["difference", "plane"] = "difference"
+    shape: Literal["difference", "plane", "l5", "tree"] = "difference"
+    axis: Literal["family", "priors"] = "family"
     number: Annotated[int, Field(ge=1, le=25)] = 3
     fraction: Annotated[float, Field(gt=0, le=1)] = 0.02
     alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
 
 
+class PlaneScanSettings(Section):
+    """Scan of the loss plane for the place of an excess: fits in every window, never a significance."""
+
+    degree: Annotated[int, Field(ge=1, le=12)] | None = 3
+    family: Literal["dijet", "exponential"] | None = "dijet"
+    width: Positive = 0.035
+    min_events: Annotated[int, Field(ge=1)] = 50
+
+
 class Training(Section):
     """The scorer's training; `max_epochs` bounds it, early stopping ends it."""
 
+    architecture: Literal["maf", "nsf", "vae", "flow_vae"] | None = None
     max_epochs: Annotated[int, Field(ge=1)] | None = None
     hidden: Annotated[int, Field(ge=1)] | None = None
     latent: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1)] | None = None
+    beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     learning_rate: Positive | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None
     device: str = "auto"
@@ -87,7 +100,8 @@ class Analysis(Section):
     """A complete analysis. Only `samples.data` and `output` have no default.
 
     seed: of training, folds and pseudo-experiments; features: training columns (the 12 QUAK features for event files);
-    folds: of data where there is no background sample; held_out: share of the background kept from training to fix
+    folds: of data where there is no background sample, or with weak_supervision, which lets the other folds of the
+    data narrow down the family of the priors; held_out: share of the background kept from training to fix
     regions on; fit_range, masses: [low, high] GeV, found from the spectrum when absent; sqrt_s: GeV; executor, workers,
     scheduler: coffea's; skip_bad_files: count unreadable files instead of stopping.
     """
@@ -101,12 +115,14 @@ class Analysis(Section):
     regions: RegionSettings = Field(default_factory=RegionSettings)
     folds: Annotated[int, Field(ge=3, le=20)] = 5
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    weak_supervision: bool = False
     fit_range: Pair | None = None
     masses: Pair | None = None
     sqrt_s: Positive = 13_000.0
     background_function: Literal["dijet", "exponential"] = "dijet"
     combination: Literal["fisher", "stouffer", "simes", "cauchy", "tippett"] = "fisher"
     pseudo_experiments: Annotated[int, Field(ge=1)] = 5_000
+    plane_scan: PlaneScanSettings | None = None
     executor: Literal["iterative", "futures", "dask"] = "futures"
     workers: Annotated[int, Field(ge=1)] | None = None
     scheduler: str | None = None
@@ -120,6 +136,12 @@ class Analysis(Section):
                 raise ValueError(
                     f"{key}: [{pair[0]:g}, {pair[1]:g}] must rise and stay below sqrt_s = {self.sqrt_s:g} GeV"
                 )
+        if self.weak_supervision and not self.samples.priors:
+            raise ValueError("weak_supervision: needs samples.priors, whose family the data narrow down")
+        if self.plane_scan is not None and not self.samples.priors:
+            raise ValueError("plane_scan: needs samples.priors, the second axis of the plane")
+        if self.weak_supervision and self.regions.axis != "family":
+            raise ValueError("weak_supervision: needs regions.axis: family")
         if self.features is not None and len(set(self.features)) != len(self.features):
             raise ValueError("features: a column is named twice")
         if self.features is not None and "mjj" in self.features:
@@ -225,7 +247,8 @@ def section_keys(prefix: Key) -> list[str]:
         field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
         if field is None:
             return []
-        model = field.annotation
+        # an optional section is Section | None
+        model = next((a for a in get_args(field.annotation) if hasattr(a, "model_fields")), field.annotation)
     return list(model.model_fields) if hasattr(model, "model_fields") else []
 
 

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,9 @@ from .table import (
     write_json,
     write_table,
 )
+
+if TYPE_CHECKING:
+    from .analysis import Scored, Search
 
 __all__ = ["STAGES", "run", "run_stage", "search_files"]
 
@@ -277,7 +280,7 @@ def event_hash(table: Table, features: Sequence[str]) -> npt.NDArray[np.uint64]:
 
 def model_paths(analysis: Analysis) -> list[Path]:
     """Return the scorers' folders: one trained on the background, or one a fold of the data."""
-    n = 1 if analysis.samples.background is not None else analysis.folds
+    n = 1 if analysis.samples.background is not None and not analysis.weak_supervision else analysis.folds
     return [Path(analysis.output) / "models" / f"fold_{i}" for i in range(n)]
 
 
@@ -290,29 +293,42 @@ def held_out_rows(analysis: Analysis, background: Table) -> npt.NDArray[np.bool_
 def train(analysis: Analysis, progress: bool) -> None:
     """Train one QUAK model on the background, or one a fold of the data.
 
-    Model i of k trains on all folds but i, which it hunts in, and i + 1, on which the regions are fixed.
+    Model i of k trains on all folds but i, which it hunts in, and i + 1, on which the regions are fixed. With weak
+    supervision and a background sample, model i has the densities of the background sample and the family that all
+    folds of the data but i narrow down, against those held-out background events that do not fix the regions of fold i.
     """
-    from .models import Quak
+    from .models import Quak, load_scorer
 
     features = features_of(analysis)
     tables = {name: read_table(table_path(analysis, name)) for name in analysis.sample_files()}
     priors = {name: tables[f"prior.{name}"].matrix(features) for name in analysis.samples.priors}
     options = {k: v for k, v in analysis.training.model_dump().items() if v is not None}
     folders = model_paths(analysis)
+    weak = analysis.weak_supervision and "background" in tables
+    x = tables["data"].matrix(features)
+    fold = fold_of(event_hash(tables["data"], features), analysis.folds)
     if "background" in tables:
         samples = [tables["background"].matrix(features)[~held_out_rows(analysis, tables["background"])]]
     else:
-        x = tables["data"].matrix(features)
-        fold = fold_of(event_hash(tables["data"], features), analysis.folds)
         samples = [x[(fold != i) & (fold != (i + 1) % analysis.folds)] for i in range(analysis.folds)]
-    for i, (folder, sample) in enumerate(zip(folders, samples, strict=True)):
+    paths = [folders[0].with_name("common")] if weak else folders
+    for i, (folder, sample) in enumerate(zip(paths, samples, strict=True)):
         scorer = Quak(seed=analysis.seed + i, alpha=analysis.regions.alpha, **options)
         folder.parent.mkdir(parents=True, exist_ok=True)
         checkpoint = folder.with_name(f"{folder.name}.checkpoint")
-        log.info("training model %d of %d on %d events", i + 1, len(folders), len(sample))
-        scorer.fit(sample, priors=priors, checkpoint=checkpoint, progress=progress)
+        log.info("training model %d of %d on %d events", i + 1, len(paths), len(sample))
+        scorer.fit(sample, priors=priors, columns=features, checkpoint=checkpoint, progress=progress)
         scorer.save(folder)
         remove(checkpoint)
+    if weak:
+        held = tables["background"].select(held_out_rows(analysis, tables["background"]))
+        held_x, held_fold = held.matrix(features), fold_of(event_hash(held, features), analysis.folds)
+        common = load_scorer(paths[0])
+        if not isinstance(common, Quak):
+            raise InputError(f"{paths[0]}: holds a {type(common).__name__}, a Quak is expected")
+        for i, folder in enumerate(folders):
+            log.info("narrowing the family down by data, fold %d of %d", i + 1, len(folders))
+            common.narrow(x[fold != i], priors=priors, reference=held_x[held_fold != i], progress=progress).save(folder)
 
 
 def remove(path: Path) -> None:
@@ -326,6 +342,20 @@ def remove(path: Path) -> None:
 def score_path(analysis: Analysis, sample: str) -> Path:
     """Return where a sample's scored table is."""
     return Path(analysis.output) / "scores" / f"{sample}.parquet"
+
+
+def n_axes(analysis: Analysis) -> int:
+    """Return how many losses an event has: of the background, each prior, and their family where there are any."""
+    priors = len(analysis.samples.priors)
+    return 1 + priors + (priors > 0)
+
+
+def region_columns(analysis: Analysis) -> tuple[int, ...]:
+    """Return the losses that the regions look at: background and family, or background and every prior."""
+    priors = len(analysis.samples.priors)
+    if not priors:
+        return (0,)
+    return (0, priors + 1) if analysis.regions.axis == "family" else tuple(range(1 + priors))
 
 
 def scored_samples(analysis: Analysis) -> list[str]:
@@ -345,9 +375,8 @@ def score(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every s
     data = read_table(table_path(analysis, "data"))
     if analysis.samples.background is not None:
         background = read_table(table_path(analysis, "background"))
-        fold = np.zeros(len(data), dtype=np.int64)
         calibration = background.select(held_out_rows(analysis, background))
-        calibration_fold = np.zeros(len(calibration), dtype=np.int64)
+        fold, calibration_fold = (fold_of(event_hash(t, features), len(scorers)) for t in (data, calibration))
     else:
         fold = fold_of(event_hash(data, features), analysis.folds)
         calibration, calibration_fold = data, (fold - 1) % analysis.folds
@@ -357,7 +386,7 @@ def score(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every s
         named[f"prior.{name}"] = (prior, np.zeros(len(prior), dtype=np.int64))
     for sample, (table, folds) in named.items():
         x = table.matrix(features)
-        losses = np.empty((len(x), 1 + len(analysis.samples.priors)))
+        losses = np.empty((len(x), n_axes(analysis)))
         scores = np.empty(len(x))
         for i, scorer in enumerate(scorers):
             if not isinstance(scorer, Quak):
@@ -379,7 +408,7 @@ def hunt(analysis: Analysis, progress: bool) -> None:
 
     def scored(sample: str) -> Scored:
         table = read_table(score_path(analysis, sample))
-        losses = table.matrix([f"loss_{i}" for i in range(1 + len(analysis.samples.priors))])
+        losses = table.matrix([f"loss_{i}" for i in range(n_axes(analysis))])
         truth = table["truth_signal"].astype(np.uint8) if "truth_signal" in table else None
         return Scored(sample, table["mjj"].astype(np.float64), losses, table["fold"].astype(np.int64), truth)
 
@@ -392,7 +421,7 @@ def hunt(analysis: Analysis, progress: bool) -> None:
         calibration,
         inclusive=inclusive,
         prior_masses={name: prior.mjj for name, prior in priors.items()},
-        choice=RegionChoice(**analysis.regions.model_dump()),
+        choice=RegionChoice(**analysis.regions.model_dump(exclude={"axis"}), columns=region_columns(analysis)),
         settings=HuntSettings(
             sqrt_s=analysis.sqrt_s,
             family=analysis.background_function,
@@ -412,6 +441,9 @@ def hunt(analysis: Analysis, progress: bool) -> None:
     draw_figures(
         found, output / "figures", data=data, priors=priors, inclusive=inclusive, inclusive_name=inclusive_name
     )
+    scanned = None
+    if analysis.plane_scan is not None:
+        scanned = scan_loss_plane(analysis, found, data, calibration)
     tables = {name: read_table(table_path(analysis, name)) for name in analysis.sample_files()}
     hunted = {k: v for k, v in tables["data"].metadata["cutflow"].items() if k != "kept"}
     result = {
@@ -435,8 +467,46 @@ def hunt(analysis: Analysis, progress: bool) -> None:
             for folder in model_paths(analysis)
         ],
         **result_of(found),
+        **({} if scanned is None else {"plane_scan": scanned}),
     }
     write_json(output / "result.json", finite(result))
+
+
+def scan_loss_plane(analysis: Analysis, found: Search, data: Scored, calibration: Scored) -> dict[str, Any]:
+    """Scan the plane of background and signal loss for the place of an excess; write plane_scan.json and the map."""
+    from .analysis import draw_plane_scan, scan_plane
+    from .analysis.regions import chosen_columns
+
+    options = analysis.plane_scan
+    if options is None:
+        return {}
+    columns, window = region_columns(analysis), found.fit_range
+    hunted, fixing = (s.select(window.inside(s.mjj)) for s in (data, calibration))
+    scan = scan_plane(
+        hunted.mjj,
+        chosen_columns(hunted.losses, columns),
+        window.edges,
+        found.hunt.masses,
+        held_out=[chosen_columns(fixing.losses[fixing.fold == f], columns) for f in range(int(fixing.fold.max()) + 1)],
+        fold=hunted.fold,
+        sqrt_s=analysis.sqrt_s,
+        **options.model_dump(),
+    )
+    output = Path(analysis.output)
+    scan.save(output / "plane_scan.json")
+    draw_plane_scan(scan, output / "figures" / "loss_plane")
+    place, mass = scan.largest
+    return {
+        "note": scan.note,
+        "windows": len(scan.windows),
+        "fits_failed": int((~scan.converged[scan.counts.sum(axis=1) >= options.min_events]).sum()),
+        "largest": {
+            "window": scan.windows[place],
+            "mass": scan.masses[mass],
+            "signal_yield": scan.signal[place, mass],
+            "signal_yield_error": scan.error[place, mass],
+        },
+    }
 
 
 def finite(value: Any) -> Any:
@@ -538,20 +608,21 @@ HUNT_KEYS = (
     "background_function",
     "combination",
     "pseudo_experiments",
+    "plane_scan",
 )
 
 STAGES: dict[str, Stage] = {
     "process": Stage("process", ("samples", "features", "jets", "skip_bad_files"), sample_inputs, tables_of, process),
     "train": Stage(
         "train",
-        ("samples", "features", "seed", "folds", "held_out", "training", "regions"),
+        ("samples", "features", "seed", "folds", "held_out", "weak_supervision", "training", "regions"),
         tables_of,
         model_paths,
         train,
     ),
     "score": Stage(
         "score",
-        ("samples", "features", "folds", "held_out"),
+        ("samples", "features", "folds", "held_out", "weak_supervision"),
         lambda a: [*tables_of(a), *model_paths(a)],
         scores_of,
         score,

@@ -165,7 +165,7 @@ def scan_figure(hunt: BumpHunt, names: Sequence[str]) -> Figure:
 
 
 def plane_figure(losses: Mapping[str, Floats], regions: Mapping[str, npt.NDArray[np.int64]], n_regions: int) -> Figure:
-    """Draw background loss against smallest prior loss; losses name -> (n, 1 + n_priors), regions name -> (n,).
+    """Draw background loss against the signal's, the smallest there is; losses name -> (n, 1 + n_priors), regions name -> (n,).
 
     The first sample is drawn as a density, others as points; events of a region in its colour on the first sample.
     Without priors the background loss is drawn as a histogram.
@@ -220,7 +220,7 @@ def plane_figure(losses: Mapping[str, Floats], regions: Mapping[str, npt.NDArray
             )
         axes.set_xlim(low_s, high_s)
         axes.set_ylim(low_b, high_b)
-        axes.set_xlabel("smallest prior loss")
+        axes.set_xlabel("signal loss")
         axes.set_ylabel("background loss")
         axes.legend(loc="upper right", markerscale=3, frameon=True, framealpha=0.8)
     return figure

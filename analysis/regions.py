@@ -1,30 +1,41 @@
 """Regions of QUAK space: fixed on held-out background before the hunted events are looked at, frozen, saved as JSON.
 
-Losses have shape (n, 1 + n_priors), the background's first. Two shapes: nested equal-population slices of the loss
-difference L_b - alpha min_k L_k, and equal-population cells of the (background loss, prior loss) plane, background loss
-first. Region 0 is the most signal-like. The boundaries of each fold are quantiles of that fold's own held-out losses, which
-brings the losses of different models to one scale.
+Losses have shape (n, 1 + n_priors), the background's first. Region 0 is the most signal-like. The boundaries of each
+fold are quantiles of that fold's own held-out losses, which brings the losses of different models to one scale. Shapes:
+
+    difference  nested equal-population slices of L_b - alpha min_k L_k
+    plane       equal-population cells of the (background loss, smallest prior loss) plane, background loss first
+    l5          nested equal-population slices of the signed L5 of the prior axes (arXiv:2412.03747)
+    tree        background loss first, then a branch a prior (or group of like priors), then slices along its axis
+
+The prior axes of "l5" and "tree" are x_k = (L_b - alpha L_k - centre_k) / scale_k, larger where an event is more like
+prior k and less like background. The number of regions is what was asked for, whatever the number of priors: another
+prior re-divides the same cells, and time grows linearly with it. Without priors both are slices of L_b.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.cluster import hierarchy
 
 from ..errors import InputError, unknown_name
 from ..table import write_json
 
-__all__ = ["SHAPES", "Regions", "difference_score", "fix_regions", "read_regions"]
+__all__ = ["SHAPES", "Regions", "difference_score", "fix_regions", "read_regions", "signed_l5"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-SHAPES = ("difference", "plane")
+Rows = tuple[tuple[float, ...], ...]
+SHAPES = ("difference", "plane", "l5", "tree")
 MIN_EVENTS = 150
+CENTRAL = (0.16, 0.84)
+FAR = 5.0  # in scales: how far an outlier may pull the correlation of two prior axes
 
 
 @dataclass(frozen=True)
@@ -33,14 +44,22 @@ class Regions:
 
     cuts[fold]: "difference": descending score boundaries, n_regions of them, region r between cuts[r] and cuts[r-1];
     "plane": one row a slice of background loss, [lower background-loss boundary, ascending prior-loss boundaries...];
+    "l5": as "difference", of the signed L5; "tree": first [lower background-loss boundary, margin by which each branch
+    but the last beats those after it], then for each branch the descending inner boundaries of its slices.
     fraction: share of held-out background events in the fit range that the regions keep together.
+    centre, scale[fold]: of each prior axis ("l5", "tree"); groups: the priors of each branch of a tree, from 0.
+    columns: of the losses that are looked at, the background's first; none given: all.
     """
 
     shape: str
     n_regions: int
     alpha: float
     fraction: float
-    cuts: tuple[tuple[tuple[float, ...], ...], ...]
+    cuts: tuple[Rows, ...]
+    centre: Rows = ()
+    scale: Rows = ()
+    groups: tuple[tuple[int, ...], ...] = ()
+    columns: tuple[int, ...] = ()
 
     @property
     def n_folds(self) -> int:
@@ -49,21 +68,36 @@ class Regions:
 
     def assign(self, losses: npt.ArrayLike, fold: npt.ArrayLike | None = None) -> Ints:
         """Return the region of each event, -1 for none: losses (n, 1 + n_priors), fold (n,) of the model that scored it."""
-        values = as_losses(losses)
+        values = chosen_columns(as_losses(losses), self.columns)
         folds = np.zeros(len(values), dtype=np.int64) if fold is None else np.asarray(fold, dtype=np.int64)
         if len(folds) and not (folds.min() >= 0 and folds.max() < self.n_folds):
             raise InputError(f"folds {folds.min()} to {folds.max()} found, regions fixed for 0 to {self.n_folds - 1}")
         region = np.full(len(values), -1, dtype=np.int64)
         for f, cuts in enumerate(self.cuts):
             here = folds == f
-            if self.shape == "difference":
-                score = difference_score(values[here], self.alpha)
-                # cuts descend; the number of cuts above the score is the region
-                index = np.searchsorted(-np.asarray(cuts[0]), -score, side="left")
-                region[here] = np.where(index < self.n_regions, index, -1)
-            else:
+            if self.shape == "plane":
                 region[here] = assign_plane(values[here], cuts)
+            elif self.groups:
+                rows = np.flatnonzero(here & (values[:, 0] > cuts[0][0]))
+                region[rows] = leaf_of(self.axes(values[rows], f), cuts, self.groups)
+            else:
+                index = slice_of(self.score(values[here], f), cuts[0])
+                region[here] = np.where(index < self.n_regions, index, -1)
         return region
+
+    def axes(self, losses: Floats, fold: int) -> Floats:
+        """Return the standardised prior axes of events of one fold: (n, 1 + n_priors) -> (n, n_priors)."""
+        n_priors = len(self.centre[fold])
+        if losses.shape[1] != 1 + n_priors:
+            raise InputError(f"losses of {losses.shape[1] - 1} priors found, regions fixed for {n_priors}")
+        axes = prior_axes(losses, self.alpha)
+        return np.asarray((axes - np.asarray(self.centre[fold])) / np.asarray(self.scale[fold]))
+
+    def score(self, losses: Floats, fold: int) -> Floats:
+        """Return what nested slices are cut in, for events of one fold: (n, 1 + n_priors) -> (n,)."""
+        if self.shape == "difference":
+            return difference_score(losses, self.alpha)
+        return signed_l5(self.axes(losses, fold)) if self.centre else losses[:, 0]
 
     def save(self, path: str | Path) -> None:
         """Write regions.json."""
@@ -74,10 +108,32 @@ def read_regions(path: str | Path) -> Regions:
     """Read regions.json; raises InputError naming the file where it is missing or damaged."""
     try:
         raw = json.loads(Path(path).read_text(encoding="utf-8"))
-        cuts = tuple(tuple(tuple(float(c) for c in row) for row in fold) for fold in raw["cuts"])
-        return Regions(raw["shape"], int(raw["n_regions"]), float(raw["alpha"]), float(raw["fraction"]), cuts)
+        return Regions(
+            raw["shape"],
+            int(raw["n_regions"]),
+            float(raw["alpha"]),
+            float(raw["fraction"]),
+            tuple(as_rows(fold) for fold in raw["cuts"]),
+            # files from before these shapes do not have the rest
+            as_rows(raw.get("centre", ())),
+            as_rows(raw.get("scale", ())),
+            tuple(tuple(int(k) for k in group) for group in raw.get("groups", ())),
+            tuple(int(c) for c in raw.get("columns", ())),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: no regions can be read: {error}") from error
+
+
+def as_rows(values: Sequence[Sequence[float]]) -> Rows:
+    """Return nested tuples of floats."""
+    return tuple(tuple(float(v) for v in row) for row in values)
+
+
+def chosen_columns(losses: Floats, columns: Sequence[int]) -> Floats:
+    """Return the columns of losses (n, m) that regions look at; raises InputError where there are too few."""
+    if columns and max(columns) >= losses.shape[1]:
+        raise InputError(f"losses have {losses.shape[1]} columns, the regions look at column {max(columns)}")
+    return losses[:, list(columns)] if columns else losses
 
 
 def difference_score(losses: npt.ArrayLike, alpha: float = 1.0) -> Floats:
@@ -88,6 +144,42 @@ def difference_score(losses: npt.ArrayLike, alpha: float = 1.0) -> Floats:
     return np.asarray(values[:, 0] - alpha * values[:, 1:].min(axis=1))
 
 
+def signed_l5(values: npt.ArrayLike, p: float = 5.0) -> Floats:
+    """Reduce many axes to one, (n, k) -> (n,): y = sum_k sign(x_k) |x_k|^p, returned as sign(y) |y|^(1/p).
+
+    Between the sum (p = 1) and the largest in size (p -> infinity): one axis that stands out decides, several together
+    count a little more. That holds for a large negative axis too: an event far from one prior is pulled away from all,
+    and the more priors, the more often. CMS reduces its six signal losses with p = 5 (arXiv:2412.03747).
+    Raises InputError for another shape or p <= 0.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 2 or x.shape[1] < 1:
+        raise InputError(f"the axes to reduce have shape (n, k) with k >= 1, found {x.shape}")
+    if not p > 0:
+        raise InputError(f"the power of the norm is positive, found {p:g}")
+    # relative to the largest, so that no power overflows
+    largest = np.maximum(np.abs(x).max(axis=1), np.finfo(np.float64).tiny)
+    relative = x / largest[:, None]
+    y = (np.sign(relative) * np.abs(relative) ** p).sum(axis=1)
+    return np.asarray(largest * np.sign(y) * np.abs(y) ** (1 / p))
+
+
+def prior_axes(losses: Floats, alpha: float) -> Floats:
+    """Return L_b - alpha L_k of each prior: (n, 1 + n_priors) -> (n, n_priors)."""
+    return np.asarray(losses[:, :1] - alpha * losses[:, 1:])
+
+
+def centre_and_scale(axes: Floats) -> tuple[Floats, Floats]:
+    """Return the median and half the central 68 % of each axis (n, k), each (k,).
+
+    An axis without spread says nothing: its scale is 1, which leaves it at 0.
+    """
+    low, middle, high = np.quantile(axes, [CENTRAL[0], 0.5, CENTRAL[1]], axis=0)
+    half = 0.5 * (high - low)
+    # equal values differ by rounding
+    return middle, np.where(half > 1e-9 * np.abs(middle), half, 1.0)
+
+
 def fix_regions(
     losses: Sequence[npt.ArrayLike],
     *,
@@ -95,12 +187,14 @@ def fix_regions(
     fraction: float = 0.1,
     n_regions: int = 3,
     alpha: float = 1.0,
+    columns: Sequence[int] = (),
     expected_events: float | None = None,
 ) -> Regions:
     """Fix the regions on held-out losses inside the fit range, one array (n_f, 1 + n_priors) a fold.
 
     fraction: share of background events kept by all regions together; `expected_events`: background-like events that
-    will be hunted inside the fit range, by which the fraction is raised so that each region expects 150.
+    will be hunted inside the fit range, by which the fraction is raised so that each region expects 150; columns: of
+    the losses to look at, the background's first (none: all).
     Raises InputError where the held-out events are too few for that.
     """
     if shape not in SHAPES:
@@ -109,7 +203,7 @@ def fix_regions(
         raise InputError(f"the fraction of events kept lies in (0, 1], found {fraction:g}")
     if n_regions < 1:
         raise InputError(f"at least one region, found {n_regions}")
-    held_out = [as_losses(x) for x in losses]
+    held_out = [chosen_columns(as_losses(x), columns) for x in losses]
     fewest = min(len(x) for x in held_out)
     events = expected_events or sum(len(x) for x in held_out)
     raised = max(fraction, min(1.0, MIN_EVENTS * n_regions / max(events, 1)))
@@ -117,19 +211,69 @@ def fix_regions(
         raise InputError(
             f"{fewest} held-out events in the fit range cannot fix {n_regions} regions; give fewer or more data"
         )
-    return Regions(
-        shape, n_regions, alpha, raised, tuple(fix_fold(x, shape, raised, n_regions, alpha) for x in held_out)
+    regions = standardise(Regions(shape, n_regions, alpha, raised, (), columns=tuple(columns)), held_out)
+    return replace(regions, cuts=tuple(fix_fold(regions, x, f) for f, x in enumerate(held_out)))
+
+
+def standardise(regions: Regions, held_out: Sequence[Floats]) -> Regions:
+    """Add centre and scale of the prior axes, and the branches of a tree, to regions whose shape has any.
+
+    A tree has them from the events that its cut in the background loss keeps, among which its branches compete.
+    """
+    widths = sorted({x.shape[1] for x in held_out})
+    if len(widths) > 1:
+        raise InputError(f"every fold has losses of the same models, found {' and '.join(map(str, widths))} columns")
+    if regions.shape not in {"l5", "tree"} or widths == [1]:
+        return regions
+    if regions.shape == "tree":
+        held_out = [x[x[:, 0] > upper_cut(x[:, 0], regions.fraction)] for x in held_out]
+        fewest = min(len(x) for x in held_out)
+        if fewest < 2 * regions.n_regions:
+            raise InputError(
+                f"a share of {regions.fraction:.2g} of the held-out events is {fewest}, which cannot fix the "
+                f"{regions.n_regions} regions of a tree; give fewer regions, a larger fraction or more data"
+            )
+    found = [centre_and_scale(prior_axes(x, regions.alpha)) for x in held_out]
+    regions = replace(
+        regions,
+        centre=tuple(tuple(centre.tolist()) for centre, _ in found),
+        scale=tuple(tuple(scale.tolist()) for _, scale in found),
     )
+    if regions.shape == "l5":
+        return regions
+    # a branch of one slice would not look at how close its prior is: two regions a branch or more
+    branches = max(1, min(widths[0] - 1, regions.n_regions // 2))
+    return replace(regions, groups=group_priors([regions.axes(x, f) for f, x in enumerate(held_out)], branches))
 
 
-def fix_fold(
-    losses: Floats, shape: str, fraction: float, n_regions: int, alpha: float
-) -> tuple[tuple[float, ...], ...]:
+def group_priors(axes: Sequence[Floats], n_groups: int) -> tuple[tuple[int, ...], ...]:
+    """Join the priors into groups of like ones: average linkage in the correlation of their axes on background.
+
+    axes: one (n_f, n_priors) array a fold, standardised; the folds' mean correlation is used, so that a region means
+    the same in every fold. Background events alone are read: no signal, no label, no mass.
+    """
+    n_priors = axes[0].shape[1]
+    if n_groups >= n_priors:
+        return tuple((k,) for k in range(n_priors))
+    if n_groups == 1:
+        return (tuple(range(n_priors)),)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.mean([np.corrcoef(np.clip(x, -FAR, FAR), rowvar=False) for x in axes], axis=0)
+    # an axis without spread is like no other
+    distance = np.maximum(1 - np.nan_to_num(mean), 0.0)[np.triu_indices(n_priors, 1)]
+    label = hierarchy.fcluster(hierarchy.linkage(distance, "average"), n_groups, "maxclust")
+    return tuple(sorted(tuple(np.flatnonzero(label == g).tolist()) for g in np.unique(label)))
+
+
+def fix_fold(regions: Regions, losses: Floats, fold: int) -> Rows:
     """Fix one fold's boundaries."""
-    if shape == "difference":
-        score = difference_score(losses, alpha)
-        return (tuple(upper_cut(score, fraction * (r + 1) / n_regions) for r in range(n_regions)),)
-    rows, columns = plane_grid(n_regions) if losses.shape[1] > 1 else (n_regions, 1)
+    n, fraction = regions.n_regions, regions.fraction
+    if regions.groups:
+        return tree_cuts(losses[:, 0], regions.axes(losses, fold), regions)
+    if regions.shape != "plane":
+        score = regions.score(losses, fold)
+        return (tuple(upper_cut(score, fraction * (r + 1) / n) for r in range(n)),)
+    rows, columns = plane_grid(n) if losses.shape[1] > 1 else (n, 1)
     background = losses[:, 0]
     cuts, above = [], np.inf
     for row in range(rows):
@@ -142,13 +286,67 @@ def fix_fold(
     return tuple(cuts)
 
 
+def branch_axes(axes: Floats, groups: tuple[tuple[int, ...], ...]) -> tuple[Floats, Floats]:
+    """Return each branch's axis, the largest of its group's, and its margin over the best branch after it.
+
+    axes (n, n_priors) -> (n, n_branches) and (n, n_branches - 1).
+    """
+    own = np.stack([axes[:, list(group)].max(axis=1) for group in groups], axis=1)
+    later = np.maximum.accumulate(own[:, ::-1], axis=1)[:, ::-1]
+    return own, own[:, :-1] - later[:, 1:]
+
+
+def tree_cuts(background: Floats, axes: Floats, regions: Regions) -> Rows:
+    """Fix one fold's tree: background loss (n,) first, then branch after branch of what is left, then their slices.
+
+    A branch takes the events that are closest to its priors, by the margin that gives it its share of the regions'
+    events: a margin near 0 where no prior is closer to the background than the others.
+    """
+    n_branches = len(regions.groups)
+    sizes = [regions.n_regions // n_branches + (b < regions.n_regions % n_branches) for b in range(n_branches)]
+    lowest = upper_cut(background, regions.fraction)
+    own, margin = branch_axes(axes, regions.groups)
+    left = background > lowest
+    first, rows = [lowest], []
+    for b, size in enumerate(sizes):
+        here = left
+        if b < n_branches - 1:
+            first.append(upper_cut(margin[left, b], size / sum(sizes[b:])))
+            here = left & (margin[:, b] > first[-1])
+        rows.append(tuple(upper_cut(own[here, b], (i + 1) / size) for i in range(size - 1)))
+        left = left & ~here
+    return (tuple(first), *rows)
+
+
+def leaf_of(axes: Floats, cuts: Rows, groups: tuple[tuple[int, ...], ...]) -> Ints:
+    """Return the leaf of events above the background-loss boundary, most signal-like slice of a branch first.
+
+    axes (n, n_priors) -> (n,).
+    """
+    leaf = np.zeros(len(axes), dtype=np.int64)
+    (_, *margins), *slices = cuts
+    own, margin = branch_axes(axes, groups)
+    rows, first = np.arange(len(axes)), 0
+    for b, inner in enumerate(slices):
+        here = margin[rows, b] > margins[b] if b < len(margins) else np.ones(len(rows), dtype=bool)
+        leaf[rows[here]] = first + slice_of(own[rows[here], b], inner)
+        first += len(inner) + 1
+        rows = rows[~here]
+    return leaf
+
+
+def slice_of(score: Floats, cuts: Sequence[float]) -> Ints:
+    """Return how many of the descending boundaries lie above each score (n,): its slice."""
+    return np.asarray(np.searchsorted(-np.asarray(cuts, dtype=np.float64), -score, side="left"), dtype=np.int64)
+
+
 def plane_grid(n_regions: int) -> tuple[int, int]:
     """Split n regions into rows of background loss and columns of prior loss: the most even split, more columns."""
     rows = max(r for r in range(1, int(np.sqrt(n_regions)) + 1) if n_regions % r == 0)
     return rows, n_regions // rows
 
 
-def assign_plane(losses: Floats, cuts: tuple[tuple[float, ...], ...]) -> Ints:
+def assign_plane(losses: Floats, cuts: Rows) -> Ints:
     """Return each event's cell in the plane, row by row of background loss, least background-like first."""
     region = np.full(len(losses), -1, dtype=np.int64)
     columns = len(cuts[0])

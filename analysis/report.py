@@ -16,7 +16,8 @@ __all__ = ["write_report"]
 
 CAPTIONS = {
     "p_value_scan": "Local p-value of each region and of their combination at every mass hypothesis. Dotted lines: whole one-sided sigmas. Values above 0.5 are deficits.",
-    "quak_plane": "Loss of the background model against the smallest loss among the prior models, for events in the fit range. Coloured points are the regions that were hunted in, fixed beforehand on held-out events.",
+    "quak_plane": "Loss of the background model against that of the signal (the family of the priors, or the smallest among the priors), for events in the fit range. Coloured points are the regions that were hunted in, fixed beforehand on held-out events.",
+    "loss_plane": "Significance of a Gaussian on a smooth background in every window of the loss plane at one mass: corners (background loss above, signal loss below a quantile of held-out events) and cells between neighbouring quantiles. For locating an excess, not for its significance.",
     "fit_range": "The inclusive spectrum that sets the fit range (shaded): the range starts above the turn-on, where the smooth function first describes the spectrum.",
     "sculpting": "Do the regions shape the background? Mass spectra of held-out events in each region against all of them. A smooth trend is absorbed by the fit; a bump would not be.",
     "roc_sic": "Truth is known in this file: rejection and significance improvement of the scores. Labels were read for this figure alone.",
@@ -55,10 +56,13 @@ The local p is asymptotic; {{ "%.1f"|format(b.expected_background_in_window) }} 
 
 <h2>Regions</h2>
 <p>A model of the background and one of each approximate signal prior give every event its losses ({{ r.features|join(", ") }}).
-Regions: {% if r.regions.shape == "difference" %}nested slices of L<sub>b</sub> − {{ r.regions.alpha }}·min L<sub>prior</sub>{% else %}cells of the (background loss, prior loss) plane{% endif %},
+Regions: {% if r.regions.shape == "difference" %}nested slices of L<sub>b</sub> − {{ r.regions.alpha }}·L<sub>signal</sub>{% elif r.regions.shape == "plane" %}cells of the (background loss, signal loss) plane{% elif r.regions.shape == "l5" %}nested slices of the signed L5 of the prior axes{% else %}a tree of cuts: background loss, closest prior, slices along its axis{% endif %},
 each with the same number of held-out events, {{ "%.2g"|format(100 * r.regions.fraction) }} % of them together.
 They were fixed before the hunted events were looked at, on events that no model trained on.</p>
 {{ figure("quak_plane") }}
+{% if r.plane_scan is defined %}<p>Where in the plane an excess sits, by a Bernstein polynomial and a Gaussian fitted in every window. The largest of
+{{ r.plane_scan.windows }} windows is biased by having been chosen: it locates an excess and is no significance.</p>
+{{ figure("loss_plane") }}{% endif %}
 <table><tr><th>region</th><th>events</th><th>function, order</th><th>fit p</th><th>signal at {{ "%.0f"|format(b.mass) }} GeV</th><th>local p</th><th>p from pyhf q0</th></tr>
 {% for g in r.regions.regions %}{% set s = r.scan.regions[loop.index0] %}<tr><td>{{ g.name }}</td><td>{{ g.events }}</td><td>{{ g.fit.family }}, {{ g.fit.order }}</td><td>{{ p(g.fit.p_value) }}</td>
 <td>{{ "%.1f"|format(s.signal_yield[best]) }}{% if s.signal_yield_error[best] is not none %} ± {{ "%.1f"|format(s.signal_yield_error[best]) }}{% endif %}</td><td>{{ p(s.p_local[best]) }}</td><td>{{ p(s.p_q0_pyhf[best]) }}</td></tr>{% endfor %}</table>

@@ -21,7 +21,7 @@ from .figures import (
     sculpting_figure,
     spectrum_figure,
 )
-from .regions import difference_score
+from .regions import chosen_columns, difference_score
 from .search import Scored, Search
 
 __all__ = ["draw_figures", "result_of"]
@@ -133,14 +133,17 @@ def draw_figures(
     per_region = dict(zip(found.region_names, region_counts, strict=True))
     drawn = {
         "fit_range": inclusive_figure(masses, hunted.edges, fit.expected[0], inclusive_name, (window.low, window.high)),
-        "quak_plane": plane_figure({n: s.losses for n, s in shown.items()}, assigned, n_regions),
+        "quak_plane": plane_figure(
+            {n: chosen_columns(s.losses, found.regions.columns) for n, s in shown.items()}, assigned, n_regions
+        ),
         "p_value_scan": scan_figure(hunted, found.region_names),
         "sculpting": sculpting_figure(inclusive_counts, per_region, hunted.edges, "held-out events"),
         **{f"spectrum_{r}": spectrum_figure(hunted, r, name) for r, name in enumerate(found.region_names)},
     }
     if found.metrics and data.truth is not None:
         scores = {"background loss": data.losses[:, 0]}
-        if data.losses.shape[1] > 1:
-            scores = {"loss difference": difference_score(data.losses, found.regions.alpha), **scores}
+        looked_at = chosen_columns(data.losses, found.regions.columns)
+        if looked_at.shape[1] > 1:
+            scores = {"loss difference": difference_score(looked_at, found.regions.alpha), **scores}
         drawn["roc_sic"] = roc_figure(scores, data.truth)
     return [path for name, figure in drawn.items() for path in save_figure(figure, folder, name)]

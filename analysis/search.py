@@ -18,7 +18,7 @@ from .bumphunt import BumpHunt, HuntSettings, hunt
 from .discovery import discovery_p
 from .metrics import Metrics, evaluate
 from .minuit_fit import MinuitFit, fit_with_minuit
-from .regions import Regions, difference_score, fix_regions
+from .regions import Regions, chosen_columns, difference_score, fix_regions
 from .resonance import fit_signal_shape
 from .spectra import FitRange, find_fit_range, mass_edges, mass_grid, spectrum
 from .validation import (
@@ -61,12 +61,16 @@ class Scored:
 
 @dataclass(frozen=True)
 class RegionChoice:
-    """How regions are to be fixed: shape, number, fraction of the background kept, alpha of the loss difference."""
+    """How regions are to be fixed: shape, number, fraction of the background kept, alpha of the loss difference.
+
+    columns: of the losses that the regions look at, the background's first; none given: all.
+    """
 
     shape: str = "difference"
     number: int = 3
     fraction: float = 0.02
     alpha: float = 1.0
+    columns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ def choose_regions(calibration: Scored, fit_range: FitRange, choice: RegionChoic
         fraction=choice.fraction,
         n_regions=choice.number,
         alpha=choice.alpha,
+        columns=choice.columns,
         expected_events=expected_events,
     )
 
@@ -234,7 +239,7 @@ def search(
         uniformity=tuple(
             local_p_uniformity(found.background.expected, found.edges, grid[middle], shape=shape, settings=settings)
         ),
-        metrics=truth_metrics(data, regions.alpha),
+        metrics=truth_metrics(data, regions),
         notes=tuple(notes),
     )
 
@@ -274,11 +279,12 @@ def q0_row(found: BumpHunt, region: int) -> tuple[float | None, ...]:
     return tuple(row)
 
 
-def truth_metrics(data: Scored, alpha: float) -> dict[str, Metrics]:
+def truth_metrics(data: Scored, regions: Regions) -> dict[str, Metrics]:
     """Return figures of merit of the loss difference and the background loss where the data carry both truths."""
     if data.truth is None or not (0 < int(data.truth.sum()) < len(data.truth)):
         return {}
-    scores = {"loss difference": difference_score(data.losses, alpha), "background loss": data.losses[:, 0]}
+    looked_at = chosen_columns(data.losses, regions.columns)
+    scores = {"loss difference": difference_score(looked_at, regions.alpha), "background loss": data.losses[:, 0]}
     if data.losses.shape[1] == 1:
         del scores["loss difference"]
     return {name: evaluate(score, data.truth) for name, score in scores.items()}

@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 
 HERE = Path(__file__).parent
+NO_BENCHMARKS = {"__init__", "__main__", "demo", "mnist", "simulated", "spaces"}
 KEYS = ("name", "ours", "reference", "ratio", "bar", "unit")
 
 
@@ -25,7 +26,7 @@ class Unavailable(Exception):
 
 def found(*, studies: bool, only: str) -> list[str]:
     """Return the names of the benchmarks or studies whose name holds `only`."""
-    names = sorted(p.stem for p in HERE.glob("*.py") if p.stem not in {"__init__", "__main__", "demo"})
+    names = sorted(p.stem for p in HERE.glob("*.py") if p.stem not in NO_BENCHMARKS)
     return [n for n in names if n.startswith("study_") is studies and only in n]
 
 

@@ -65,7 +65,7 @@ def loop(train: list[torch.Tensor], held: list[torch.Tensor], device: torch.devi
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS * len(loader))
         noise = epoch_generator(0, k, device)
         best, step = float("inf"), 0
-        for epoch in range(EPOCHS):
+        for _ in range(EPOCHS):
             for (batch,) in loader:
                 optimiser.zero_grad()
                 progress = step / (EPOCHS * len(loader))

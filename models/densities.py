@@ -73,9 +73,7 @@ class Architecture:
             steps = self.steps if self.name == "flow_vae" else 0
             return StackedVae(members, features, latent, self.hidden, seed=seed, steps=steps, beta=self.beta)
         transform = "affine" if self.name == "maf" else "spline"
-        return FlowDensities(
-            members, features, steps=self.steps, hidden=self.hidden, transform=transform, seed=seed
-        )
+        return FlowDensities(members, features, steps=self.steps, hidden=self.hidden, transform=transform, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ class DensityStack:
                 rows = (mapped[part] - self.centre[member]) @ self.whiten[member]
                 first_term, second_term = network.terms(torch.from_numpy(rows).float()[None])
                 found[part] = -(first_term + second_term)[0].double().numpy()
-        return found + self.log_det[member]
+        return np.asarray(found + self.log_det[member])
 
     def select(self, members: Sequence[int]) -> DensityStack:
         """Return the stack of these members alone, with parameters of its own."""
@@ -162,10 +160,13 @@ class DensityStack:
             ):
                 new.copy_(torch.cat([a, b]))
         network.requires_grad_(requires_grad=False)
-        joined = {
-            name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in ("centre", "whiten", "log_det")
-        }
-        return replace(self, **joined, network=network)
+        return replace(
+            self,
+            centre=np.concatenate([self.centre, other.centre]),
+            whiten=np.concatenate([self.whiten, other.whiten]),
+            log_det=np.concatenate([self.log_det, other.log_det]),
+            network=network,
+        )
 
     def _chunks(self, x: Matrix) -> Any:
         """Give (rows' slice, rows as each member sees them (m, b, d), what turns its density into one of x (b, m))."""
@@ -277,13 +278,12 @@ def fit_mapped(
     fits = [fit_whitening(train) for train, _ in pairs]
     centre, whiten = np.stack([f[0] for f in fits]), np.stack([f[1] for f in fits])
     own = [
-        [torch.from_numpy((rows - c) @ w).float() for rows in pair]
-        for pair, (c, w, _) in zip(pairs, fits, strict=True)
+        [torch.from_numpy((rows - c) @ w).float() for rows in pair] for pair, (c, w, _) in zip(pairs, fits, strict=True)
     ]
     network = architecture.build(len(pairs), columns.n_columns, seed=seed)
     record = train_stack(
         network,
-        cast(Stack, network),
+        cast("Stack", network),
         [train for train, _ in own],
         [held for _, held in own],
         settings=settings,

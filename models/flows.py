@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -44,7 +44,7 @@ class Affine(torch.autograd.Function):
         return z, s.sum(dim=-1).neg_()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, towards_z: torch.Tensor, towards_log: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the gradients of x and the parameters."""
         z, scale, slope = ctx.saved_tensors
@@ -71,7 +71,9 @@ def spline_transform(parameters: torch.Tensor) -> Any:
         from zuko.transforms import MonotonicRQSTransform
     except ImportError as error:
         raise ScorerError("transform 'spline' needs the package zuko: pip install zuko; or use 'affine'") from error
-    widths, heights, slopes = parameters.transpose(-1, -2).split([SPLINE_BINS, SPLINE_BINS, SPLINE_BINS - 1], dim=-1)
+    widths, heights, slopes = torch.split(
+        parameters.transpose(-1, -2), [SPLINE_BINS, SPLINE_BINS, SPLINE_BINS - 1], dim=-1
+    )
     return MonotonicRQSTransform(widths, heights, slopes, bound=SPLINE_BOUND)
 
 
@@ -136,7 +138,7 @@ class MaskedNetworks(torch.nn.Module):
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             dense = relu_layer if layer < 2 else linear_layer
             x = dense(x, weight * getattr(self, f"mask_{layer}"), bias)
-        return x.unflatten(-1, (self.outputs, -1))
+        return x.reshape(*x.shape[:-1], self.outputs, -1)
 
 
 class StackedFlow(torch.nn.Module):
@@ -166,7 +168,7 @@ class StackedFlow(torch.nn.Module):
         """Return the x (m, b, d) of z, one feature after another: d times the cost of `forward`."""
         for network in reversed(self.networks):
             x = torch.zeros_like(z)
-            for j in network.order:
+            for j in cast("MaskedNetworks", network).order:
                 found = self.step_inverse(z, network(x))
                 x = torch.cat([x[..., :j], found[..., j : j + 1], x[..., j + 1 :]], dim=-1)
             z = x
@@ -179,9 +181,7 @@ class FlowDensities(torch.nn.Module):
     def __init__(self, members: int, features: int, *, steps: int, hidden: int, transform: str, seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.flow = StackedFlow(
-            members, features, steps=steps, hidden=hidden, transform=transform, generator=generator
-        )
+        self.flow = StackedFlow(members, features, steps=steps, hidden=hidden, transform=transform, generator=generator)
 
     def losses(self, x: torch.Tensor, *, generator: torch.Generator, progress: float) -> torch.Tensor:
         """Return −log p (m, b) in nats of x (m, b, d)."""

@@ -31,13 +31,17 @@ Ints = npt.NDArray[np.int64]
 BROAD = 300  # hypotheses of the first generation, the family as it is without data
 REFINED, GENERATIONS = 200, 4
 SPREAD = 1.2  # of affine combinations: 1 has the covariance of the priors' own centres
-SHIFTS = (0.03, 0.3)  # of a centre, log-uniform, in the background's standard deviations
+SHIFTS = (0.06, 0.6)  # length of a centre's shift, log-uniform, in the background's standard deviations
+BEYOND, TAILS = (
+    1.0,
+    3,
+)  # of half of the members, column by column: in units of the scatter of the priors' centres; Student's t
 STEP, COOLING = 0.35, 0.6  # width of the steps of a generation, relative to the family's, and how it shrinks
 TEMPERATURE = 2.0  # of the likelihood ratio: neither density is exact
 TRIALS = 300.0
 UNMOVED = 0.2  # prior mass of the priors as they were given
 MAX_ROWS = 60_000  # of data, a random part of more
-MAX_FRACTION = 0.3
+MAX_FRACTION = 0.05
 MAX_LOG_RATIO = 40.0
 SMALLEST_WEIGHT = 0.02  # of a prior in the interpolation of covariances
 
@@ -111,13 +115,20 @@ def make_family(centres: Floats, covariances: Floats, combination: Floats, shift
 
 
 def broad_family(centres: Floats, covariances: Floats, rng: np.random.Generator) -> Family:
-    """Return the priors themselves, then random members of the family, BROAD in all."""
+    """Return the priors themselves, then random members of the family, BROAD in all.
+
+    A member is an affine combination of the priors, moved in each column by as much as the priors' centres differ there
+    (heavy-tailed: the columns in which they agree are left alone, in the others a signal may lie beyond them all), and
+    by a little in all.
+    """
     k, d = centres.shape
     n = max(BROAD - k, 1)
     draw = rng.normal(size=(n, k))
     combination = 1 / k + SPREAD * (draw - draw.mean(axis=1, keepdims=True)) / np.sqrt(k)
-    low, high = np.log(SHIFTS)
+    low, high = np.log(SHIFTS) - 0.5 * np.log(d)
     shift = np.exp(rng.uniform(low, high, size=(n, 1))) * rng.normal(size=(n, d))
+    if k > 1:
+        shift[::2] += BEYOND * centres.std(axis=0) * rng.standard_t(TAILS, size=(n, d))[::2]
     return make_family(
         centres, covariances, np.concatenate([np.eye(k), combination]), np.concatenate([np.zeros((k, d)), shift])
     )
@@ -132,22 +143,25 @@ def next_generation(
     k, d = centres.shape
     draw = rng.normal(size=(REFINED, k))
     combination = family.combination[parent] + step * (draw - draw.mean(axis=1, keepdims=True)) / np.sqrt(k)
-    scale = np.maximum(np.sqrt(np.mean(family.shift[parent] ** 2, axis=1, keepdims=True)), SHIFTS[0])
+    scale = np.maximum(np.sqrt(np.mean(family.shift[parent] ** 2, axis=1, keepdims=True)), SHIFTS[0] / np.sqrt(d))
     shift = family.shift[parent] + step * scale * rng.normal(size=(REFINED, d))
     return make_family(centres, covariances, combination, shift)
 
 
-def profile_fraction(log_ratio: Floats, n_rows: int) -> tuple[float, float]:
-    """Maximise Σ log(1 + w (r − 1)) over the fraction w in [0, MAX_FRACTION]; return the maximum and w.
+def profile_fraction(log_ratio: Floats, n_rows: int, mean_gain: float = 0.0) -> tuple[float, float]:
+    """Maximise Σ log(1 + w (r − 1)) − n log(1 + w g) over the fraction w in [0, MAX_FRACTION]; return maximum and w.
 
-    log_ratio: of the rows near the hypothesis; the other of n_rows have r = 0. Concave: Newton steps, kept inside.
+    log_ratio: ln r of the rows near the hypothesis; the other of n_rows have r = 0. mean_gain: g, the mean of r − 1 over
+    background events: 0 where p_b is exact, else what its errors feign, taken off (the Donsker-Varadhan bound of the
+    divergence of data from background, with ln(1 + w (r − 1)) as its function). Newton steps, kept inside a bracket.
     """
     gain = np.exp(np.minimum(log_ratio, MAX_LOG_RATIO)) - 1.0
     rest = n_rows - len(gain)
 
     def slope(w: float) -> tuple[float, float]:
-        part = gain / (1.0 + w * gain)
-        return float(part.sum() - rest / (1.0 - w)), float(-(part**2).sum() - rest / (1.0 - w) ** 2)
+        part, mean = gain / (1.0 + w * gain), mean_gain / (1.0 + w * mean_gain)
+        first = float(part.sum() - rest / (1.0 - w) - n_rows * mean)
+        return first, float(-(part**2).sum() - rest / (1.0 - w) ** 2 + n_rows * mean**2)
 
     if slope(0.0)[0] <= 0:
         return 0.0, 0.0
@@ -155,12 +169,12 @@ def profile_fraction(log_ratio: Floats, n_rows: int) -> tuple[float, float]:
     for _ in range(60):
         first, second = slope(w)
         low, high = (w, high) if first > 0 else (low, w)
-        following = w - first / second
+        following = w - first / second if second < 0 else low
         following = following if low < following < high else 0.5 * (low + high)
         if abs(following - w) < 1e-7:
             break
         w = following
-    value = float(np.log1p(w * gain).sum() + rest * np.log1p(-w))
+    value = float(np.log1p(w * gain).sum() + rest * np.log1p(-w) - n_rows * np.log1p(w * mean_gain))
     return max(value, 0.0), w
 
 
@@ -205,21 +219,32 @@ def adapt(
     density: LogDensity,
     *,
     rng: np.random.Generator,
+    reference: tuple[Floats, Floats] | None = None,
 ) -> Adaptation:
     """Weigh the family of the priors by unlabelled data.
 
     rows: (n, d) data in the common space; background: (n,) log p_b there; centres (k, d), covariances (k, d, d) of the
-    priors; density: their models.
+    priors; density: their models. reference: rows (m, d) of pure background and log p_b there, against which errors of
+    the background model are taken off.
     """
-    if len(rows) > MAX_ROWS:
-        part = rng.choice(len(rows), MAX_ROWS, replace=False)
-        rows, background = rows[part], background[part]
+
+    def profiles(family: Family) -> tuple[Floats, Floats]:
+        ratios = log_ratios(family, data[0], data[1], centres, covariances, density)
+        means = np.zeros(len(family))
+        if known is not None:
+            seen = log_ratios(family, known[0], known[1], centres, covariances, density)
+            means = np.array([np.exp(np.minimum(r, MAX_LOG_RATIO)).sum() / len(known[0]) - 1.0 for r in seen])
+        found = [profile_fraction(r, len(data[0]), float(m)) for r, m in zip(ratios, means, strict=True)]
+        return np.array([f[0] for f in found]), np.array([f[1] for f in found])
+
+    data = at_most(rows, background, rng)
+    known = None if reference is None else at_most(*reference, rng)
     families = [broad_family(centres, covariances, rng)]
-    ratio, fraction = profiles(families[0], rows, background, centres, covariances, density)
+    ratio, fraction = profiles(families[0])
     for generation in range(GENERATIONS):
         step = STEP * COOLING**generation
         families.append(next_generation(joined(families), ratio, centres, covariances, step=step, rng=rng))
-        more, w = profiles(families[-1], rows, background, centres, covariances, density)
+        more, w = profiles(families[-1])
         ratio, fraction = np.concatenate([ratio, more]), np.concatenate([fraction, w])
     family = joined(families)
     k, n_broad = len(centres), len(families[0])
@@ -231,23 +256,18 @@ def adapt(
     weights /= weights.sum()
     best = int(ratio.argmax())
     log.debug("best hypothesis: log ratio %.1f at a fraction of %.4f", ratio[best], fraction[best])
-    return Adaptation(family, weights, ratio, fraction, float(weights[n_broad:].sum()), len(rows))
+    return Adaptation(family, weights, ratio, fraction, float(weights[n_broad:].sum()), len(data[0]))
 
 
-def profiles(
-    family: Family, rows: Floats, background: Floats, centres: Floats, covariances: Floats, density: LogDensity
-) -> tuple[Floats, Floats]:
-    """Return each hypothesis' log likelihood ratio (h,) at its best fraction, and that fraction (h,)."""
-    found = [
-        profile_fraction(values, len(rows))
-        for values in log_ratios(family, rows, background, centres, covariances, density)
-    ]
-    return np.array([f[0] for f in found]), np.array([f[1] for f in found])
+def at_most(rows: Floats, values: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return MAX_ROWS random rows and their values, or all where there are no more."""
+    if len(rows) <= MAX_ROWS:
+        return rows, values
+    part = rng.choice(len(rows), MAX_ROWS, replace=False)
+    return rows[part], values[part]
 
 
-def sample_family(
-    adaptation: Adaptation, samples: Sequence[Floats], n: int, *, rng: np.random.Generator
-) -> Floats:
+def sample_family(adaptation: Adaptation, samples: Sequence[Floats], n: int, *, rng: np.random.Generator) -> Floats:
     """Return n events (n, d) of the weighted family, carried from the priors' own events, in the common space."""
     family = adaptation.family
     chosen = rng.choice(len(family), n, p=adaptation.weights)

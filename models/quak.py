@@ -46,7 +46,8 @@ class Quak:
     up to 6 columns and 64 above; steps: of a flow; latent, beta: of a VAE. family: whether the priors span a family
     that unlabelled data narrow down. alpha: weight of the signal's loss in the differences; at 1 (default) the
     difference of two exact densities is the log likelihood ratio, the best test there is for that signal.
-    seed, device, max_epochs, patience, batch_size, learning_rate: as for `Vae`.
+    learning_rate: None for 3e-3 up to 6 columns and 5e-4 above, where priors of some thousand events are learned by heart
+    within an epoch. seed, device, max_epochs, patience, batch_size: as for `Vae`.
 
     Metrics, larger = more anomalous:
     - "anomaly" (default): max(L_b − alpha·L_f, L_b − L_b^max), L_f the family's loss (without a family: min_k L_k),
@@ -73,7 +74,7 @@ class Quak:
         max_epochs: int = 60,
         patience: int = 10,
         batch_size: int = 512,
-        learning_rate: float = 3e-3,
+        learning_rate: float | None = None,
     ) -> None:
         self.seed, self.device, self.alpha = seed, device, alpha
         self.architecture, self.family = architecture, family
@@ -123,6 +124,13 @@ class Quak:
         hidden = self.hidden or (32 if n_columns <= 6 else 64)
         return Architecture(self.architecture, latent=self.latent, hidden=hidden, steps=self.steps, beta=self.beta)
 
+    def settings(self, n_columns: int) -> TrainingSettings:
+        """Return how long and how fast to train on this many columns."""
+        rate = (3e-3 if n_columns <= 6 else 5e-4) if self.learning_rate is None else self.learning_rate
+        return TrainingSettings(
+            max_epochs=self.max_epochs, patience=self.patience, batch_size=self.batch_size, learning_rate=rate
+        )
+
     def fit(
         self,
         background: npt.ArrayLike,
@@ -158,8 +166,8 @@ class Quak:
             if validation is None
             else as_matrix(validation, name="validation", n_columns=width, min_rows=1, columns=columns)
         )
-        constant = np.flatnonzero(np.ptp(rows, axis=0) == 0)
-        if len(constant):
+        constant = np.flatnonzero(np.ptp(rows, axis=0) == 0).tolist()
+        if constant:
             shown = ", ".join(f"{columns[j] if columns else j} (= {rows[0, j]:g})" for j in constant)
             raise ConstantColumnError(
                 f"background: column {shown} holds one value in all {len(rows)} rows; "
@@ -168,12 +176,7 @@ class Quak:
         unlabelled = (
             rows if data is None else as_matrix(data, name="data", n_columns=width, min_rows=MIN_ROWS, columns=columns)
         )
-        settings = TrainingSettings(
-            max_epochs=self.max_epochs,
-            patience=self.patience,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-        )
+        settings = self.settings(width)
         density, self.training_ = fit_densities(
             [rows, *samples],
             [held, *(None for _ in samples)],
@@ -200,15 +203,20 @@ class Quak:
         checkpoint: str | Path | None,
         *,
         progress: bool,
+        reference: Matrix | None = None,
     ) -> DensityStack:
         """Narrow the family down by data and append a model of it: one axis more, trained on carried prior events."""
         rng = np.random.default_rng([self.seed, 0xFA])
-        found = narrowed(density, data, rng)
-        mapped = [to_mapped(density.columns, x, rng) for x in samples]
-        drawn = sample_family(found, mapped, FAMILY_EVENTS, rng=rng)
+        found = narrowed(density, data, rng, reference)
+        # apart before they are drawn with repetition: copies of one event in both would hide overfitting
+        parts = [split_rows(to_mapped(density.columns, x, rng), rng) for x in samples]
+        drawn, held = (
+            sample_family(found, [pair[i] for pair in parts], n, rng=rng)
+            for i, n in enumerate((FAMILY_EVENTS, FAMILY_EVENTS // 4))
+        )
         stack, record = fit_mapped(
             density.columns,
-            [split_rows(drawn, rng)],
+            [(drawn, held)],
             architecture=density.architecture,
             settings=settings,
             seed=self.seed,
@@ -229,6 +237,43 @@ class Quak:
             },
         }
         return density.append(stack)
+
+    def narrow(
+        self,
+        data: npt.ArrayLike,
+        *,
+        priors: Mapping[str, npt.ArrayLike],
+        reference: npt.ArrayLike | None = None,
+        checkpoint: str | Path | None = None,
+        progress: bool = False,
+    ) -> Quak:
+        """Return a scorer of the same background and prior models whose family is narrowed down by other data.
+
+        data: unlabelled rows (m, d), none of which will be hunted in with it; priors: those of `fit`;
+        reference: rows of pure background, against which errors of the background model are taken off. This is the
+        weakly supervised use of QUAK: k folds of data, each hunted in with a family that the other folds chose.
+        Raises PriorNameError for other priors, ScorerError where there is no family.
+        """
+        density = require_fitted(self.density_, self)
+        if not self._has_family:
+            raise ScorerError("no family to narrow down: it needs priors, and family=True")
+        if tuple(priors) != self.prior_names:
+            raise PriorNameError(f"priors {', '.join(priors)} given, fitted with {', '.join(self.prior_names)}")
+        width = density.columns.n_columns
+        rows = as_matrix(data, name="data", n_columns=width, min_rows=MIN_ROWS)
+        samples = [as_matrix(x, name=f"prior {name!r}", n_columns=width) for name, x in priors.items()]
+        settings = self.settings(width)
+        other = type(self)(**self.parameters())
+        other.prior_names, other.background_max_ = self.prior_names, self.background_max_
+        other.training_ = {k: v for k, v in self.training_.items() if k != FAMILY}
+        own = density.select(range(1 + len(self.prior_names)))
+        known = (
+            None if reference is None else as_matrix(reference, name="reference", n_columns=width, min_rows=MIN_ROWS)
+        )
+        other.density_ = other._with_family(
+            own, samples, rows, settings, checkpoint, progress=progress, reference=known
+        )
+        return other
 
     def losses(self, x: npt.ArrayLike) -> Matrix:
         """Return the losses (n, m) in nats, one column for each of `axis_names`: densities in the space of x.
@@ -280,16 +325,21 @@ class Quak:
         return scorer
 
 
-def narrowed(density: DensityStack, data: Matrix, rng: np.random.Generator) -> Adaptation:
+def narrowed(
+    density: DensityStack, data: Matrix, rng: np.random.Generator, reference: Matrix | None = None
+) -> Adaptation:
     """Weigh the family of a stack's priors (its members but the first) by unlabelled data (n, d)."""
-    mapped = map_columns(density.columns, data)[0]
-    background = density.log_density(0, mapped)
-    covariances = np.linalg.inv(density.whiten[1:] @ np.swapaxes(density.whiten[1:], 1, 2))
+
+    def with_background(x: Matrix) -> tuple[Matrix, Matrix]:
+        mapped = map_columns(density.columns, x)[0]
+        return mapped, density.log_density(0, mapped)
+
+    covariances: Matrix = np.linalg.inv(density.whiten[1:] @ np.swapaxes(density.whiten[1:], 1, 2)).astype(np.float64)
     return adapt(
-        mapped,
-        background,
+        *with_background(data),
         density.centre[1:],
         covariances,
         lambda prior, rows: density.log_density(prior + 1, rows),
         rng=rng,
+        reference=None if reference is None else with_background(reference),
     )

@@ -64,9 +64,7 @@ class Vae(DensityScorer):
         """Return what is stacked."""
         if self.flow_steps == 0:
             return Architecture("vae", latent=self.latent, hidden=self.hidden, beta=self.beta)
-        return Architecture(
-            "flow_vae", latent=self.latent, hidden=self.hidden, steps=self.flow_steps, beta=self.beta
-        )
+        return Architecture("flow_vae", latent=self.latent, hidden=self.hidden, steps=self.flow_steps, beta=self.beta)
 
     def term(self, density: DensityStack, rows: npt.NDArray[np.float64], metric: str) -> npt.NDArray[np.float64]:
         """Return one metric (n, 1)."""

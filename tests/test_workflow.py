@@ -12,6 +12,7 @@ import pytest
 
 from hunch.config import Analysis, ConfigError, read_analysis
 from hunch.errors import HunchError
+from hunch.models import load_scorer
 from hunch.table import Table, read_table
 from hunch.workflow import STAGES, check_shared, run, run_stage
 
@@ -215,3 +216,36 @@ def test_events_outside_the_fit_range_are_counted(folder: Path) -> None:
     assert result["cutflow"]["below the fit range"] == int((mjj < 2500).sum())
     assert result["cutflow"]["above the fit range"] == int((mjj >= 6000).sum())
     assert (result["fit_range"]["low"], result["fit_range"]["high"]) == (2500, 6000)
+
+
+def test_weak_supervision_narrows_the_family_by_the_other_folds(folder: Path) -> None:
+    result = run(analysis(folder, "weak_supervision: true\nfolds: 3\nplane_scan: {min_events: 20}\n"), progress=False)
+    models = sorted(p.name for p in (folder / "out" / "models").iterdir())
+    assert models == ["common", "fold_0", "fold_1", "fold_2"]
+    # one background model, a family a fold
+    x = read_table(folder / "out" / "tables" / "data.parquet").matrix(["a", "b"])
+    losses = [load_scorer(folder / "out" / "models" / name).losses(x) for name in models]
+    for own in losses[1:]:
+        assert np.array_equal(own[:, :-1], losses[0][:, :-1])
+        assert not np.array_equal(own[:, -1], losses[0][:, -1])
+    scored = read_table(folder / "out" / "scores" / "data.parquet")
+    for i, own in enumerate(losses[1:]):
+        rows = scored["fold"] == i
+        assert rows.any()
+        np.testing.assert_allclose(scored["loss_2"][rows], own[rows, -1], rtol=1e-9)
+    assert abs(result["best"]["mass"] / 3800 - 1) < 0.05
+    assert json.loads((folder / "out" / "plane_scan.json").read_text())["note"].startswith("for locating")
+    assert (folder / "out" / "figures" / "loss_plane.png").is_file()
+    assert "locates an excess and is no significance" in (folder / "out" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("weak_supervision: true\nregions: {axis: priors}\n", "weak_supervision: needs regions.axis: family"),
+        ("plane_scan: {degre: 4}\n", "did you mean 'degree'"),
+    ],
+)
+def test_keys_that_do_not_fit_are_named(folder: Path, change: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        analysis(folder, change)

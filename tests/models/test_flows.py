@@ -22,7 +22,7 @@ def flow(features: int, transform: str, *, members: int = 2, spread: float = 1.0
     made = StackedFlow(members, features, steps=3, hidden=16, transform=transform, generator=generator).double()
     with torch.no_grad():
         for p in made.parameters():
-            p += spread * 0.3 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+            p.add_(spread * 0.3 * torch.randn(p.shape, generator=generator, dtype=p.dtype))
     return made
 
 
@@ -100,7 +100,9 @@ def test_one_step_is_zukos_masked_affine_step() -> None:
             layer.weight.copy_(weight.T)
             layer.bias.copy_(bias)
         x = torch.randn(1, 20, 3, dtype=torch.float64)
-        torch.testing.assert_close(theirs.transform.transforms[0].hyper(x[0]).unflatten(-1, (3, 2)), ours(x)[0].transpose(1, 2))
+        torch.testing.assert_close(
+            theirs.transform.transforms[0].hyper(x[0]).unflatten(-1, (3, 2)), ours(x)[0].transpose(1, 2)
+        )
 
 
 def test_standard_gaussian_in_twelve_dimensions_has_its_entropy(rng: np.random.Generator) -> None:

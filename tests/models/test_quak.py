@@ -121,7 +121,9 @@ def test_bad_priors_are_named(rng: np.random.Generator) -> None:
         Quak(**QUICK).fit(constant, columns=["mass", "tau21"])
     broken = x.copy()
     broken[3, 0] = np.inf
-    with pytest.raises(NonFiniteError, match=r"prior 'p': NaN or infinity in 1 of 200 rows, in columns mass \(1 rows\)"):
+    with pytest.raises(
+        NonFiniteError, match=r"prior 'p': NaN or infinity in 1 of 200 rows, in columns mass \(1 rows\)"
+    ):
         Quak(**QUICK).fit(x, priors={"p": broken}, columns=["mass", "tau21"])
     with pytest.raises(ShapeError, match="data: has 3 columns"):
         Quak(**QUICK).fit(x, priors={"p": x}, data=rng.normal(size=(200, 3)))
