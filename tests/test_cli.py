@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from hunch.cli import cli, main
+from hunch.models import Quak
 from hunch.table import DIJET_COLUMNS, read_table
 
 HUNCH = str(Path(sys.executable).with_name("hunch"))
@@ -34,7 +36,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *ar
 
 def test_help_lists_the_commands_in_pipeline_order() -> None:
     text = CliRunner().invoke(cli, ["--help"]).output
-    names = ["run", "simulate", "fetch", "convert", "process", "train", "score", "hunt", "report"]
+    names = ["run", "simulate", "fetch", "convert", "process", "train", "score", "export", "hunt", "report"]
     places = [text.index(f"\n  {name} ") for name in names]
     assert places == sorted(places)
 
@@ -171,3 +173,29 @@ def test_an_interrupted_simulation_leaves_nothing(tmp_path: Path, heeds_interrup
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_scorer_is_exported_and_scores_a_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    quak = Quak(seed=0, device="cpu", max_epochs=1, hidden=8).fit(
+        rng.normal(size=(300, 2)), priors={"p": rng.normal(1.0, 0.5, size=(200, 2))}
+    )
+    quak.save(tmp_path / "scorer")
+    model, rows, out = tmp_path / "model.onnx", tmp_path / "rows.csv", tmp_path / "scores.csv"
+    x = rng.normal(size=(50, 2))
+    np.savetxt(rows, x, delimiter=",", header="a,b", comments="", fmt="%.17g")
+    assert call(monkeypatch, capfd, "export", str(tmp_path / "scorer"), "-o", str(model))[0] == 0
+    for scorer in (tmp_path / "scorer", model):
+        assert call(monkeypatch, capfd, "score", "--stream", str(scorer), str(rows), "-o", str(out))[0] == 0
+        found = np.genfromtxt(out, delimiter=",", names=True)["score"]
+        np.testing.assert_allclose(found, quak.score(x), rtol=1e-5, atol=1e-9)
+    rows.write_text("a\n1.0\n")
+    status, _, err = call(monkeypatch, capfd, "score", "--stream", str(model), str(rows), "-o", str(out))
+    assert status == 2
+    assert "rows.csv" in err
+    status, _, err = call(monkeypatch, capfd, "score", str(tmp_path / "a.yaml"), str(rows))
+    assert (status, "only with --stream" in err) == (2, True)
+    status, _, err = call(monkeypatch, capfd, "export", str(tmp_path / "nowhere"), "-o", str(model))
+    assert (status, "no such folder" in err) == (2, True)
