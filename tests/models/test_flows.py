@@ -52,7 +52,7 @@ def test_density_integrates_to_one_in_one_and_two_dimensions(transform: str) -> 
     for features in (1, 2):
         density = FlowDensities(1, features, steps=2, hidden=8, transform=transform, seed=0).double()
         density.flow = flow(features, transform, members=1, spread=0.4)
-        axis = torch.linspace(-40, 40, 2001, dtype=torch.float64)
+        axis = torch.linspace(-24, 24, 601, dtype=torch.float64)
         axes = torch.meshgrid(*[axis] * features, indexing="ij")
         x = torch.stack([a.ravel() for a in axes], dim=-1)
         with torch.no_grad():
