@@ -179,8 +179,6 @@ def run() -> dict[str, Any]:
         "box": list(SIGNAL),
         "features": list(FEATURES),
         "priors": [list(m) for m in PRIORS],
-        "fit_range": [window.low, window.high],
-        "fractions": {name: fixed.regions.fraction for name, fixed in prepared.items()},
         "rows": rows,
     }
 

@@ -88,7 +88,7 @@ def test_scaling_is_fitted_on_the_background_alone(rng: np.random.Generator) -> 
     background = rng.normal(size=(500, 3))
     quick = {"device": "cpu", "max_epochs": 1, "hidden": 8}
     maps = [
-        Quak(**quick).fit(background, priors=priors).density_.columns  # type: ignore[union-attr]
+        Quak(family=False, **quick).fit(background, priors=priors).density_.columns  # type: ignore[union-attr]
         for priors in (None, {"far": rng.normal(100, 5, (300, 3))}, {"wide": rng.normal(0, 30, (300, 3))})
     ]
     for other in maps[1:]:

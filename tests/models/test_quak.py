@@ -102,7 +102,7 @@ def test_without_priors_the_score_is_the_background_loss(none: dict[str, np.ndar
 
 
 def test_prior_equal_to_background_gives_no_power(rng: np.random.Generator) -> None:
-    quak = Quak(seed=0, **{**QUICK, "max_epochs": 6}).fit(
+    quak = Quak(seed=0, family=False, **{**QUICK, "max_epochs": 6}).fit(
         rng.normal(size=(3_000, 2)), priors={"same": rng.normal(size=(3_000, 2))}
     )
     assert abs(quak.score(rng.normal(size=(2_000, 2)), metric="difference")).mean() < 0.25
@@ -144,7 +144,7 @@ def test_losses_of_narrow_and_wide_priors_are_densities_of_one_space(rng: np.ran
     # Each model sees its own sample at unit spread; without that scale in the loss both would come out at about 2.
     widths = {"narrow": 0.1, "wide": 3.0}
     samples = {name: rng.normal(1, width, (2_000, 2)) for name, width in widths.items()}
-    quak = Quak(**QUICK).fit(rng.normal(size=(2_000, 2)), priors=samples)
+    quak = Quak(family=False, **QUICK).fit(rng.normal(size=(2_000, 2)), priors=samples)
     for k, (name, width) in enumerate(widths.items(), 1):
         expected = -stats.norm.logpdf(samples[name], 1, width).sum(axis=1).mean()
         assert quak.losses(samples[name])[:, k].mean() == pytest.approx(expected, abs=1.2)
