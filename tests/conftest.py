@@ -44,3 +44,13 @@ def heeds_interrupts() -> Callable[[], None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     return restore
+
+
+@pytest.fixture
+def small_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search a family of a tenth of the hypotheses: what is tested is what happens around it."""
+    from hunch.models import morphing, quak
+
+    monkeypatch.setattr(morphing, "BROAD", 40)
+    monkeypatch.setattr(morphing, "REFINED", 20)
+    monkeypatch.setattr(quak, "FAMILY_EVENTS", 4_000)

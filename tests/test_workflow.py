@@ -16,6 +16,8 @@ from hunch.models import load_scorer
 from hunch.table import Table, read_table
 from hunch.workflow import STAGES, check_shared, run, run_stage
 
+pytestmark = pytest.mark.usefixtures("small_family")
+
 Frame = Callable[..., pd.DataFrame]
 
 SMALL = "training: {max_epochs: 3, hidden: 16}\npseudo_experiments: 40\n"
