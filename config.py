@@ -64,12 +64,15 @@ class Jets(Section):
 
 
 class RegionSettings(Section):
-    """Shape, number and size of the regions, fixed before the scan; axis: the losses that stand for the signal."""
+    """Shape, number and size of the regions, fixed before the scan; axis: the losses that stand for the signal.
 
-    shape: Literal["difference", "plane", "l5", "tree"] = "difference"
+    What is absent `Analysis.region_settings` fills in.
+    """
+
+    shape: Literal["difference", "plane", "l5", "tree", "mosaic"] | None = None
     axis: Literal["family", "priors"] = "family"
-    number: Annotated[int, Field(ge=1, le=25)] = 3
-    fraction: Annotated[float, Field(gt=0, le=1)] = 0.02
+    number: Annotated[int, Field(ge=1, le=64)] | None = None
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
 
 
@@ -120,7 +123,7 @@ class Analysis(Section):
     masses: Pair | None = None
     sqrt_s: Positive = 13_000.0
     background_function: Literal["dijet", "exponential"] = "dijet"
-    combination: Literal["fisher", "stouffer", "simes", "cauchy", "tippett"] = "fisher"
+    combination: Literal["fisher", "stouffer", "simes", "cauchy", "tippett"] | None = None
     pseudo_experiments: Annotated[int, Field(ge=1)] = 5_000
     plane_scan: PlaneScanSettings | None = None
     executor: Literal["iterative", "futures", "dask"] = "futures"
@@ -142,6 +145,11 @@ class Analysis(Section):
             raise ValueError("plane_scan: needs samples.priors, the second axis of the plane")
         if self.weak_supervision and self.regions.axis != "family":
             raise ValueError("weak_supervision: needs regions.axis: family")
+        if self.regions.shape == "mosaic" and not self._can_be_mosaic:
+            raise ValueError(
+                "regions.shape: mosaic needs one model of a family of priors: samples.background, at least two "
+                "samples.priors, regions.axis: family, no weak_supervision"
+            )
         if self.features is not None and len(set(self.features)) != len(self.features):
             raise ValueError("features: a column is named twice")
         if self.features is not None and "mjj" in self.features:
@@ -149,6 +157,29 @@ class Analysis(Section):
         if self.features is not None and "truth_signal" in self.features:
             raise ValueError("features: truth_signal is a label and cannot be a training column")
         return self
+
+    @property
+    def _can_be_mosaic(self) -> bool:
+        one_model = self.samples.background is not None and not self.weak_supervision
+        return one_model and len(self.samples.priors) >= 2 and self.regions.axis == "family"
+
+    @property
+    def region_settings(self) -> RegionSettings:
+        """The regions with nothing absent: a mosaic where one model has several priors, else slices of the difference."""
+        shape = self.regions.shape or ("mosaic" if self._can_be_mosaic else "difference")
+        number, fraction = (24, 0.15) if shape == "mosaic" else (3, 0.02)
+        return self.regions.model_copy(
+            update={
+                "shape": shape,
+                "number": self.regions.number or number,
+                "fraction": self.regions.fraction or fraction,
+            }
+        )
+
+    @property
+    def combination_method(self) -> str:
+        """How the regions' p-values are combined: as given, or Simes for a mosaic and Fisher for other shapes."""
+        return self.combination or ("simes" if self.region_settings.shape == "mosaic" else "fisher")
 
     def sample_files(self) -> dict[str, tuple[str, ...]]:
         """Return sample name -> files: "data", "background" where given, then "prior.NAME" for each prior."""

@@ -7,6 +7,7 @@ fold are quantiles of that fold's own held-out losses, which brings the losses o
     plane       equal-population cells of the (background loss, smallest prior loss) plane, background loss first
     l5          nested equal-population slices of the signed L5 of the prior axes (arXiv:2412.03747)
     tree        background loss first, then a branch a prior (or group of like priors), then slices along its axis
+    mosaic      a region a neighbourhood of hypotheses (or group of like ones), its most signal-like events (mosaic.py)
 
 The prior axes of "l5" and "tree" are x_k = (L_b - alpha L_k - centre_k) / scale_k, larger where an event is more like
 prior k and less like background. The number of regions is what was asked for, whatever the number of priors: another
@@ -22,20 +23,22 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.cluster import hierarchy
 
 from ..errors import InputError, unknown_name
 from ..table import write_json
+from .cuts import slice_of, upper_cut
+from .mosaic import join_neighbourhoods, mosaic_place
+from .tree import group_priors, leaf_of, tree_cuts
 
 __all__ = ["SHAPES", "Regions", "difference_score", "fix_regions", "read_regions", "signed_l5"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Rows = tuple[tuple[float, ...], ...]
-SHAPES = ("difference", "plane", "l5", "tree")
+SHAPES = ("difference", "plane", "l5", "tree", "mosaic")
 MIN_EVENTS = 150
+MIN_MOSAIC = 80  # events of a region: more would let in background that hides a signal of one place
 CENTRAL = (0.16, 0.84)
-FAR = 5.0  # in scales: how far an outlier may pull the correlation of two prior axes
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,11 @@ class Regions:
     cuts[fold]: "difference": descending score boundaries, n_regions of them, region r between cuts[r] and cuts[r-1];
     "plane": one row a slice of background loss, [lower background-loss boundary, ascending prior-loss boundaries...];
     "l5": as "difference", of the signed L5; "tree": first [lower background-loss boundary, margin by which each branch
-    but the last beats those after it], then for each branch the descending inner boundaries of its slices.
+    but the last beats those after it], then for each branch the descending inner boundaries of its slices; "mosaic": the
+    lower boundary of each region's L_b - alpha L.
     fraction: share of held-out background events in the fit range that the regions keep together.
-    centre, scale[fold]: of each prior axis ("l5", "tree"); groups: the priors of each branch of a tree, from 0.
+    centre, scale[fold]: of each prior axis ("l5", "tree"); groups: the priors of each branch of a tree, or the neighbourhoods of each region of a
+    mosaic, from 0.
     columns: of the losses that are looked at, the background's first; none given: all.
     """
 
@@ -77,6 +82,9 @@ class Regions:
             here = folds == f
             if self.shape == "plane":
                 region[here] = assign_plane(values[here], cuts)
+            elif self.shape == "mosaic" and self.groups:
+                place, score = mosaic_place(values[here], self.groups, self.alpha)
+                region[here] = np.where(score > np.asarray(cuts[0])[place], place, -1)
             elif self.groups:
                 rows = np.flatnonzero(here & (values[:, 0] > cuts[0][0]))
                 region[rows] = leaf_of(self.axes(values[rows], f), cuts, self.groups)
@@ -206,13 +214,38 @@ def fix_regions(
     held_out = [chosen_columns(as_losses(x), columns) for x in losses]
     fewest = min(len(x) for x in held_out)
     events = expected_events or sum(len(x) for x in held_out)
-    raised = max(fraction, min(1.0, MIN_EVENTS * n_regions / max(events, 1)))
+    raised = max(fraction, min(1.0, (MIN_MOSAIC if shape == "mosaic" else MIN_EVENTS) * n_regions / max(events, 1)))
     if fewest < 2 * n_regions:
         raise InputError(
             f"{fewest} held-out events in the fit range cannot fix {n_regions} regions; give fewer or more data"
         )
+    if shape == "mosaic":
+        return fix_mosaic(held_out, alpha, raised, n_regions, columns)
     regions = standardise(Regions(shape, n_regions, alpha, raised, (), columns=tuple(columns)), held_out)
     return replace(regions, cuts=tuple(fix_fold(regions, x, f) for f, x in enumerate(held_out)))
+
+
+def fix_mosaic(
+    held_out: Sequence[Floats], alpha: float, fraction: float, n_regions: int, columns: Sequence[int]
+) -> Regions:
+    """Fix at most n_regions regions of equal population, `fraction` of the held-out events together if there are that many.
+
+    Raises InputError for several folds, whose models have neighbourhoods of their own.
+    """
+    if len(held_out) > 1:
+        raise InputError(
+            f"region shape 'mosaic' needs one model for all events, found {len(held_out)} folds; "
+            "give samples.background without weak_supervision, or another shape"
+        )
+    losses = held_out[0]
+    if losses.shape[1] < 2:
+        raise InputError("region shape 'mosaic' needs losses of signal hypotheses, found those of the background alone")
+    each = fraction / n_regions
+    groups = join_neighbourhoods(losses[:, 1:], each * len(losses))
+    place, score = mosaic_place(losses, groups, alpha)
+    share = [each * len(losses) / max(int((place == g).sum()), 1) for g in range(len(groups))]
+    cuts = tuple(upper_cut(score[place == g], min(share[g], 1.0)) for g in range(len(groups)))
+    return Regions("mosaic", len(groups), alpha, each * len(groups), ((cuts,),), groups=groups, columns=tuple(columns))
 
 
 def standardise(regions: Regions, held_out: Sequence[Floats]) -> Regions:
@@ -246,30 +279,12 @@ def standardise(regions: Regions, held_out: Sequence[Floats]) -> Regions:
     return replace(regions, groups=group_priors([regions.axes(x, f) for f, x in enumerate(held_out)], branches))
 
 
-def group_priors(axes: Sequence[Floats], n_groups: int) -> tuple[tuple[int, ...], ...]:
-    """Join the priors into groups of like ones: average linkage in the correlation of their axes on background.
-
-    axes: one (n_f, n_priors) array a fold, standardised; the folds' mean correlation is used, so that a region means
-    the same in every fold. Background events alone are read: no signal, no label, no mass.
-    """
-    n_priors = axes[0].shape[1]
-    if n_groups >= n_priors:
-        return tuple((k,) for k in range(n_priors))
-    if n_groups == 1:
-        return (tuple(range(n_priors)),)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.mean([np.corrcoef(np.clip(x, -FAR, FAR), rowvar=False) for x in axes], axis=0)
-    # an axis without spread is like no other
-    distance = np.maximum(1 - np.nan_to_num(mean), 0.0)[np.triu_indices(n_priors, 1)]
-    label = hierarchy.fcluster(hierarchy.linkage(distance, "average"), n_groups, "maxclust")
-    return tuple(sorted(tuple(np.flatnonzero(label == g).tolist()) for g in np.unique(label)))
-
-
 def fix_fold(regions: Regions, losses: Floats, fold: int) -> Rows:
     """Fix one fold's boundaries."""
     n, fraction = regions.n_regions, regions.fraction
     if regions.groups:
-        return tree_cuts(losses[:, 0], regions.axes(losses, fold), regions)
+        axes = regions.axes(losses, fold)
+        return tree_cuts(losses[:, 0], axes, regions.groups, n_regions=n, fraction=fraction)
     if regions.shape != "plane":
         score = regions.score(losses, fold)
         return (tuple(upper_cut(score, fraction * (r + 1) / n) for r in range(n)),)
@@ -284,60 +299,6 @@ def fix_fold(regions: Regions, losses: Floats, fold: int) -> Rows:
         cuts.append((low, *inner))
         above = low
     return tuple(cuts)
-
-
-def branch_axes(axes: Floats, groups: tuple[tuple[int, ...], ...]) -> tuple[Floats, Floats]:
-    """Return each branch's axis, the largest of its group's, and its margin over the best branch after it.
-
-    axes (n, n_priors) -> (n, n_branches) and (n, n_branches - 1).
-    """
-    own = np.stack([axes[:, list(group)].max(axis=1) for group in groups], axis=1)
-    later = np.maximum.accumulate(own[:, ::-1], axis=1)[:, ::-1]
-    return own, own[:, :-1] - later[:, 1:]
-
-
-def tree_cuts(background: Floats, axes: Floats, regions: Regions) -> Rows:
-    """Fix one fold's tree: background loss (n,) first, then branch after branch of what is left, then their slices.
-
-    A branch takes the events that are closest to its priors, by the margin that gives it its share of the regions'
-    events: a margin near 0 where no prior is closer to the background than the others.
-    """
-    n_branches = len(regions.groups)
-    sizes = [regions.n_regions // n_branches + (b < regions.n_regions % n_branches) for b in range(n_branches)]
-    lowest = upper_cut(background, regions.fraction)
-    own, margin = branch_axes(axes, regions.groups)
-    left = background > lowest
-    first, rows = [lowest], []
-    for b, size in enumerate(sizes):
-        here = left
-        if b < n_branches - 1:
-            first.append(upper_cut(margin[left, b], size / sum(sizes[b:])))
-            here = left & (margin[:, b] > first[-1])
-        rows.append(tuple(upper_cut(own[here, b], (i + 1) / size) for i in range(size - 1)))
-        left = left & ~here
-    return (tuple(first), *rows)
-
-
-def leaf_of(axes: Floats, cuts: Rows, groups: tuple[tuple[int, ...], ...]) -> Ints:
-    """Return the leaf of events above the background-loss boundary, most signal-like slice of a branch first.
-
-    axes (n, n_priors) -> (n,).
-    """
-    leaf = np.zeros(len(axes), dtype=np.int64)
-    (_, *margins), *slices = cuts
-    own, margin = branch_axes(axes, groups)
-    rows, first = np.arange(len(axes)), 0
-    for b, inner in enumerate(slices):
-        here = margin[rows, b] > margins[b] if b < len(margins) else np.ones(len(rows), dtype=bool)
-        leaf[rows[here]] = first + slice_of(own[rows[here], b], inner)
-        first += len(inner) + 1
-        rows = rows[~here]
-    return leaf
-
-
-def slice_of(score: Floats, cuts: Sequence[float]) -> Ints:
-    """Return how many of the descending boundaries lie above each score (n,): its slice."""
-    return np.asarray(np.searchsorted(-np.asarray(cuts, dtype=np.float64), -score, side="left"), dtype=np.int64)
 
 
 def plane_grid(n_regions: int) -> tuple[int, int]:
@@ -355,21 +316,6 @@ def assign_plane(losses: Floats, cuts: Rows) -> Ints:
         here = (region < 0) & (losses[:, 0] > low)
         region[here] = row * columns + np.searchsorted(np.asarray(inner), smallest[here], side="right")
     return region
-
-
-def upper_cut(values: Floats, fraction: float) -> float:
-    """Return the boundary above which a fraction of the values lies, half-way between two neighbours.
-
-    No event used to fix it sits on the boundary, so rounding in the last digit of a score cannot move it across.
-    """
-    n = len(values)
-    keep = round(fraction * n)
-    ordered = np.sort(values)[::-1]
-    if keep <= 0:
-        return float(np.nextafter(ordered[0], np.inf))
-    if keep >= n:
-        return float(-np.finfo(np.float64).max)
-    return float(0.5 * (ordered[keep - 1] + ordered[keep]))
 
 
 def as_losses(losses: npt.ArrayLike) -> Floats:

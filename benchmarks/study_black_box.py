@@ -41,7 +41,8 @@ from .simulated import Masses, told
 BOXES = int(os.environ.get("BOXES", "20"))
 WEAK_BOXES = int(os.environ.get("WEAK_BOXES", "6"))
 NULL_BOXES = int(os.environ.get("NULL_BOXES", "20"))
-QCD_SEEDS = (201, 202, 309, 310, 311)  # of 20,000 events each: two to train and calibrate, three to draw boxes from
+QCD_SEEDS = tuple(map(int, os.environ.get("QCD_SEEDS", "201,202,309,310,311,401,402,403,404").split(",")))
+"""Of 20,000 events each: two to train and calibrate, the others to draw boxes from."""
 SIGNAL: Masses = (3823, 732, 378)
 PRIORS: dict[Masses, tuple[int, int]] = {
     (4500, 500, 150): (3000, 102),
@@ -51,6 +52,7 @@ PRIORS: dict[Masses, tuple[int, int]] = {
 }
 """Masses -> events and seed."""
 FOLDS = 5
+NEIGHBOURHOODS = 24
 FEATURES = tuple(os.environ.get("FEATURES", ",".join(QUAK_FEATURES)).split(","))
 
 
@@ -74,7 +76,7 @@ def prepare(
     calibration: Scored, window: FitRange, shape: SignalShape, reference: npt.NDArray[np.float64], choice: RegionChoice
 ) -> Prepared:
     """Fix regions, masses and the lowest orders of the background on held-out events, as `hunch.analysis.search` does."""
-    settings = HuntSettings(pseudo_experiments=0)
+    settings = HuntSettings(pseudo_experiments=0, combination="simes" if choice.shape == "mosaic" else "fisher")
     expected = round(float(window.inside(reference).mean()) * 40_000)
     regions = choose_regions(calibration, window, choice, expected_events=expected)
     masses = mass_grid(window, reference, resolution=min(max(shape.width, 0.035), 0.05))
@@ -129,8 +131,9 @@ def run() -> dict[str, Any]:
     masses = {"_".join(map(str, m)): np.asarray(t["mjj"], dtype=np.float64) for m, t in priors.items()}
     train, held = qcd[0], qcd[1]
     inclusive = np.concatenate([train["mjj"], held["mjj"]])
-    quak = Quak(seed=0, device="cpu").fit(train.matrix(FEATURES), priors=features)
-    family = (0, len(quak.axis_names) - 1)
+    quak = Quak(seed=0, device="cpu", neighbourhoods=NEIGHBOURHOODS).fit(train.matrix(FEATURES), priors=features)
+    first = quak.axis_names.index("family")
+    family, places = (0, first), (0, *range(first + 1, len(quak.axis_names)))
     held_x, held_mjj = held.matrix(FEATURES), np.asarray(held["mjj"], dtype=np.float64)
     held_losses = quak.losses(held_x)
     split = np.random.default_rng(0).integers(FOLDS, size=len(held))
@@ -141,9 +144,9 @@ def run() -> dict[str, Any]:
     prepared = {
         name: prepare(calibration, window, shape, reference, replace(choice, columns=columns))
         for name, (choice, columns) in {
+            "mosaic": (RegionChoice(shape="mosaic", number=NEIGHBOURHOODS, fraction=0.15), places),
             "family": (RegionChoice(), family),
-            "family, one region": (RegionChoice(number=1, fraction=0.01), family),
-            "priors as given": (RegionChoice(), tuple(range(family[1]))),
+            "priors as given": (RegionChoice(), tuple(range(first))),
         }.items()
     }
     rows: list[dict[str, Any]] = []
@@ -152,13 +155,13 @@ def run() -> dict[str, Any]:
         experiments = 0 if n_signal else 400
         for number in range(n_boxes):
             rng = np.random.default_rng([n_signal, number])
-            parts = [draw(t, rng.poisson(40_000 / 3), rng) for t in qcd[2:]]
+            parts = [draw(t, rng.poisson(40_000 / len(qcd[2:])), rng) for t in qcd[2:]]
             parts += [draw(signal, n_signal, rng)] if n_signal else []
             x = np.concatenate([p.matrix(FEATURES) for p in parts])
             mjj = np.concatenate([p["mjj"] for p in parts]).astype(np.float64)
             losses, together = quak.losses(x), np.zeros(len(x), dtype=np.int64)
             for name, fixed in prepared.items():
-                n = experiments if name == "family" else 0
+                n = experiments if name == "mosaic" else 0
                 values.setdefault(name, []).append(hunted(mjj, losses, together, fixed, experiments=n, seed=number))
             if number < WEAK_BOXES and n_signal != 320:
                 fold = rng.integers(FOLDS, size=len(x))

@@ -114,21 +114,29 @@ def make_family(centres: Floats, covariances: Floats, combination: Floats, shift
     return Family(prior, matrix, offset, combination, shift)
 
 
-def broad_family(centres: Floats, covariances: Floats, rng: np.random.Generator) -> Family:
-    """Return the priors themselves, then random members of the family, BROAD in all.
+def broad_family(
+    centres: Floats,
+    covariances: Floats,
+    rng: np.random.Generator,
+    *,
+    n: int | None = None,
+    beyond: float | None = None,
+) -> Family:
+    """Return the priors themselves, then random members of the family, n (BROAD) in all.
 
     A member is an affine combination of the priors, moved in each column by as much as the priors' centres differ there
     (heavy-tailed: the columns in which they agree are left alone, in the others a signal may lie beyond them all), and
-    by a little in all.
+    by a little in all. beyond: how far, in units of the scatter of the centres (BEYOND).
     """
     k, d = centres.shape
-    n = max(BROAD - k, 1)
+    n = max((BROAD if n is None else n) - k, 1)
+    scale = BEYOND if beyond is None else beyond
     draw = rng.normal(size=(n, k))
     combination = 1 / k + SPREAD * (draw - draw.mean(axis=1, keepdims=True)) / np.sqrt(k)
     low, high = np.log(SHIFTS) - 0.5 * np.log(d)
     shift = np.exp(rng.uniform(low, high, size=(n, 1))) * rng.normal(size=(n, d))
     if k > 1:
-        shift[::2] += BEYOND * centres.std(axis=0) * rng.standard_t(TAILS, size=(n, d))[::2]
+        shift[::2] += scale * centres.std(axis=0) * rng.standard_t(TAILS, size=(n, d))[::2]
     return make_family(
         centres, covariances, np.concatenate([np.eye(k), combination]), np.concatenate([np.zeros((k, d)), shift])
     )
@@ -267,10 +275,11 @@ def at_most(rows: Floats, values: Floats, rng: np.random.Generator) -> tuple[Flo
     return rows[part], values[part]
 
 
-def sample_family(adaptation: Adaptation, samples: Sequence[Floats], n: int, *, rng: np.random.Generator) -> Floats:
-    """Return n events (n, d) of the weighted family, carried from the priors' own events, in the common space."""
-    family = adaptation.family
-    chosen = rng.choice(len(family), n, p=adaptation.weights)
+def sample_family(
+    family: Family, weights: Floats, samples: Sequence[Floats], n: int, *, rng: np.random.Generator
+) -> Floats:
+    """Return n events (n, d) of a family with weights (h,), carried from the priors' own events, in the common space."""
+    chosen = rng.choice(len(family), n, p=weights)
     out = np.empty((n, samples[0].shape[1]))
     for h in np.unique(chosen):
         place = np.flatnonzero(chosen == h)

@@ -212,7 +212,7 @@ def quak_score(graph: Graph, scorer: Quak, losses: str, metric: str) -> None:
         graph.op("Identity", background, called="score")
     elif metric == "anomaly" and len(axes) > 1 + priors:
         beyond = graph.subtract(background, scorer.background_max_)
-        graph.op("Max", against(graph.axis(losses, len(axes) - 1), called="difference"), beyond, called="score")
+        graph.op("Max", against(graph.axis(losses, 1 + priors), called="difference"), beyond, called="score")
     else:
         of_priors = graph.op("Gather", losses, graph.constant(np.arange(1, 1 + priors), dtype=np.int64), axis=0)
         nearest = graph.op("ReduceMin", of_priors, axes=[0], keepdims=0)

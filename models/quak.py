@@ -19,6 +19,7 @@ from .densities import Architecture, DensityStack, fit_densities, fit_mapped, sp
 from .density_scorer import MIN_ROWS
 from .inputs import ScorerError, as_matrix, check_metric
 from .morphing import Adaptation, adapt, sample_family
+from .neighbourhoods import neighbourhood_samples
 from .preprocessing import map_columns
 from .scorer import require_fitted, save_scorer
 from .training import TrainingSettings
@@ -44,7 +45,8 @@ class Quak:
 
     architecture: of ARCHITECTURES: "maf" (default), "nsf", "vae", "flow_vae"; hidden: width of the layers, None for 32
     up to 6 columns and 64 above; steps: of a flow; latent, beta: of a VAE. family: whether the priors span a family
-    that unlabelled data narrow down. alpha: weight of the signal's loss in the differences; at 1 (default) the
+    that unlabelled data narrow down; neighbourhoods: into how many parts the family is divided, each with a density of
+    its own (at most; 0: none), for searches that look at each place by itself. alpha: weight of the signal's loss in the differences; at 1 (default) the
     difference of two exact densities is the log likelihood ratio, the best test there is for that signal.
     learning_rate: None for 3e-3 up to 6 columns and 5e-4 above, where priors of some thousand events are learned by heart
     within an epoch. seed, device, max_epochs, patience, batch_size: as for `Vae`.
@@ -56,7 +58,7 @@ class Quak:
       beyond the whole background instead. Without priors: L_b.
     - "difference": L_b − alpha·min_k L_k over the priors as given; without priors L_b.
     - "background": L_b.
-    - "family", and each prior's name: L_b − alpha·L of that axis.
+    - "family", "family 1" … of its neighbourhoods, and each prior's name: L_b − alpha·L of that axis.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Quak:
         alpha: float = 1.0,
         architecture: str = "maf",
         family: bool = True,
+        neighbourhoods: int = 0,
         latent: int | None = None,
         hidden: int | None = None,
         steps: int = 4,
@@ -77,19 +80,21 @@ class Quak:
         learning_rate: float | None = None,
     ) -> None:
         self.seed, self.device, self.alpha = seed, device, alpha
-        self.architecture, self.family = architecture, family
+        self.architecture, self.family, self.neighbourhoods = architecture, family, neighbourhoods
         self.latent, self.hidden, self.steps, self.beta = latent, hidden, steps, beta
         self.max_epochs, self.patience = max_epochs, patience
         self.batch_size, self.learning_rate = batch_size, learning_rate
         self.prior_names: tuple[str, ...] = ()
+        self.n_neighbourhoods_ = 0
         self.background_max_: float = float("nan")
         self.density_: DensityStack | None = None
         self.training_: dict[str, Any] = {}
 
     @property
     def axis_names(self) -> tuple[str, ...]:
-        """Names of the columns of `losses`: "background", each prior, and "family" where there is one."""
-        return ("background", *self.prior_names, *([FAMILY] if self._has_family else []))
+        """Names of the columns of `losses`: "background", each prior, "family" where there is one, its neighbourhoods."""
+        own = [FAMILY, *(f"{FAMILY} {i + 1}" for i in range(self.n_neighbourhoods_))] if self._has_family else []
+        return ("background", *self.prior_names, *own)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -108,6 +113,7 @@ class Quak:
             "alpha",
             "architecture",
             "family",
+            "neighbourhoods",
             "latent",
             "hidden",
             "steps",
@@ -154,9 +160,11 @@ class Quak:
         width = rows.shape[1]
         names = tuple(priors or {})
         for name in names:
-            if not isinstance(name, str) or not name or name in {*OWN_METRICS, FAMILY}:
-                allowed = ", ".join((*OWN_METRICS, FAMILY))
-                raise PriorNameError(f"a prior is named {name!r}; allowed: any text but {allowed}")
+            if not isinstance(name, str) or not name or name in OWN_METRICS or name.startswith(FAMILY):
+                taken = ", ".join(OWN_METRICS)
+                raise PriorNameError(
+                    f"a prior is named {name!r}; allowed: any text but {taken} and what begins with {FAMILY!r}"
+                )
         samples = [
             as_matrix(x, name=f"prior {name!r}", n_columns=width, min_rows=MIN_ROWS, columns=columns)
             for name, x in (priors or {}).items()
@@ -190,6 +198,8 @@ class Quak:
         self.prior_names = names
         if self._has_family:
             density = self._with_family(density, samples, unlabelled, settings, checkpoint, progress=progress)
+        if self._has_family and self.neighbourhoods:
+            density = self._with_neighbourhoods(density, samples, settings, checkpoint, progress=progress)
         self.density_ = density
         self.background_max_ = float(self.losses(rows)[:, 0].max())
         return self
@@ -211,7 +221,7 @@ class Quak:
         # apart before they are drawn with repetition: copies of one event in both would hide overfitting
         parts = [split_rows(to_mapped(density.columns, x, rng), rng) for x in samples]
         drawn, held = (
-            sample_family(found, [pair[i] for pair in parts], n, rng=rng)
+            sample_family(found.family, found.weights, [pair[i] for pair in parts], n, rng=rng)
             for i, n in enumerate((FAMILY_EVENTS, FAMILY_EVENTS // 4))
         )
         stack, record = fit_mapped(
@@ -235,6 +245,36 @@ class Quak:
                 "validation_loss": record["validation_loss"],
                 "best_epoch": record["best_epoch"],
             },
+        }
+        return density.append(stack)
+
+    def _with_neighbourhoods(
+        self,
+        density: DensityStack,
+        samples: Sequence[Matrix],
+        settings: TrainingSettings,
+        checkpoint: str | Path | None,
+        *,
+        progress: bool,
+    ) -> DensityStack:
+        """Divide the family into neighbourhoods and append a model of each; no data are looked at."""
+        rng = np.random.default_rng([self.seed, 0xFB])
+        parts = [split_rows(to_mapped(density.columns, x, rng), rng) for x in samples]
+        places = neighbourhood_samples(*prior_moments(density, len(samples)), parts, self.neighbourhoods, rng=rng)
+        stack, record = fit_mapped(
+            density.columns,
+            places,
+            architecture=density.architecture,
+            settings=settings,
+            seed=self.seed,
+            device=self.device,
+            checkpoint=None if checkpoint is None else f"{checkpoint}.neighbourhoods",
+            progress=progress,
+        )
+        self.n_neighbourhoods_ = len(places)
+        self.training_ = {
+            **self.training_,
+            "neighbourhoods": {name: record[name] for name in ("validation_loss", "best_epoch")},
         }
         return density.append(stack)
 
@@ -265,14 +305,17 @@ class Quak:
         settings = self.settings(width)
         other = type(self)(**self.parameters())
         other.prior_names, other.background_max_ = self.prior_names, self.background_max_
+        other.n_neighbourhoods_ = self.n_neighbourhoods_
         other.training_ = {k: v for k, v in self.training_.items() if k != FAMILY}
         own = density.select(range(1 + len(self.prior_names)))
         known = (
             None if reference is None else as_matrix(reference, name="reference", n_columns=width, min_rows=MIN_ROWS)
         )
-        other.density_ = other._with_family(
-            own, samples, rows, settings, checkpoint, progress=progress, reference=known
-        )
+        narrow = other._with_family(own, samples, rows, settings, checkpoint, progress=progress, reference=known)
+        if self.n_neighbourhoods_:
+            first = 2 + len(self.prior_names)
+            narrow = narrow.append(density.select(range(first, first + self.n_neighbourhoods_)))
+        other.density_ = narrow
         return other
 
     def losses(self, x: npt.ArrayLike) -> Matrix:
@@ -298,7 +341,7 @@ class Quak:
         if metric == "difference":
             return np.asarray(difference)
         if self._has_family:
-            difference = background - self.alpha * losses[:, -1]
+            difference = background - self.alpha * losses[:, self.axis_names.index(FAMILY)]
         return np.asarray(np.maximum(difference, background - self.background_max_))
 
     def save(self, path: str | Path) -> None:
@@ -309,7 +352,11 @@ class Quak:
             self,
             parameters=self.parameters(),
             n_features=density.columns.n_columns,
-            state={"prior_names": list(self.prior_names), "background_max": self.background_max_},
+            state={
+                "prior_names": list(self.prior_names),
+                "n_neighbourhoods": self.n_neighbourhoods_,
+                "background_max": self.background_max_,
+            },
             training=self.training_,
             tensors=density.tensors(),
         )
@@ -321,24 +368,30 @@ class Quak:
         scorer.density_ = DensityStack.from_tensors(tensors, scorer.stacked(record["n_features"]))
         scorer.training_ = dict(record["training"])
         scorer.prior_names = tuple(record["state"]["prior_names"])
+        scorer.n_neighbourhoods_ = int(record["state"].get("n_neighbourhoods", 0))
         scorer.background_max_ = float(record["state"]["background_max"])
         return scorer
+
+
+def prior_moments(density: DensityStack, n_priors: int) -> tuple[Matrix, Matrix]:
+    """Return centres (k, d) and covariances (k, d, d) of the priors, members 1 to k of a stack, in the common space."""
+    whiten = density.whiten[1 : 1 + n_priors]
+    covariances: Matrix = np.linalg.inv(whiten @ np.swapaxes(whiten, 1, 2)).astype(np.float64)
+    return np.asarray(density.centre[1 : 1 + n_priors], dtype=np.float64), covariances
 
 
 def narrowed(
     density: DensityStack, data: Matrix, rng: np.random.Generator, reference: Matrix | None = None
 ) -> Adaptation:
-    """Weigh the family of a stack's priors (its members but the first) by unlabelled data (n, d)."""
+    """Weigh the family of a stack's priors (all its members but the first) by unlabelled data (n, d)."""
 
     def with_background(x: Matrix) -> tuple[Matrix, Matrix]:
         mapped = map_columns(density.columns, x)[0]
         return mapped, density.log_density(0, mapped)
 
-    covariances: Matrix = np.linalg.inv(density.whiten[1:] @ np.swapaxes(density.whiten[1:], 1, 2)).astype(np.float64)
     return adapt(
         *with_background(data),
-        density.centre[1:],
-        covariances,
+        *prior_moments(density, len(density.centre) - 1),
         lambda prior, rows: density.log_density(prior + 1, rows),
         rng=rng,
         reference=None if reference is None else with_background(reference),

@@ -44,14 +44,31 @@ def test_the_smallest_configuration_is_complete(write: Callable[[str], Path], tm
         "prior.two_prong": (str(tmp_path / "xy.root"),),
     }
     assert analysis.sqrt_s == 13_000
-    assert analysis.combination == "fisher"
-    assert (analysis.regions.number, analysis.regions.shape) == (3, "difference")
+    assert (analysis.region_settings.number, analysis.region_settings.shape) == (3, "difference")
+    assert analysis.combination_method == "fisher"
     assert analysis.fit_range is None
     assert analysis.features is None
     assert analysis.executor == "futures"
     assert (analysis.jets.radius, analysis.jets.min_pt) == (1.0, 50.0)
     assert analysis.jets.max_deta is None
     assert analysis.skip_bad_files is False
+
+
+def test_several_priors_are_hunted_in_a_mosaic(write: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "xyz.root").write_bytes(b"")
+    two = MINIMAL.replace("[xy.root]", "[xy.root]\n    three_prong: [xyz.root]")
+
+    def found(more: str) -> tuple[str | None, int | None, str]:
+        analysis = read_analysis(write(two + more))
+        return analysis.region_settings.shape, analysis.region_settings.number, analysis.combination_method
+
+    assert found("") == ("mosaic", 24, "simes")
+    assert found("regions: {number: 10}\ncombination: cauchy\n") == ("mosaic", 10, "cauchy")
+    # a model a fold, each with neighbourhoods of its own
+    assert found("weak_supervision: true\n") == ("difference", 3, "fisher")
+    assert found("regions: {axis: priors}\n") == ("difference", 3, "fisher")
+    with pytest.raises(ConfigError, match=r"regions.shape: mosaic needs one model"):
+        found("weak_supervision: true\nregions: {shape: mosaic}\n")
 
 
 def test_data_alone_is_enough(write: Callable[[str], Path]) -> None:

@@ -20,7 +20,8 @@ from hunch.analysis import (
     scan_spectra,
     signal_templates,
 )
-from hunch.analysis.regions import group_priors, prior_axes, signed_l5
+from hunch.analysis.regions import prior_axes, signed_l5
+from hunch.analysis.tree import group_priors
 from hunch.errors import InputError
 
 Array = np.ndarray[Any, Any]

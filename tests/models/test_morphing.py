@@ -36,7 +36,7 @@ def test_carried_events_have_the_moments_between(rng: np.random.Generator) -> No
     half = np.array([[0.5, 0.5, 0.0]])
     family = make_family(CENTRES, COVARIANCES, half, np.array([[0.3, 0.0]]))
     found = morphing.Adaptation(family, np.ones(1), np.zeros(1), np.zeros(1), 0.0, 0)
-    x = sample_family(found, samples(rng, 40_000), 40_000, rng=rng)
+    x = sample_family(found.family, found.weights, samples(rng, 40_000), 40_000, rng=rng)
     np.testing.assert_allclose(x.mean(axis=0), [2.3, 2.0], atol=0.01)
     covariance = np.cov(x.T)
     logs = [np.linalg.slogdet(s)[1] for s in COVARIANCES[:2]]
@@ -71,7 +71,7 @@ def log_background(x: np.ndarray) -> np.ndarray:
 
 def adapted(x: np.ndarray, rng: np.random.Generator) -> tuple[morphing.Adaptation, np.ndarray]:
     found = adapt(x, log_background(x), CENTRES, COVARIANCES, gaussian, rng=rng)
-    return found, sample_family(found, samples(rng), 4000, rng=rng)
+    return found, sample_family(found.family, found.weights, samples(rng), 4000, rng=rng)
 
 
 def test_data_with_a_signal_between_the_priors_narrow_the_family_down(rng: np.random.Generator) -> None:

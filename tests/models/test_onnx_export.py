@@ -16,6 +16,8 @@ from hunch.models import Flow, NotFittedError, Quak, ScorerError, UnknownMetricE
 from hunch.models.onnx_export import export_onnx
 from hunch.models.onnx_scorer import OnnxScorer
 
+pytestmark = pytest.mark.usefixtures("small_family")  # what is tested is what happens around it
+
 QUICK = {"max_epochs": 2, "patience": 2, "hidden": 16, "batch_size": 128, "device": "cpu"}
 Made = Quak | Flow | Vae
 

@@ -9,6 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from hunch.models import ConstantColumnError, NonFiniteError, PriorNameError, Quak, ShapeError, TooFewRowsError
 
+pytestmark = pytest.mark.usefixtures("small_family")  # what is tested is what happens around it
+
 QUICK = {"device": "cpu", "max_epochs": 3, "patience": 3, "hidden": 16, "batch_size": 64}
 
 
