@@ -1,7 +1,7 @@
 """Samples that studies share, simulated once and kept, and the figures of merit that they quote; no study of its own.
 
 Tables are kept in the folder HUNCH_STUDY (.study). EVENTS sets the QCD events, half to train on and half to test on; all
-other sizes follow from it. A sample's name holds its masses, size and seed, so that another EVENTS is another sample.
+other sizes follow from it; TRAININGS how often a model is trained anew. A sample's name holds its masses, size and seed, so that another EVENTS is another sample.
 """
 
 from __future__ import annotations

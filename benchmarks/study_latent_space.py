@@ -7,6 +7,7 @@ The densities are VAEs too, of the same size: what differs is the space.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from .simulated import Floats, summary, told
 from .spaces import HEADS, head_scores, latent_means
 from .study_model_independence import PRIORS
 
-TRAININGS = 3
+TRAININGS = int(os.environ.get("TRAININGS", "3"))
 EPOCHS = 60
 
 

@@ -9,6 +9,7 @@ unlabelled data.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from hunch.models import Quak
 from . import simulated
 from .simulated import Floats, Masses, summary, told
 
-TRAININGS = 5
+TRAININGS = int(os.environ.get("TRAININGS", "5"))
 EPOCHS = 60
 PRIORS: dict[str, Masses] = {"exact": simulated.SIGNAL, "near": (3500, 400, 130), "far": (3500, 250, 200)}
 

@@ -8,6 +8,7 @@ it that of one prior made of all their events.
 
 from __future__ import annotations
 
+import os
 from itertools import combinations, product
 from typing import Any
 
@@ -19,7 +20,7 @@ from hunch.models import Quak
 from . import simulated
 from .simulated import Floats, Masses, summary, told
 
-TRAININGS = 3
+TRAININGS = int(os.environ.get("TRAININGS", "3"))
 EPOCHS = 60
 NUMBERS = (1, 2, 4, 6)
 PRIORS: tuple[Masses, ...] = (

@@ -7,6 +7,7 @@ train on the same events.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from hunch.models import Quak
 from . import simulated
 from .simulated import Floats, Masses, summary, told
 
-TRAININGS = 3
+TRAININGS = int(os.environ.get("TRAININGS", "3"))
 EPOCHS = 60
 PARTS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.0)
 FAR: Masses = (3500, 250, 200)

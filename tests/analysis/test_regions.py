@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from hunch.analysis import Regions, difference_score, fix_regions, read_regions
 from hunch.analysis.regions import SHAPES, plane_grid
-
 from hunch.errors import InputError
 
 CUT = [shape for shape in SHAPES if shape != "mosaic"]  # which has one fold and signal losses: test_mosaic.py
