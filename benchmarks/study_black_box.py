@@ -1,10 +1,11 @@
 """Black boxes in the manner of LHC Olympics box 1: what a whole search finds when its priors are far from the signal.
 
-`make study ONLY=black_box`. A box is 40,000 of 60,000 simulated QCD events with 160, 320 or no events of Z'(3823) -> X(732) Y(378); none of them
-trained a model or fixed a region. QCD of another 40,000 events trains the
-background model and fixes the regions, half each, as `hunch run` does by default. No prior has m_Z', m_X and m_Y of the
-box. "regions" applies one model to all boxes; "weak" lets the other folds of each box narrow down the family of the
-priors, which costs five narrowings a box: BOXES and WEAK_BOXES set how many.
+`make study ONLY=black_box`. A box is 40,000 simulated QCD events with 160, 320 or no events of Z'(3823) -> X(732) Y(378),
+drawn without replacement from the samples that neither trained a model nor fixed a region: two boxes share a part of
+their background. Two other samples train the background model and fix the regions, as `hunch run` does by default. No prior has
+m_Z', m_X and m_Y of the box. "mosaic" (the default regions), "family" and "priors as given" apply one model to all
+boxes; "weak" lets the other folds of each box narrow down the family of the priors, which costs five narrowings a box:
+BOXES, WEAK_BOXES and NULL_BOXES set how many, QCD_SEEDS and FEATURES with what.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from hunch.analysis import (
 from hunch.analysis.search import choose_regions
 from hunch.analysis.validation import spurious_signal
 from hunch.models import Quak
-from hunch.table import QUAK_FEATURES, Table
+from hunch.table import Table
+from hunch.workflow import FEW_FEATURES
 
 from . import simulated
 from .simulated import Masses, told
@@ -53,7 +55,7 @@ PRIORS: dict[Masses, tuple[int, int]] = {
 """Masses -> events and seed."""
 FOLDS = 5
 NEIGHBOURHOODS = 24
-FEATURES = tuple(os.environ.get("FEATURES", ",".join(QUAK_FEATURES)).split(","))
+FEATURES = tuple(os.environ.get("FEATURES", ",".join(FEW_FEATURES)).split(","))
 
 
 def draw(pool: Table, n: int, rng: np.random.Generator) -> Table:
@@ -179,6 +181,7 @@ def run() -> dict[str, Any]:
         rows += [told(summary(n_signal, name, found)) for name, found in values.items()]
     return {
         "command": "make study ONLY=black_box",
+        "pool": int(sum(len(t) for t in qcd[2:])),
         "box": list(SIGNAL),
         "features": list(FEATURES),
         "priors": [list(m) for m in PRIORS],

@@ -41,7 +41,7 @@ from hunch.analysis.search import choose_regions
 from hunch.analysis.validation import spurious_signal
 from hunch.models import Quak
 from hunch.table import Table, concatenate, fold_of
-from hunch.workflow import WEAK_FEATURES, event_hash
+from hunch.workflow import FEW_FEATURES, event_hash
 
 from . import simulated
 from .simulated import Masses, told
@@ -62,7 +62,7 @@ FRACTIONS = (0.01, 0.02, 0.05, 0.1)
 OPTIONS: dict[str, Any] = {}
 """Of every model: the defaults, as in `hunch run`."""
 EXPERIMENTS = 400  # of an expected significance
-FEATURES = tuple(os.environ.get("FEATURES", ",".join(WEAK_FEATURES)).split(","))
+FEATURES = tuple(os.environ.get("FEATURES", ",".join(FEW_FEATURES)).split(","))
 SIMULATION, LEFT_OUT, AS_IS = "simulation", "folds, signal left out", "folds"
 
 

@@ -7,6 +7,7 @@ each is hunted at the signal's mass. The figure is the median combined local z o
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from hunch.analysis import (
 )
 from hunch.analysis.search import choose_regions
 from hunch.models import Quak
-from hunch.table import QUAK_FEATURES, Table
+from hunch.table import Table
+from hunch.workflow import FEW_FEATURES
 
 from . import simulated
 from .simulated import Masses, told
@@ -43,7 +45,13 @@ PRIORS: dict[Masses, tuple[int, int]] = {(4500, 500, 150): (3000, 102), (3500, 8
 """Masses -> events and seed."""
 FRACTIONS = (0.005, 0.02, 0.06, 0.1, 0.3)
 NUMBERS = (1, 3, 6)
-AXES = {"family": ("difference", "plane"), "priors": ("difference", "plane", "l5", "tree")}
+AXES = {
+    "neighbourhoods": ("mosaic",),
+    "family": ("difference", "plane"),
+    "priors": ("difference", "plane", "l5", "tree"),
+}
+NEIGHBOURHOODS = 24
+FEATURES = tuple(os.environ.get("FEATURES", ",".join(FEW_FEATURES)).split(","))
 Rows = npt.NDArray[np.int64]
 
 
@@ -54,14 +62,16 @@ def signal(masses: Masses, settings: tuple[int, int]) -> Table:
 
 def scored(quak: Quak, sample: Table, name: str) -> Scored:
     """Score a table by one model."""
-    x = sample.matrix(QUAK_FEATURES)
+    x = sample.matrix(FEATURES)
     return Scored(name, np.asarray(sample["mjj"], dtype=np.float64), quak.losses(x), np.zeros(len(x), dtype=np.int64))
 
 
 def columns_of(quak: Quak, axis: str) -> tuple[int, ...]:
-    """Return the losses that regions look at, by `regions.axis` of the configuration."""
-    last = len(quak.axis_names) - 1
-    return (0, last) if axis == "family" else tuple(range(last))
+    """Return the losses that regions look at: of background and "family", its "neighbourhoods", or the "priors"."""
+    family = quak.axis_names.index("family")
+    if axis == "neighbourhoods":
+        return (0, *range(family + 1, len(quak.axis_names)))
+    return (0, family) if axis == "family" else tuple(range(family))
 
 
 def trained() -> tuple[Quak, Scored, Scored, dict[str, npt.NDArray[np.float64]]]:
@@ -69,8 +79,8 @@ def trained() -> tuple[Quak, Scored, Scored, dict[str, npt.NDArray[np.float64]]]
     first, second = (simulated.table("qcd", 20_000, seed) for seed in QCD_SEEDS)
     priors = {"_".join(map(str, m)): signal(m, settings) for m, settings in PRIORS.items()}
     rows = np.arange(len(first)) < TRAINING
-    quak = Quak(seed=0, device="cpu").fit(
-        first.select(rows).matrix(QUAK_FEATURES), priors={n: t.matrix(QUAK_FEATURES) for n, t in priors.items()}
+    quak = Quak(seed=0, device="cpu", neighbourhoods=NEIGHBOURHOODS).fit(
+        first.select(rows).matrix(FEATURES), priors={n: t.matrix(FEATURES) for n, t in priors.items()}
     )
     masses = {n: np.asarray(t["mjj"], dtype=np.float64) for n, t in priors.items()}
     return quak, scored(quak, first.select(~rows), "calibration"), scored(quak, second, "pseudo-data"), masses
@@ -92,11 +102,16 @@ def run() -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     seen: set[tuple[Any, ...]] = set()
     for axis, kind, number, fraction in (
-        (a, k, n, f) for a, kinds in AXES.items() for k in kinds for n in NUMBERS for f in FRACTIONS
+        (a, k, n, f)
+        for a, kinds in AXES.items()
+        for k in kinds
+        for n in (NUMBERS if k != "mosaic" else (NEIGHBOURHOODS,))
+        for f in FRACTIONS
     ):
         choice = RegionChoice(kind, number, fraction, 1.0, columns_of(quak, axis))
+        settings = HuntSettings(pseudo_experiments=0, combination="simes" if kind == "mosaic" else "fisher")
         regions = choose_regions(calibration, window, choice, expected_events=expected)
-        key = (axis, kind, number, round(regions.fraction, 4))
+        key = (axis, kind, regions.n_regions, round(regions.fraction, 4))
         if key in seen:  # small fractions are raised to 150 events a region
             continue
         seen.add(key)
@@ -110,7 +125,7 @@ def run() -> dict[str, Any]:
                 s = draw(sample, rng.integers(len(sample.mjj), size=N_SIGNAL))
                 mjj, losses = np.concatenate([b.mjj, s.mjj]), np.concatenate([b.losses, s.losses])
                 region = regions.assign(losses)
-                spectra = [spectrum(mjj[region == r], window.edges) for r in range(number)]
+                spectra = [spectrum(mjj[region == r], window.edges) for r in range(regions.n_regions)]
                 found = hunt(spectra, [mass], shape=shape, settings=settings, progress=False)
                 values.append(float(z_value(found.combined[0])))
             z[name] = round(float(np.median(values)), 2)
@@ -119,7 +134,7 @@ def run() -> dict[str, Any]:
                 {
                     "axis": axis,
                     "shape": kind,
-                    "number": number,
+                    "number": regions.n_regions,
                     "fraction": round(regions.fraction, 4),
                     "median_z": z,
                     "mean": round(float(np.mean(list(z.values()))), 2),
@@ -132,6 +147,7 @@ def run() -> dict[str, Any]:
         "signal_events": N_SIGNAL,
         "pseudo_data": N_PSEUDO,
         "fit_range": [window.low, window.high],
+        "features": list(FEATURES),
         "priors": [list(m) for m in PRIORS],
         "rows": rows,
         "best": max(rows, key=lambda r: float(r["mean"])),
