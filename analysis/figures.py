@@ -23,7 +23,9 @@ from .metrics import roc, significance_improvement
 
 __all__ = [
     "inclusive_figure",
+    "leading_regions",
     "plane_figure",
+    "range_figure",
     "roc_figure",
     "save_figure",
     "scan_figure",
@@ -34,6 +36,7 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadb")
 INK = "#1a1a1a"
+MOST_REGIONS = 6
 
 
 @contextmanager
@@ -126,21 +129,34 @@ def signed_pulls(counts: Floats, expected: Floats) -> Floats:
     return np.asarray(np.sign(counts - expected) * np.sqrt(np.maximum(deviance, 0.0)))
 
 
+def leading_regions(hunt: BumpHunt) -> list[int]:
+    """Return the regions that figures show one by one: all, or the six with the smallest p where the combined one is."""
+    order = np.argsort(hunt.scan.p[:, hunt.best], kind="stable")[:MOST_REGIONS]
+    return sorted(int(r) for r in order)
+
+
 def scan_figure(hunt: BumpHunt, names: Sequence[str]) -> Figure:
-    """Draw the local p-value of every region and of their combination against mass, with lines at whole sigmas."""
+    """Draw the local p-value of every region and of their combination against mass, with lines at whole sigmas.
+
+    Of more than six regions, the leading ones have colours of their own and the others are grey.
+    """
     with style():
         figure = Figure(figsize=(8, 5.6))
         axes = figure.subplots()
-        for r, name in enumerate(names):
-            axes.plot(
-                hunt.masses, hunt.scan.p[r], color=COLOURS[r % len(COLOURS)], linewidth=1.2, alpha=0.9, label=name
-            )
+        leading = leading_regions(hunt)
+        for r in sorted(set(range(len(names))) - set(leading)):
+            label = "other regions" if r == next(i for i in range(len(names)) if i not in leading) else None
+            axes.plot(hunt.masses, hunt.scan.p[r], color="0.8", linewidth=0.8, label=label)
+        for colour, r in zip(COLOURS, leading, strict=False):
+            axes.plot(hunt.masses, hunt.scan.p[r], color=colour, linewidth=1.2, alpha=0.9, label=names[r])
         axes.plot(hunt.masses, hunt.combined, color=INK, linewidth=2.4, label=f"combined ({hunt.settings.combination})")
         best = hunt.best
         axes.plot(hunt.masses[best], hunt.combined[best], "o", color=INK)
         axes.set_yscale("log")
         lowest = min(hunt.combined.min(), hunt.scan.p.min())
-        sigmas = range(1, max(4, int(np.ceil(-special.ndtri(max(lowest, 1e-300)))) + 2))
+        # a tail of 37 sigma is the last whose logarithm there is; more than a dozen lines say no more
+        top = min(37, max(4, int(np.ceil(-special.ndtri(max(lowest, 1e-300)))) + 2) - 1)
+        sigmas = range(1 + (top - 1) % max(1, top // 10), top + 1, max(1, top // 10))
         for sigma in sigmas:
             level = special.ndtr(-sigma)
             axes.axhline(level, color="0.6", linewidth=0.8, linestyle=":")
@@ -204,7 +220,7 @@ def plane_figure(losses: Mapping[str, Floats], regions: Mapping[str, npt.NDArray
                 ".",
                 markersize=2.5,
                 color=COLOURS[r % 10],
-                label=f"region {r}",
+                label=f"region {r}" if n_regions <= MOST_REGIONS else None,
             )
         rng = np.random.default_rng(0)
         for i, name in enumerate(list(losses)[1:]):
@@ -297,12 +313,23 @@ def inclusive_figure(
     mjj: Floats, edges: Floats, expected: Floats | None, name: str, fit_range: tuple[float, float]
 ) -> Figure:
     """Draw the inclusive spectrum, masses (n,) GeV, with the fit range shaded and its background fit (bins,)."""
+    low = min(float(mjj.min()), fit_range[0]) if len(mjj) else fit_range[0]
+    wide = np.unique(np.concatenate([np.linspace(low, edges[0], 30), edges]))
+    return range_figure(np.histogram(mjj, wide)[0], wide, edges, expected, name, fit_range)
+
+
+def range_figure(
+    counts: npt.NDArray[Any],
+    wide: Floats,
+    edges: Floats,
+    expected: Floats | None,
+    name: str,
+    fit_range: tuple[float, float],
+) -> Figure:
+    """Draw all counts (bins,) with edges `wide` (GeV), the fit range shaded and its background fit on `edges`."""
     with style():
         figure = Figure(figsize=(7, 5))
         axes = figure.subplots()
-        low = min(float(mjj.min()), fit_range[0]) if len(mjj) else fit_range[0]
-        wide = np.unique(np.concatenate([np.linspace(low, edges[0], 30), edges]))
-        counts = np.histogram(mjj, wide)[0]
         show: dict[str, Any] = {"histtype": "errorbar", "color": INK, "markersize": 6}
         mplhep.histplot(counts / np.diff(wide), wide, yerr=np.sqrt(counts) / np.diff(wide), label=name, ax=axes, **show)
         if expected is not None:

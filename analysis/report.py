@@ -37,28 +37,30 @@ td:first-child,th:first-child{text-align:left;padding-left:0} figure{margin:1.2r
 <h1>Search for a resonance in m<sub>jj</sub></h1>
 <p class="small">hunch {{ r.hunch }}, seed {{ r.seed }}. Fit range {{ "%.0f"|format(r.fit_range.low) }} to {{ "%.0f"|format(r.fit_range.high) }} GeV ({{ r.fit_range.chosen }}).</p>
 <div class="answer">The largest excess is at <b>{{ "%.0f"|format(b.mass) }} GeV</b>:
-local p = {{ p(b.p_local) }} ({{ "%.2f"|format(b.z_local) }} σ), combined over {{ r.regions.n_regions }} regions with {{ r.scan.combination }}.
-{% if b.p_global is defined %}Global p {{ "<" if b.p_global_is_bound else "=" }} <b>{{ p(b.p_global) }}</b>
+local p = {{ p(b.p_local) }} ({{ "%.2f"|format(b.z_local) }} σ){% if r.regions.n_regions > 1 %}, combined over {{ r.regions.n_regions }} regions with {{ r.scan.combination }}{% endif %}.
+{% if b.no_significance is defined %}<b>No significance is quoted: {{ b.no_significance }}.</b>{% elif b.p_global is defined %}Global p {{ "<" if b.p_global_is_bound else "=" }} <b>{{ p(b.p_global) }}</b>
 ({{ "more than " if b.p_global_is_bound }}{{ "%.2f"|format(b.z_global) }} σ): the probability that background alone shows an excess this large anywhere in the scan.{% endif %}
 {{ verdict }}</div>
 {% for note in r.notes %}<p class="note">{{ note }}</p>{% endfor %}
 {{ figure("p_value_scan") }}
-{% if b.p_global is defined %}<p>Global p from {{ b.pseudo_experiments }} pseudo-experiments that repeat the whole procedure (choice of function, every region, every mass);
+{% if b.p_global is defined and b.no_significance is not defined %}<p>Global p from {{ b.pseudo_experiments }} pseudo-experiments that repeat the whole procedure (choice of function, every region, every mass);
 {{ b.pseudo_experiments_above }} of them show a smaller combined p somewhere. Counting up-crossings instead (Gross and Vitells, approximate for a combination) gives {{ p(b.p_global_gross_vitells_approximate) }}.
 The local p is asymptotic; {{ "%.1f"|format(b.expected_background_in_window) }} background events are expected within two widths of {{ "%.0f"|format(b.mass) }} GeV in all regions together.</p>{% endif %}
 
 <h2>What was hunted</h2>
 <table><tr><th>events</th><th></th></tr>
 {% for name, n in r.cutflow.items() %}<tr><td>{{ name }}</td><td>{{ n }}</td></tr>{% endfor %}</table>
-<table><tr><th>sample</th><th>kept</th><th>read</th><th>files skipped</th></tr>
+{% if r.samples is defined %}<table><tr><th>sample</th><th>kept</th><th>read</th><th>files skipped</th></tr>
 {% for name, s in r.samples.items() %}<tr><td>{{ name }}</td><td>{{ s.events }}</td><td>{{ s.cutflow.read }}</td><td>{{ s.skipped_files|length }}</td></tr>{% endfor %}</table>
-{% for name, s in r.samples.items() %}{% for f in s.skipped_files %}<p class="note">{{ name }}: skipped {{ f[0] }}: {{ f[1] }}</p>{% endfor %}{% endfor %}
+{% for name, s in r.samples.items() %}{% for f in s.skipped_files %}<p class="note">{{ name }}: skipped {{ f[0] }}: {{ f[1] }}</p>{% endfor %}{% endfor %}{% endif %}
 
-<h2>Regions</h2>
-<p>A model of the background and one of each approximate signal prior give every event its losses ({{ r.features|join(", ") }}).
-Regions: {% if r.regions.shape == "difference" %}nested slices of L<sub>b</sub> − {{ r.regions.alpha }}·L<sub>signal</sub>{% elif r.regions.shape == "plane" %}cells of the (background loss, signal loss) plane{% elif r.regions.shape == "l5" %}nested slices of the signed L5 of the prior axes{% else %}a tree of cuts: background loss, closest prior, slices along its axis{% endif %},
+<h2>{{ "Regions" if r.features is defined else "Spectra" }}</h2>
+{% if r.features is defined %}<p>A model of the background and one of each approximate signal prior give every event its losses ({{ r.features|join(", ") }}).
+Regions: {% if r.regions.shape == "difference" %}nested slices of L<sub>b</sub> − {{ r.regions.alpha }}·L<sub>signal</sub>{% elif r.regions.shape == "plane" %}cells of the (background loss, signal loss) plane{% elif r.regions.shape == "l5" %}nested slices of the signed L5 of the prior axes{% elif r.regions.shape == "mosaic" %}one for each neighbourhood of signal hypotheses, the events that it explains best and better than the background{% else %}a tree of cuts: background loss, closest prior, slices along its axis{% endif %},
 each with the same number of held-out events, {{ "%.2g"|format(100 * r.regions.fraction) }} % of them together.
 They were fixed before the hunted events were looked at, on events that no model trained on.</p>
+{% else %}<p>The spectra are as they were given, with their own bins. Signal: {{ r.signal_shape.source }}, width {{ "%.3g"|format(100 * r.signal_shape.width) }} % of the mass.</p>
+{% endif %}
 {{ figure("quak_plane") }}
 {% if r.plane_scan is defined %}<p>Where in the plane an excess sits, by a Bernstein polynomial and a Gaussian fitted in every window. The largest of
 {{ r.plane_scan.windows }} windows is biased by having been chosen: it locates an excess and is no significance.</p>
@@ -71,28 +73,28 @@ They were fixed before the hunted events were looked at, on events that no model
 
 <h2>Checks</h2>
 <div class="pair">{{ figure("fit_range") }}{{ figure("sculpting") }}</div>
-<table><tr><th>sculpting</th><th>held-out events</th><th>JSD [nats]</th><th>random selections</th><th>95 % of them below</th></tr>
-{% for s in r.sculpting %}<tr><td>{{ s.region }}</td><td>{{ s.n_events }}</td><td>{{ "%.4f"|format(s.jsd) }}</td><td>{{ "%.4f"|format(s.floor) }}</td><td>{{ "%.4f"|format(s.floor_95) }}</td></tr>{% endfor %}</table>
-{% if r.spurious_signal %}<table><tr><th>spurious signal</th><th>largest, in statistical errors</th><th>noise of that</th><th>order</th><th>within 0.3 + 3 noise</th></tr>
+{% if r.sculpting is defined %}<table><tr><th>sculpting</th><th>held-out events</th><th>JSD [nats]</th><th>random selections</th><th>95 % of them below</th></tr>
+{% for s in r.sculpting %}<tr><td>{{ s.region }}</td><td>{{ s.n_events }}</td><td>{{ "%.4f"|format(s.jsd) }}</td><td>{{ "%.4f"|format(s.floor) }}</td><td>{{ "%.4f"|format(s.floor_95) }}</td></tr>{% endfor %}</table>{% endif %}
+{% if r.spurious_signal is defined and r.spurious_signal %}<table><tr><th>spurious signal</th><th>largest, in statistical errors</th><th>noise of that</th><th>order</th><th>within 0.3 + 3 noise</th></tr>
 {% for s in r.spurious_signal %}<tr><td>region {{ s.region }}</td><td>{{ "%.2f"|format(s.worst) }}</td><td>{{ "%.2f"|format(s.noise) }}</td><td>{{ s.lowest }}</td><td>{{ "yes" if s.resolved else "no" }}</td></tr>{% endfor %}</table>{% endif %}
 <table><tr><th>local p of background-only experiments at</th><th>KS p (uniform)</th><th>share below 0.05</th><th>below 0.01</th></tr>
 {% for u in r.local_p_uniformity %}<tr><td>{{ "%.0f"|format(u.mass) }} GeV, {{ u.n }} experiments</td><td>{{ p(u.ks_p) }}</td><td>{{ "%.3f"|format(u.below_5_percent) }}</td><td>{{ "%.3f"|format(u.below_1_percent) }}</td></tr>{% endfor %}</table>
 <table><tr><th>injected signal, region 0, {{ "%.0f"|format(r.injection_linearity.mass) }} GeV</th><th>fitted, mean</th></tr>
 {% for x in r.injection_linearity.injected %}<tr><td>{{ "%.1f"|format(x) }} events</td><td>{{ "%.1f"|format(r.injection_linearity.fitted[loop.index0]) }} ± {{ "%.1f"|format(r.injection_linearity.error[loop.index0]) }}</td></tr>{% endfor %}
 <tr><td>slope</td><td>{{ "%.3f"|format(r.injection_linearity.slope) }}</td></tr></table>
-{% if r.metrics %}<h2>Against the truth in the file</h2>{{ figure("roc_sic") }}
+{% if r.metrics is defined and r.metrics %}<h2>Against the truth in the file</h2>{{ figure("roc_sic") }}
 <table><tr><th>score</th><th>AUC</th><th>max SIC (20 background events left)</th><th>at ε<sub>B</sub></th>{% for k in (r.metrics.values()|first).eps_s %}<th>ε<sub>S</sub> at ε<sub>B</sub> = {{ k }}</th>{% endfor %}<th>1/ε<sub>B</sub> at ε<sub>S</sub> = 0.5</th></tr>
 {% for name, m in r.metrics.items() %}<tr><td>{{ name }}</td><td>{{ "%.3f"|format(m.auc) }} ± {{ "%.3f"|format(m.auc_error) }}</td><td>{{ "%.2f"|format(m.max_sic) }} ± {{ "%.2f"|format(m.max_sic_error) }}</td><td>{{ p(m.max_sic_eps_b) }}</td>{% for v in m.eps_s.values() %}<td>{{ "%.3f"|format(v) }}</td>{% endfor %}<td>{{ "%.1f"|format(m.rejection["0.5"]) }}</td></tr>{% endfor %}</table>{% endif %}
 
 <h2>To reproduce</h2>
 <pre>{{ configuration }}</pre>
-<p class="small">{% for k, v in r.versions.items() %}{{ k }} {{ v }}{{ ", " if not loop.last }}{% endfor %}. The same numbers in result.json, the spectra in spectra.root.</p>
+<p class="small">{% for k, v in r.versions.items() %}{{ k }} {{ v }}{{ ", " if not loop.last }}{% endfor %}. The same numbers in result.json{% if r.features is defined %}, the spectra in spectra.root{% endif %}.</p>
 </body></html>
 """
 
 
 def write_report(path: str | Path, result: Mapping[str, Any], figures: str | Path) -> None:
-    """Write report.html from a search's result and its PNG figures, all inside one file."""
+    """Write report.html from the result of a search, or of a hunt in given spectra, and its PNG figures, all inside one file."""
     import yaml
 
     best = result["scan"]["masses"].index(result["best"]["mass"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .background import choose_background
+from .bumphunt import BumpHunt
 from .combination import z_value
 from .figures import (
     inclusive_figure,
+    leading_regions,
     plane_figure,
     roc_figure,
     save_figure,
@@ -21,10 +23,12 @@ from .figures import (
     sculpting_figure,
     spectrum_figure,
 )
+from .fit_quality import fit_qualities
+from .minuit_fit import MinuitFit
 from .regions import chosen_columns, difference_score
 from .search import Scored, Search
 
-__all__ = ["draw_figures", "result_of"]
+__all__ = ["best_of", "draw_figures", "fits_of", "result_of", "scan_of"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,16 +39,47 @@ def result_of(found: Search) -> dict[str, Any]:
     Masses in GeV; p_local, z_local of `best` are the combined values at the mass where the combined p is smallest;
     p_global, z_global are those of the whole scan; z one-sided.
     """
-    hunted, best = found.hunt, found.hunt.best
-    z_combined = z_value(hunted.combined)
-    glob = hunted.global_p
+    hunted = found.hunt
+    return {
+        "best": best_of(hunted, found.no_significance),
+        "scan": scan_of(hunted, found.region_names, found.q0_p),
+        "fit_range": dataclasses.asdict(found.fit_range) | {"low": found.fit_range.low, "high": found.fit_range.high},
+        "signal_shape": hunted.shape.as_dict(),
+        "regions": dataclasses.asdict(found.regions) | {"regions": fits_of(hunted, found.region_names, found.minuit)},
+        "hunt_cutflow": found.cutflow,
+        "sculpting": [dataclasses.asdict(s) for s in found.sculpting],
+        "spurious_signal": [dataclasses.asdict(s) for s in found.spurious],
+        "injection_linearity": dataclasses.asdict(found.linearity),
+        "local_p_uniformity": [dataclasses.asdict(u) for u in found.uniformity],
+        "metrics": {name: dataclasses.asdict(m) for name, m in found.metrics.items()},
+        "notes": list(found.notes),
+    }
+
+
+def best_of(hunted: BumpHunt, no_significance: str | None) -> dict[str, Any]:
+    """Return the mass where the combined p is smallest with its local and global p.
+
+    no_significance: why a p-value means nothing here; the global ones are then None, and local ones are of the fit as it is.
+    """
+    best, glob = hunted.best, hunted.global_p
     answer: dict[str, Any] = {
         "mass": float(hunted.masses[best]),
         "p_local": float(hunted.combined[best]),
-        "z_local": float(z_combined[best]),
+        "z_local": float(z_value(hunted.combined)[best]),
         "expected_background_in_window": float(hunted.expected_in_window[best]),
     }
-    if glob is not None:
+    if no_significance is not None:
+        answer |= {
+            "no_significance": no_significance,
+            "p_global": None,
+            "z_global": None,
+            "p_global_is_bound": False,
+            "p_global_gross_vitells_approximate": None,
+            "pseudo_experiments": 0,
+            "pseudo_experiments_above": 0,
+            "failed_fits": 0.0,
+        }
+    elif glob is not None:
         answer |= {
             "p_global": glob.p,
             "z_global": glob.z,
@@ -54,59 +89,55 @@ def result_of(found: Search) -> dict[str, Any]:
             "pseudo_experiments_above": glob.above,
             "failed_fits": glob.failed,
         }
+    return answer
+
+
+def scan_of(hunted: BumpHunt, names: Sequence[str], q0_p: Sequence[Sequence[float | None]]) -> dict[str, Any]:
+    """Return p, z and the fitted yield at every mass, of every region and combined."""
     return {
-        "best": answer,
-        "scan": {
-            "masses": hunted.masses.tolist(),
-            "p_combined": hunted.combined.tolist(),
-            "z_combined": z_combined.tolist(),
-            "combination": hunted.settings.combination,
-            "expected_background_in_window": hunted.expected_in_window.tolist(),
-            "regions": [
-                {
-                    "name": name,
-                    "p_local": hunted.scan.p[r].tolist(),
-                    "z_local": hunted.scan.z[r].tolist(),
-                    "signal_yield": hunted.scan.signal[r].tolist(),
-                    # a fit that failed has no error: null, strict JSON has no infinity
-                    "signal_yield_error": [e if np.isfinite(e) else None for e in hunted.scan.error[r].tolist()],
-                    "converged": hunted.scan.converged[r].tolist(),
-                    "p_q0_pyhf": list(found.q0_p[r]),
-                }
-                for r, name in enumerate(found.region_names)
-            ],
-        },
-        "fit_range": dataclasses.asdict(found.fit_range) | {"low": found.fit_range.low, "high": found.fit_range.high},
-        "signal_shape": hunted.shape.as_dict(),
-        "regions": dataclasses.asdict(found.regions)
-        | {
-            "regions": [
-                {
-                    "name": name,
-                    "events": int(hunted.counts[r].sum()),
-                    "counts": hunted.counts[r].tolist(),
-                    "expected": hunted.background.expected[r].tolist(),
-                    "fit": {
-                        "family": hunted.settings.family,
-                        "order": int(hunted.background.order[r]),
-                        "p_value": float(hunted.fit_p[r]),
-                        "parameters": found.minuit[r].values,
-                        "errors": found.minuit[r].errors,
-                        "valid": found.minuit[r].valid,
-                        "minuit_minus_batched_2nll": 2 * (found.minuit[r].nll - float(hunted.background.nll[r])),
-                    },
-                }
-                for r, name in enumerate(found.region_names)
-            ],
-        },
-        "hunt_cutflow": found.cutflow,
-        "sculpting": [dataclasses.asdict(s) for s in found.sculpting],
-        "spurious_signal": [dataclasses.asdict(s) for s in found.spurious],
-        "injection_linearity": dataclasses.asdict(found.linearity),
-        "local_p_uniformity": [dataclasses.asdict(u) for u in found.uniformity],
-        "metrics": {name: dataclasses.asdict(m) for name, m in found.metrics.items()},
-        "notes": list(found.notes),
+        "masses": hunted.masses.tolist(),
+        "p_combined": hunted.combined.tolist(),
+        "z_combined": z_value(hunted.combined).tolist(),
+        "combination": hunted.settings.combination,
+        "expected_background_in_window": hunted.expected_in_window.tolist(),
+        "regions": [
+            {
+                "name": name,
+                "p_local": hunted.scan.p[r].tolist(),
+                "z_local": hunted.scan.z[r].tolist(),
+                "signal_yield": hunted.scan.signal[r].tolist(),
+                # a fit that failed has no error: null, strict JSON has no infinity
+                "signal_yield_error": [e if np.isfinite(e) else None for e in hunted.scan.error[r].tolist()],
+                "converged": hunted.scan.converged[r].tolist(),
+                "p_q0_pyhf": list(q0_p[r]),
+            }
+            for r, name in enumerate(names)
+        ],
     }
+
+
+def fits_of(hunted: BumpHunt, names: Sequence[str], minuit: Sequence[MinuitFit]) -> list[dict[str, Any]]:
+    """Return every region's counts, expected background and fit, iminuit's beside the batched one."""
+    return [
+        {
+            "name": name,
+            "events": int(hunted.counts[r].sum()),
+            "counts": hunted.counts[r].tolist(),
+            "expected": hunted.background.expected[r].tolist(),
+            "fit": {
+                "family": quality.family,
+                "order": quality.order,
+                "p_value": quality.p_value,
+                # where the fit is bad: whether a bump explains that
+                "largest_excess": None if quality.excess is None else dataclasses.asdict(quality.excess),
+                "parameters": minuit[r].values,
+                "errors": minuit[r].errors,
+                "valid": minuit[r].valid,
+                "minuit_minus_batched_2nll": 2 * (minuit[r].nll - float(hunted.background.nll[r])),
+            },
+        }
+        for r, (name, quality) in enumerate(zip(names, fit_qualities(hunted, names), strict=True))
+    ]
 
 
 def draw_figures(
@@ -130,7 +161,8 @@ def draw_figures(
     assigned = {name: found.regions.assign(s.losses, s.fold) for name, s in shown.items()}
     n_regions = found.regions.n_regions
     inclusive_counts, region_counts = found.sculpting_spectra
-    per_region = dict(zip(found.region_names, region_counts, strict=True))
+    leading = leading_regions(hunted)
+    per_region = {found.region_names[r]: region_counts[r] for r in leading}
     drawn = {
         "fit_range": inclusive_figure(masses, hunted.edges, fit.expected[0], inclusive_name, (window.low, window.high)),
         "quak_plane": plane_figure(
@@ -138,7 +170,7 @@ def draw_figures(
         ),
         "p_value_scan": scan_figure(hunted, found.region_names),
         "sculpting": sculpting_figure(inclusive_counts, per_region, hunted.edges, "held-out events"),
-        **{f"spectrum_{r}": spectrum_figure(hunted, r, name) for r, name in enumerate(found.region_names)},
+        **{f"spectrum_{r}": spectrum_figure(hunted, r, found.region_names[r]) for r in leading},
     }
     if found.metrics and data.truth is not None:
         scores = {"background loss": data.losses[:, 0]}

@@ -16,6 +16,7 @@ from ..errors import InputError
 from .background import choose_background, goodness_of_fit
 from .bumphunt import BumpHunt, HuntSettings, hunt
 from .discovery import discovery_p
+from .fit_quality import fit_qualities, quality_notes, significance_refused
 from .metrics import Metrics, evaluate
 from .minuit_fit import MinuitFit, fit_with_minuit
 from .regions import Regions, chosen_columns, difference_score, fix_regions
@@ -75,7 +76,7 @@ class RegionChoice:
 
 @dataclass(frozen=True)
 class Search:
-    """Everything one search found. data, calibration: what was hunted in, and the held-out events that fixed the regions."""
+    """Everything one search found; no_significance: why its p-values mean nothing, None where they do."""
 
     fit_range: FitRange
     regions: Regions
@@ -92,6 +93,7 @@ class Search:
     uniformity: tuple[Uniformity, ...]
     metrics: dict[str, Metrics]
     notes: tuple[str, ...] = field(default=())
+    no_significance: str | None = None
 
 
 def choose_fit_range(
@@ -216,7 +218,8 @@ def search(
         )
         for r in range(len(names))
     )
-    notes += fit_notes(found, minuit)
+    qualities = fit_qualities(found, names)
+    notes += quality_notes(qualities) + fit_notes(found, minuit)
     for note in notes:
         log.warning("%s", note)
     best = found.best
@@ -241,6 +244,7 @@ def search(
         ),
         metrics=truth_metrics(data, regions),
         notes=tuple(notes),
+        no_significance=significance_refused(qualities),
     )
 
 

@@ -220,6 +220,25 @@ def test_events_outside_the_fit_range_are_counted(folder: Path) -> None:
     assert (result["fit_range"]["low"], result["fit_range"]["high"]) == (2500, 6000)
 
 
+def test_several_priors_are_hunted_side_by_side(folder: Path, rng: np.random.Generator) -> None:
+    signal(rng, 1500, 4500, 250).to_hdf(folder / "other.h5", key="df")
+    both = "  data: [data.parquet]\n  background: [background.csv]\n  priors: {near: [prior.h5], other: [other.h5]}\n"
+    result = run(analysis(folder, "regions: {number: 6, fraction: 0.3}\n", samples=both), progress=False)
+    regions = result["regions"]
+    assert regions["shape"] == "mosaic"
+    assert 2 <= regions["n_regions"] <= 6
+    # background, two priors, their family; then the neighbourhoods
+    assert regions["columns"] == [0, *range(4, 4 + sum(map(len, regions["groups"])))]
+    assert result["scan"]["combination"] == "simes"
+    assert abs(result["best"]["mass"] / 3800 - 1) < 0.04
+    assert result["best"]["z_local"] > 4
+    scorer = load_scorer(folder / "out" / "models" / "fold_0")
+    assert scorer.parameters()["neighbourhoods"] == 6
+    assert sum(r["events"] for r in regions["regions"]) == sum(
+        v for k, v in result["cutflow"].items() if "region " in k
+    )
+
+
 def test_weak_supervision_narrows_the_family_by_the_other_folds(folder: Path) -> None:
     result = run(analysis(folder, "weak_supervision: true\nfolds: 3\nplane_scan: {min_events: 20}\n"), progress=False)
     models = sorted(p.name for p in (folder / "out" / "models").iterdir())
