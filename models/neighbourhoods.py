@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.cluster.vq import kmeans2
 
 from .morphing import Family, broad_family, sample_family
 
@@ -33,6 +32,8 @@ def grouped_hypotheses(
 
     There are at most n groups, numbered from 0, none empty.
     """
+    from scipy.cluster.vq import kmeans2  # all else in this room does without scipy
+
     family = broad_family(centres, covariances, rng, n=HYPOTHESES, beyond=BEYOND)
     own = np.linalg.solve(family.matrix, (centres[family.prior] - family.offset)[..., None])[..., 0]
     spread = np.linalg.cholesky(covariances.mean(axis=0))

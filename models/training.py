@@ -41,7 +41,8 @@ logger = logging.getLogger(__name__)
 LOG_EVERY = 30.0  # seconds between lines where stderr is a log
 GRADIENT_NORM = 5.0
 WARM_UP_STEPS, WARM_UP_PART = 100, 0.05  # the smaller of the two
-VALIDATION_CHUNK = 4096
+VALIDATION_CHUNK = {"cpu": 1024}  # rows and member at once, so that a layer fits the cache
+LARGE_CHUNK = 4096  # elsewhere
 
 
 class DeviceError(ScorerError):
@@ -184,6 +185,10 @@ class Resident:
         self.offsets = np.cumsum([0, *self.sizes[:-1]])
         self.device = device
 
+    def batch(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return the rows (m, b, ...) at indices (m, b); a third of the time of `rows[indices]`."""
+        return self.rows.index_select(0, indices.flatten()).view(*indices.shape, *self.rows.shape[1:])
+
     def shuffled(self, members: Sequence[int], steps: int, batch: int, seed: int, epoch: int) -> torch.Tensor:
         """Return row indices (steps, members, batch): each one's own permutations, repeated where its sample is short.
 
@@ -223,7 +228,7 @@ def train_epoch(
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * rate
         # Members share no parameter, so the gradient of the sum is each member's own gradient.
-        loss = stack.losses(data.rows[indices[i]], generator=noise, progress=step / total).mean(dim=1).sum()
+        loss = stack.losses(data.batch(indices[i]), generator=noise, progress=step / total).mean(dim=1).sum()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         clip_members(parameters)
@@ -237,8 +242,8 @@ def train_epoch(
 def clip_members(parameters: Sequence[torch.nn.Parameter]) -> None:
     """Bound each member's gradient norm; one member's spike must not scale another's step."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    square = torch.stack([g.flatten(1).square().sum(dim=1) for g in gradients]).sum(dim=0)
-    scale = (GRADIENT_NORM / (square.sqrt() + 1e-12)).clamp(max=1.0)
+    norm = torch.cat([g.flatten(1) for g in gradients], dim=1).norm(dim=1)
+    scale = (GRADIENT_NORM / (norm + 1e-12)).clamp(max=1.0)
     for g in gradients:
         g.mul_(scale.view(-1, *(1,) * (g.dim() - 1)))
 
@@ -252,10 +257,11 @@ def validation_loss(stack: Stack, held: Resident, active: torch.Tensor, seed: in
     sizes = torch.tensor(held.sizes, device=held.device)[active.to(held.device)][:, None]
     longest = int(sizes.max())
     total = torch.zeros(len(chosen), dtype=torch.float64, device=held.device)
-    for first in range(0, longest, VALIDATION_CHUNK):
-        position = torch.arange(first, min(first + VALIDATION_CHUNK, longest), device=held.device)[None, :]
+    chunk = VALIDATION_CHUNK.get(held.device.type, LARGE_CHUNK)
+    for first in range(0, longest, chunk):
+        position = torch.arange(first, min(first + chunk, longest), device=held.device)[None, :]
         inside = position < sizes  # a shorter sample goes round, and its repeats do not count
-        losses = stack.losses(held.rows[offsets + position % sizes], generator=generator, progress=1.0)
+        losses = stack.losses(held.batch(offsets + position % sizes), generator=generator, progress=1.0)
         total += (losses.double() * inside).sum(dim=1)
     return (total / sizes[:, 0]).cpu()
 
