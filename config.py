@@ -123,7 +123,7 @@ class Analysis(Section):
     masses: Pair | None = None
     sqrt_s: Positive = 13_000.0
     background_function: Literal["dijet", "exponential"] = "dijet"
-    combination: Literal["fisher", "stouffer", "simes", "cauchy", "tippett"] | None = None
+    combination: Literal["fisher", "stouffer", "simes", "cauchy", "tippett", "harmonic", "harmonic_bound"] | None = None
     pseudo_experiments: Annotated[int, Field(ge=1)] = 5_000
     plane_scan: PlaneScanSettings | None = None
     executor: Literal["iterative", "futures", "dask"] = "futures"

@@ -3,6 +3,7 @@
 Read `scorer.py` (the protocol, the registry of methods), then `training.py` (the one loop), then a method.
 """
 
+from .disco import Decorrelated, distance_correlation
 from .flow import Flow
 from .inputs import (
     DtypeError,
@@ -22,6 +23,7 @@ from .vae import Vae
 __all__ = [
     "SCORERS",
     "ConstantColumnError",
+    "Decorrelated",
     "DeviceError",
     "DtypeError",
     "Flow",
@@ -38,6 +40,7 @@ __all__ = [
     "TrainingSettings",
     "UnknownMetricError",
     "Vae",
+    "distance_correlation",
     "load_scorer",
     "resolve_device",
 ]
