@@ -68,10 +68,17 @@ def run_command(obj: dict[str, Any], analysis: Path, *, force: tuple[str, ...]) 
 def answer(result: dict[str, Any]) -> str:
     """Return the answer of a search in a few lines."""
     best = result["best"]
+    mass = f"{best['mass']:.0f}" if best["mass"] >= 100 else f"{best['mass']:.3g}"
+    if "no_significance" in best:
+        return (
+            f"largest excess at {mass} GeV\n"
+            f"local:  p = {best['p_local']:.2g}, {best['z_local']:.2f} sigma from a fit that fails\n"
+            f"global: none, {best['no_significance']}"
+        )
     sign = "<" if best["p_global_is_bound"] else "="
     more = "more than " if best["p_global_is_bound"] else ""
     return (
-        f"largest excess at {best['mass']:.0f} GeV\n"
+        f"largest excess at {mass} GeV\n"
         f"local:  p = {best['p_local']:.2g}, {best['z_local']:.2f} sigma\n"
         f"global: p {sign} {best['p_global']:.2g}, {more}{best['z_global']:.2f} sigma "
         f"({best['pseudo_experiments']} pseudo-experiments)"
@@ -235,17 +242,22 @@ def process(
 
 
 def is_analysis(file: str) -> bool:
-    """Tell an analysis from a coffea fileset in YAML: it has the key `samples`."""
+    """Tell an analysis from a coffea fileset in YAML: it has the keys `samples` and `output`."""
+    return {"samples", "output"} <= yaml_keys(file)
+
+
+def yaml_keys(file: str) -> set[str]:
+    """Return the top keys of a YAML file, none where it is no such file."""
     import yaml
 
     path = Path(file)
     if path.suffix not in {".yaml", ".yml"} or not path.is_file():
-        return False
+        return set()
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
-        return False
-    return isinstance(content, dict) and "samples" in content and "output" in content
+        return set()
+    return {str(key) for key in content} if isinstance(content, dict) else set()
 
 
 def stage_command(obj: dict[str, Any], analysis: Path, stage: str, *, force: bool) -> None:
@@ -357,7 +369,88 @@ def export(*, scorer: Path, output: Path, metric: str | None, precision: str) ->
     click.echo(f"{output}: {output.stat().st_size} bytes")
 
 
-add_stage("hunt", "Fix the regions of ANALYSIS, scan them, and write result.json and the figures.")
+@cli.command()
+@click.argument("sources", nargs=-1, required=True, metavar="ANALYSIS|SPECTRUM...|TABLE")
+@click.option("--force", is_flag=True, help="With an ANALYSIS: rerun though nothing changed.")
+@click.option("-o", "--output", type=ANALYSIS, default=None, help="Folder to write; not for an ANALYSIS.")
+@click.option(
+    "--masses", type=(float, float), default=None, metavar="LOW HIGH", help="GeV to hunt in [default: the fit range]."
+)
+@click.option(
+    "--fit-range", type=(float, float), default=None, metavar="LOW HIGH", help="GeV [default: found from the bins]."
+)
+@click.option(
+    "--width",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=None,
+    help="Of the Gaussian signal, relative to its mass [default: 0.035].",
+)
+@click.option(
+    "--function",
+    "--family",
+    "family",
+    type=click.Choice(["dijet", "exponential"]),
+    default=None,
+    help="Background [default: dijet].",
+)
+@click.option(
+    "--sqrt-s", type=click.FloatRange(0, min_open=True), default=None, help="Of the collisions, GeV [default: 13000]."
+)
+@click.option(
+    "--combination",
+    type=click.Choice(["fisher", "stouffer", "simes", "cauchy", "tippett"]),
+    default=None,
+    help="Of disjoint regions [default: fisher].",
+)
+@click.option(
+    "--pseudo-experiments", type=click.IntRange(min=1), default=None, help="For the global p [default: 5000]."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=None, help="Of the pseudo-experiments [default: 0].")
+@click.option(
+    "--unit",
+    default=None,
+    help="Of the values, where the file does not say: events/GeV, pb/GeV, ... [default: counts].",
+)
+@click.option("--luminosity", default=None, help="Turns cross-sections into counts: 19.7 or 19.7/fb, 19700/pb.")
+@click.pass_obj
+def hunt(
+    obj: dict[str, Any],
+    /,
+    *,
+    sources: tuple[str, ...],
+    force: bool,
+    output: Path | None,
+    **options: Any,
+) -> None:
+    """Hunt for a resonance in the regions of an ANALYSIS, or in spectra that others made.
+
+    An ANALYSIS (YAML with the key `samples`): fix the regions, scan them, write result.json and the figures.
+
+    A SPECTRUM is FILE.json, .csv, .yaml (HEPData) or .root, or FILE:NAME where the file holds several; a TABLE of events
+    is .parquet with a column mjj (GeV), and `region` where it has several. Several spectra are disjoint regions. Counts,
+    events/GeV, or cross-sections with --luminosity. result.json, report.html and figures go to -o.
+    """
+    if len(sources) == 1 and "samples" in yaml_keys(sources[0]):
+        given = [
+            f"--{name.replace('_', '-')}" for name, value in {"output": output, **options}.items() if value is not None
+        ]
+        if given:
+            raise HunchError(f"{', '.join(given)}: for spectra; an ANALYSIS has these in its own keys")
+        stage_command(obj, Path(sources[0]), "hunt", force=force)
+        return
+    if force:
+        raise HunchError("--force: only with an ANALYSIS; spectra are always hunted in")
+    if output is None:
+        raise HunchError("-o OUT is missing: the folder to write result.json, report.html and figures to")
+    from .workflow import hunt_files
+
+    result = hunt_files(
+        sources, output, progress=obj["progress"], **{k: v for k, v in options.items() if v is not None}
+    )
+    click.echo(answer(result))
+    click.echo(f"report: {output / 'report.html'}")
+
+
 add_stage("report", "Write report.html of ANALYSIS from result.json and the figures.")
 
 

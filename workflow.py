@@ -501,9 +501,8 @@ def scan_loss_plane(analysis: Analysis, found: Search, data: Scored, calibration
     if options is None:
         return {}
     # the family's plane, whatever the regions are: a window of a map has two axes
-    columns, window = (0, 1 + len(analysis.samples.priors)), found.fit_range
-    if analysis.regions.axis == "priors":
-        columns = tuple(range(1 + len(analysis.samples.priors)))
+    priors, window = len(analysis.samples.priors), found.fit_range
+    columns = [0, 1 + priors] if analysis.regions.axis == "family" else list(range(1 + priors))
     hunted, fixing = (s.select(window.inside(s.mjj)) for s in (data, calibration))
     scan = scan_plane(
         hunted.mjj,

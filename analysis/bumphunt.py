@@ -18,8 +18,8 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from ..errors import InputError
-from .background import BackgroundFit, choose_background, goodness_of_fit
+from ..errors import InputError, unknown_name
+from .background import FAMILIES, BackgroundFit, choose_background, goodness_of_fit
 from .combination import combine, z_value
 from .resonance import SignalShape, signal_templates
 from .scan import LocalScan, scan_spectra
@@ -108,12 +108,13 @@ def hunt(
 ) -> BumpHunt:
     """Hunt for a bump in the spectra of disjoint regions (one hist each, same mass axis in GeV) at the given masses.
 
-    Raises InputError for weighted or differing spectra. Masses mean the peak of reconstructed m_jj.
+    Raises InputError for weighted, differing or empty spectra, for fewer bins than parameters, and for masses outside the
+    bins. Masses mean the peak of reconstructed m_jj.
     """
     shape, settings = shape or SignalShape(), settings or HuntSettings()
-    histograms = list(spectra.values()) if isinstance(spectra, Mapping) else list(spectra)
-    edges, counts = stack(histograms)
+    edges, counts = stack(spectra)
     grid = np.atleast_1d(np.asarray(masses, dtype=np.float64))
+    check_hunted(counts, edges, grid, settings)
     templates = signal_templates(shape, grid, edges)
     background, scan, combined = procedure(counts, edges, templates, settings)
     if not background.converged.all():
@@ -138,22 +139,49 @@ def hunt(
     )
 
 
-def stack(histograms: Sequence[hist.Hist[Any]]) -> tuple[Floats, Floats]:
-    """Return edges (bins + 1,) and counts (regions, bins); refuse weights, fractions and differing axes."""
-    if not histograms:
+def stack(spectra: Mapping[str, hist.Hist[Any]] | Sequence[hist.Hist[Any]]) -> tuple[Floats, Floats]:
+    """Return edges (bins + 1,) and counts (regions, bins); refuse weights, negative or fractional counts, differing axes."""
+    named = spectra if isinstance(spectra, Mapping) else {f"spectrum {i}": h for i, h in enumerate(spectra)}
+    if not named:
         raise InputError("no spectrum to hunt in")
-    edges = np.asarray(histograms[0].axes[0].edges, dtype=np.float64)
+    first = next(iter(named))
+    edges = np.asarray(named[first].axes[0].edges, dtype=np.float64)
     rows = []
-    for i, histogram in enumerate(histograms):
+    for name, histogram in named.items():
         if histogram.ndim != 1 or not np.array_equal(histogram.axes[0].edges, edges):
-            raise InputError(f"spectrum {i} has another mass axis than spectrum 0")
+            raise InputError(f"{name} has another mass axis than {first}")
         values = np.asarray(histogram.values(), dtype=np.float64)
+        wrong = ~(np.isfinite(values) & (values >= 0) & (values == np.round(values)))
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise InputError(
+                f"{name} is weighted or no spectrum of counts: bin {i} ({edges[i]:g} to {edges[i + 1]:g} GeV) holds {values[i]:g}"
+            )
         variances = histogram.variances()  # None where a plain storage was filled with weights
-        weighted = variances is not None and not np.array_equal(variances, values)
-        if weighted or np.any(values < 0) or np.any(values != np.round(values)):
-            raise InputError(f"spectrum {i} is weighted (its values or variances are no counts); data carry no weights")
+        if variances is not None and not np.array_equal(variances, values):
+            raise InputError(f"{name} is weighted (its variances are not its contents); data carry no weights")
         rows.append(values)
     return edges, np.stack(rows)
+
+
+def check_hunted(counts: Floats, edges: Floats, masses: Floats, settings: HuntSettings) -> None:
+    """Refuse what no fit can say anything about: counts (regions, bins), edges (bins + 1,) and masses (n,) in GeV."""
+    if not counts.any():
+        raise InputError(f"the spectra are empty: no event from {edges[0]:g} to {edges[-1]:g} GeV")
+    if settings.family not in FAMILIES:
+        raise InputError(unknown_name("background family", settings.family, FAMILIES))
+    needed = FAMILIES[settings.family][0] + 3
+    if counts.shape[1] < needed:
+        raise InputError(
+            f"{counts.shape[1]} bins are too few: the {settings.family} function has {needed - 2} parameters or more and a bump one more, "
+            f"so {needed} bins are needed"
+        )
+    outside = masses[~((masses > edges[0]) & (masses < edges[-1]))]
+    if len(masses) == 0 or len(outside):
+        found = f"found {outside[0]:g}" if len(outside) else "none is given"
+        raise InputError(
+            f"masses to hunt at lie between {edges[0]:g} and {edges[-1]:g} GeV, where the bins are; {found}"
+        )
 
 
 def procedure(

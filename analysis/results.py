@@ -41,7 +41,7 @@ def result_of(found: Search) -> dict[str, Any]:
     """
     hunted = found.hunt
     return {
-        "best": best_of(hunted, found.no_significance),
+        "best": best_of(hunted),
         "scan": scan_of(hunted, found.region_names, found.q0_p),
         "fit_range": dataclasses.asdict(found.fit_range) | {"low": found.fit_range.low, "high": found.fit_range.high},
         "signal_shape": hunted.shape.as_dict(),
@@ -56,7 +56,7 @@ def result_of(found: Search) -> dict[str, Any]:
     }
 
 
-def best_of(hunted: BumpHunt, no_significance: str | None) -> dict[str, Any]:
+def best_of(hunted: BumpHunt, no_significance: str | None = None) -> dict[str, Any]:
     """Return the mass where the combined p is smallest with its local and global p.
 
     no_significance: why a p-value means nothing here; the global ones are then None, and local ones are of the fit as it is.

@@ -16,7 +16,7 @@ from ..errors import InputError
 from .background import choose_background, goodness_of_fit
 from .bumphunt import BumpHunt, HuntSettings, hunt
 from .discovery import discovery_p
-from .fit_quality import fit_qualities, quality_notes, significance_refused
+from .fit_quality import fit_qualities, quality_notes
 from .metrics import Metrics, evaluate
 from .minuit_fit import MinuitFit, fit_with_minuit
 from .regions import Regions, chosen_columns, difference_score, fix_regions
@@ -76,7 +76,7 @@ class RegionChoice:
 
 @dataclass(frozen=True)
 class Search:
-    """Everything one search found; no_significance: why its p-values mean nothing, None where they do."""
+    """Everything one search found."""
 
     fit_range: FitRange
     regions: Regions
@@ -93,7 +93,6 @@ class Search:
     uniformity: tuple[Uniformity, ...]
     metrics: dict[str, Metrics]
     notes: tuple[str, ...] = field(default=())
-    no_significance: str | None = None
 
 
 def choose_fit_range(
@@ -218,8 +217,8 @@ def search(
         )
         for r in range(len(names))
     )
-    qualities = fit_qualities(found, names)
-    notes += quality_notes(qualities) + fit_notes(found, minuit)
+    # a note and no refusal: the functions were checked on held-out background, and a signal may fill a region
+    notes += quality_notes(fit_qualities(found, names), refusing=False) + fit_notes(found, minuit)
     for note in notes:
         log.warning("%s", note)
     best = found.best
@@ -244,7 +243,6 @@ def search(
         ),
         metrics=truth_metrics(data, regions),
         notes=tuple(notes),
-        no_significance=significance_refused(qualities),
     )
 
 

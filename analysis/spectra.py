@@ -11,9 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from ..table import Table
 from .background import choose_background, goodness_of_fit
 
-__all__ = ["DIJET_EDGES", "FitRange", "find_fit_range", "mass_edges", "mass_grid", "resolution_edges", "spectrum"]
+__all__ = [
+    "DIJET_EDGES",
+    "FitRange",
+    "as_hist",
+    "find_fit_range",
+    "mass_edges",
+    "mass_grid",
+    "resolution_edges",
+    "search_grid",
+    "spectra_of_table",
+    "spectrum",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -81,6 +93,57 @@ def spectrum(mjj: npt.ArrayLike, edges: Sequence[float] | Floats) -> hist.Hist[A
     return histogram
 
 
+def as_hist(
+    edges: Sequence[float] | Floats, counts: npt.ArrayLike, outside: tuple[float, float] = (0.0, 0.0)
+) -> hist.Hist[Any]:
+    """Return counts (bins,) as a hist with axis `mjj`, with what lies below and above its bins."""
+    histogram = spectrum([], edges)
+    view: Any = histogram.view(flow=True)
+    view[...] = [outside[0], *np.asarray(counts, dtype=np.float64), outside[1]]
+    return histogram
+
+
+def spectra_of_table(table: Table, *, sqrt_s: float) -> tuple[dict[str, hist.Hist[Any]], dict[str, int]]:
+    """Fill a table's `mjj` (GeV) into one spectrum, or one for each value of `region` (negative: none), and a cutflow."""
+    mjj = table.matrix(["mjj"])[:, 0]
+    wrong = np.flatnonzero(~(np.isfinite(mjj) & (mjj > 0)))
+    if len(wrong):
+        raise InputError(
+            f"{table.source}: column 'mjj': row {wrong[0]} holds {mjj[wrong[0]]}, and {len(wrong)} rows no positive number"
+        )
+    if len(mjj) == 0:
+        raise InputError(f"{table.source}: holds no event")
+    if mjj.max() >= sqrt_s:
+        raise InputError(
+            f"{table.source}: column 'mjj' reaches {mjj.max():g} GeV, sqrt_s is {sqrt_s:g}; another --sqrt-s?"
+        )
+    if "genWeight" in table and len(np.unique(table["genWeight"])) > 1:
+        raise InputError(f"{table.source}: column 'genWeight' differs between events; data carry no weights")
+    edges = search_grid(mjj, sqrt_s=sqrt_s)
+    cutflow = {"below the bins": int((mjj < edges[0]).sum())}
+    if "region" not in table:
+        return {"all events": spectrum(mjj, edges)}, cutflow
+    region = table["region"]
+    numeric = region.dtype.kind in "iuf"
+    names = [r for r in np.unique(region) if not (numeric and r < 0)]
+    if len(names) > 25:
+        raise InputError(f"{table.source}: column 'region' has {len(names)} values; 25 regions or fewer are expected")
+    spectra = {f"region {r:g}" if numeric else str(r): spectrum(mjj[region == r], edges) for r in names}
+    return spectra, cutflow | {"in no region": int((region < 0).sum()) if numeric else 0}
+
+
+def search_grid(mjj: Floats, *, sqrt_s: float, reach: float = 0.0) -> Floats:
+    """Return the bins (GeV) that masses (n,) between 0 and sqrt_s are looked at in, up to the first edge above all of them.
+
+    CMS dijet edges where they cover the masses, else edges that follow the resolution; `reach` (GeV) can move the end up.
+    """
+    top = max(float(mjj.max()), min(reach, 0.99 * sqrt_s))
+    grid = np.asarray(DIJET_EDGES, dtype=np.float64)
+    if np.median(mjj) < DIJET_EDGES[0] or top >= DIJET_EDGES[-1]:
+        grid = resolution_edges(float(mjj.min()), min(top * 1.001, 0.999 * sqrt_s))
+    return grid[: int(np.searchsorted(grid, top, side="right")) + 1]
+
+
 def find_fit_range(
     mjj: npt.ArrayLike, *, sqrt_s: float, family: str = "dijet", p_min: float = 0.05, reach: float = 0.0
 ) -> FitRange:
@@ -98,12 +161,7 @@ def find_fit_range(
         raise InputError(
             f"{len(masses)} events between 0 and sqrt_s = {sqrt_s:g} GeV cannot set a fit range; give fit_range"
         )
-    top = max(float(masses.max()), min(reach, 0.99 * sqrt_s))
-    grid = np.asarray(DIJET_EDGES, dtype=np.float64)
-    if np.median(masses) < DIJET_EDGES[0] or top >= DIJET_EDGES[-1]:
-        grid = resolution_edges(float(masses.min()), min(top * 1.001, 0.999 * sqrt_s))
-    last = int(np.searchsorted(grid, top, side="right"))
-    grid = grid[: last + 1]
+    grid = search_grid(masses, sqrt_s=sqrt_s, reach=reach)
     counts = np.histogram(masses, grid)[0].astype(np.float64)
     density = counts / np.diff(grid)
     # a running mean over three bins, so that one fluctuation is not the peak
@@ -144,7 +202,8 @@ def mass_grid(fit_range: FitRange, mjj: npt.ArrayLike, *, resolution: float = RE
         high = min(high, float(masses[-MIN_ABOVE]) * (1 + 2 * resolution))
     if low >= high:
         raise InputError(
-            f"the fit range [{fit_range.low:g}, {fit_range.high:g}] GeV is too short to scan for a resonance"
+            f"the fit range [{fit_range.low:g}, {fit_range.high:g}] GeV is too short to scan for a resonance of width "
+            f"{resolution:.3g} of its mass: two widths on either side leave {low:.4g} to {high:.4g} GeV"
         )
     n = max(2, round(np.log(high / low) / (step * resolution)) + 1)
     grid = np.geomspace(low, high, n)

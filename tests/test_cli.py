@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -10,9 +11,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import uproot
 from click.testing import CliRunner
 
 from hunch.cli import cli, main
@@ -199,3 +202,164 @@ def test_a_scorer_is_exported_and_scores_a_stream(
     assert (status, "only with --stream" in err) == (2, True)
     status, _, err = call(monkeypatch, capfd, "export", str(tmp_path / "nowhere"), "-o", str(model))
     assert (status, "no such folder" in err) == (2, True)
+
+
+FALLING = [4021, 2911, 2156, 1588, 1113, 884, 590, 427, 301, 214, 160, 108, 83, 55, 41, 24, 20, 13, 8, 7]
+EDGES = [1530, 1607, 1687, 1770, 1856, 1945, 2037, 2132, 2231, 2332, 2438]
+EDGES += [2546, 2659, 2775, 2895, 3019, 3147, 3279, 3416, 3558, 3704]
+FEW = ("--pseudo-experiments", "20")
+
+
+@pytest.fixture
+def fast_hunt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out pyhf's q0 and the uniformity check, seconds a hunt."""
+    monkeypatch.setattr("hunch.analysis.spectrum_hunt.q0_row", lambda found, _: (None,) * len(found.masses))
+    monkeypatch.setattr("hunch.analysis.spectrum_hunt.local_p_uniformity", lambda *_, **__: ())
+
+
+@pytest.mark.usefixtures("fast_hunt")
+def test_a_spectrum_of_others_is_hunted_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "s.json", tmp_path / "out"
+    source.write_text(json.dumps({"edges": EDGES, "counts": FALLING}))
+    status, text, err = call(
+        monkeypatch, capfd, "hunt", str(source), "-o", str(out), *FEW, "--width", "0.05", "--seed", "3"
+    )
+    assert (status, err) == (0, "")
+    assert "largest excess at" in text
+    result = json.loads((out / "result.json").read_text())
+    assert {"mass", "p_local", "z_local", "p_global", "z_global", "p_global_is_bound"} <= set(result["best"])
+    assert {"masses", "p_combined", "z_combined", "regions"} <= set(result["scan"])
+    assert result["best"]["pseudo_experiments"] == 20
+    assert result["signal_shape"]["width"] == 0.05
+    assert result["configuration"]["seed"] == 3
+    assert result["fit_range"]["edges"] == EDGES
+    assert result["regions"]["regions"][0]["counts"] == FALLING
+    names = {"p_value_scan", "fit_range", "spectrum_0"}
+    assert {p.name for p in (out / "figures").iterdir()} == {f"{n}.{s}" for n in names for s in ("pdf", "png")}
+    assert "Search for a resonance" in (out / "report.html").read_text()
+    # what `hunch run` writes for its regions goes in again, and the masses can be narrowed down
+    with uproot.recreate(tmp_path / "spectra.root") as file:
+        for r in range(2):
+            file[f"region_{r}"] = (np.array(FALLING, dtype=float), np.array(EDGES, dtype=float))
+    again = tmp_path / "again"
+    options = ("--masses", "2000", "2500", "--fit-range", "1600", "3560", "--function", "exponential")
+    assert call(monkeypatch, capfd, "hunt", str(tmp_path / "spectra.root"), "-o", str(again), *FEW, *options)[0] == 0
+    result = json.loads((again / "result.json").read_text())
+    assert [r["name"] for r in result["scan"]["regions"]] == ["region_0", "region_1"]
+    assert all(2000 <= m <= 2500 for m in result["scan"]["masses"])
+    assert (result["fit_range"]["low"], result["fit_range"]["high"]) == (1607, 3558)
+    assert result["cutflow"]["below the fit range"] == 2 * FALLING[0]
+
+
+def test_a_spectrum_that_no_function_fits_is_said_to_be_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "s.csv", tmp_path / "out"
+    counts = [n * (180 if i % 4 < 2 else 100) for i, n in enumerate(FALLING)]
+    rows = "".join(f"{a},{b},{n}\n" for a, b, n in zip(EDGES[:-1], EDGES[1:], counts, strict=True))
+    source.write_text("m_low,m_high,count\n" + rows)
+    status, text, err = call(monkeypatch, capfd, "hunt", str(source), "-o", str(out), *FEW)
+    assert status == 0
+    assert "global: none" in text
+    assert "no significance is quoted" in err
+    assert len(err.strip().splitlines()) == 1
+    result = json.loads((out / "result.json").read_text())
+    assert result["best"]["p_global"] is None
+    assert any("no significance is quoted" in note for note in result["notes"])
+    assert "No significance is quoted" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "words"),
+    [
+        ({"edges": EDGES, "counts": [-1, *FALLING[1:]]}, [], ["s.json", "bin 0 (1530 to 1607 GeV)", "-1"]),
+        ({"edges": EDGES, "counts": [0.5, *FALLING[1:]]}, [], ["s.json", "bin 0", "0.5"]),
+        ({"edges": EDGES, "counts": [0] * 20}, [], ["s.json", "empty"]),
+        ({"edges": EDGES[:4], "counts": FALLING[:3]}, [], ["3 bins", "parameters"]),
+        ({"edges": EDGES, "counts": FALLING[:8] + [0] * 12}, [], ["2231 to 3704", "zero"]),
+        (
+            {"edges": EDGES, "counts": FALLING},
+            ["--fit-range", "1000", "9000"],
+            ["wider than the spectrum", "1530 to 3704"],
+        ),
+        ({"edges": EDGES, "counts": FALLING}, ["--masses", "100", "200"], ["masses", "1530 to 3704"]),
+        ({"edges": EDGES, "counts": FALLING}, ["--width", "0.4"], ["0.4", "too short"]),
+        ({"edges": EDGES, "counts": FALLING}, ["--width", "-1"], ["width", "-1"]),
+        ({"edges": EDGES, "counts": FALLING}, ["--sqrt-s", "3000"], ["sqrt_s = 3000"]),
+        ({"edges": EDGES, "counts": FALLING}, ["--luminosity", "20"], ["--luminosity", "cross-section"]),
+        ({"edges": EDGES, "counts": FALLING}, ["--force"], ["--force"]),
+    ],
+)
+def test_bad_spectra_end_with_one_message_and_nothing_written(
+    content: dict[str, Any],
+    arguments: list[str],
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    source = tmp_path / "s.json"
+    source.write_text(json.dumps(content))
+    status, out, err = call(monkeypatch, capfd, "hunt", str(source), "-o", str(tmp_path / "out"), *FEW, *arguments)
+    assert (status, out) == (2, "")
+    assert all(word in err for word in words), err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_hunt_tells_analyses_from_spectra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    analysis = tmp_path / "a.yaml"
+    analysis.write_text("samples: {data: [absent.root]}\noutput: out\n")
+    status, _, err = call(monkeypatch, capfd, "hunt", str(analysis))
+    assert (status, "absent.root" in err) == (2, True)
+    status, _, err = call(monkeypatch, capfd, "hunt", str(analysis), "-o", "x", "--width", "0.1")
+    assert (status, "--output, --width: for spectra" in err) == (2, True)
+    (tmp_path / "s.json").write_text(json.dumps({"edges": EDGES, "counts": FALLING}))
+    status, _, err = call(monkeypatch, capfd, "hunt", str(tmp_path / "s.json"))
+    assert (status, "-o OUT is missing" in err) == (2, True)
+    (tmp_path / "out" / ".stages").mkdir(parents=True)
+    status, _, err = call(monkeypatch, capfd, "hunt", str(tmp_path / "s.json"), "-o", str(tmp_path / "out"))
+    assert (status, "holds an analysis" in err) == (2, True)
+
+
+def test_files_that_hold_no_spectrum_are_named(
+    shared_data: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for name, word in (("pybumphunter_data.root", "data (TTree)"), ("lhco_events_tiny.h5", "'mjj'")):
+        status, _, err = call(monkeypatch, capfd, "hunt", str(shared_data(name)), "-o", str(tmp_path / "out"))
+        assert status == 2
+        assert name in err
+        assert word in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("fast_hunt")
+def test_pybumphunters_own_data_are_hunted_in(
+    shared_data: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    values = uproot.open(shared_data("pybumphunter_data.root"))["data"]["data"].array(library="np")
+    counts, edges = np.histogram(values, np.linspace(0, 20, 61))
+    (tmp_path / "s.json").write_text(json.dumps({"edges": edges.tolist(), "counts": counts.tolist()}))
+    options = ("--function", "exponential", "--width", "0.065")
+    status, _, err = call(
+        monkeypatch, capfd, "hunt", str(tmp_path / "s.json"), "-o", str(tmp_path / "out"), *FEW, *options
+    )
+    assert (status, err) == (0, "")
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert 5 < result["best"]["mass"] < 6.2  # 150 events were put in at 5.5
+    assert result["regions"]["regions"][0]["fit"]["p_value"] > 0.05
+    assert result["cutflow"] == {
+        "below the fit range": int(counts[0]),
+        "above the fit range": 0,
+        "s": int(counts[1:].sum()),
+    }

@@ -1,0 +1,222 @@
+"""Where a given spectrum is fitted, and at which masses it is hunted in: chosen from its own bins.
+
+The bins are those of whoever made the spectrum; a range is a run of them. As in `find_fit_range`, it starts above the
+turn-on where there is one. Here the spectrum is the hunted one and may hold the signal, so an edge is also taken where
+the function describes all bins but those of one bump: else a strong signal would push the range above itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from .background import FAMILIES, choose_background, fit_log_linear, goodness_of_fit
+from .fit_quality import UNFIT, Excess, largest_excess
+from .resonance import SignalShape, signal_templates
+from .scan import scan_spectra
+from .spectra import MARGIN_BINS, MIN_BINS, FitRange, mass_grid
+
+__all__ = ["range_of_spectrum", "scan_masses"]
+
+Floats = npt.NDArray[np.float64]
+P_WHOLE = 0.01  # without a turn-on all bins are taken unless the fit is worse than that
+P_MIN = 0.05
+CLEAR = 1.25  # a bump that excuses a bad fit lies this factor above the edge: a turn-on, too, is a deficit with an excess behind it
+TAIL_BINS = 6
+LOST = 15.0  # events; e^-15 that a background of that size leaves every bin empty
+
+
+def range_of_spectrum(
+    counts: Floats,
+    edges: Floats,
+    *,
+    shape: SignalShape,
+    sqrt_s: float,
+    family: str = "dijet",
+    fit_range: tuple[float, float] | None = None,
+) -> FitRange:
+    """Return the run of bins to fit, of inclusive counts (bins,) with edges (bins + 1,) in GeV.
+
+    A given fit_range [low, high] GeV takes the bins inside it. Without one: all bins from the first filled one, where the
+    spectrum falls from there and is fitted with p > 0.01; else the lowest edge from the peak on that is fitted with
+    p > 0.05, two bins more where there is a turn-on; else, where no edge is (or half the events would be lost to it and
+    all bins have p > 0.001), all bins from the peak, for `fit_quality` to judge. Raises InputError for spectra that end in a cut, have too few bins for the function or none inside fit_range.
+    """
+    if fit_range is not None:
+        start, stop, chosen = *given_range(counts, edges, fit_range), "given"
+        check_bins(counts[start:stop], edges[start : stop + 1], family=family)
+        p, _ = described(counts[start:stop], edges[start : stop + 1], shape, sqrt_s=sqrt_s, family=family)
+        return FitRange(tuple(edges[start : stop + 1].tolist()), chosen, p)
+    stop = last_bin(counts, edges, sqrt_s=sqrt_s, family=family)
+    filled = np.flatnonzero(counts[:stop])
+    # the logarithm of a mass, in the function or in the steps of the scan, needs an edge above 0
+    floor = max(int(filled[0]), 1 if edges[0] == 0 else 0)
+    density = counts[floor:stop] / np.diff(edges[floor : stop + 1])
+    window = np.ones(min(3, len(density)))
+    smooth = np.convolve(density, window, mode="same") / np.convolve(np.ones_like(density), window, mode="same")
+    peak = floor + int(np.argmax(smooth))
+    check_bins(counts[peak:stop], edges[peak : stop + 1], family=family)
+    turn_on = peak - floor > 2
+    tried = []
+    for low in range(peak, max(peak + 1, stop - MIN_BINS + 1)):
+        p, excess = described(counts[low:stop], edges[low : stop + 1], shape, sqrt_s=sqrt_s, family=family)
+        level = P_WHOLE if low == peak and not turn_on else P_MIN
+        bump = excess is not None and excess.is_bump and (not turn_on or excess.mass > CLEAR * edges[low])
+        tried.append(p)
+        if p > level or bump:
+            if not turn_on and tried[0] > UNFIT and counts[:low].sum() > 0.5 * counts.sum():
+                # a fit that is doubtful and said to be so is better than most of the events unseen
+                break
+            return settled(counts, edges, low, stop, turn_on, p, shape, sqrt_s=sqrt_s, family=family)
+    if not turn_on:
+        return FitRange(tuple(edges[peak : stop + 1].tolist()), "all bins; no part with most events fits", tried[0])
+    low = peak + int(np.argmax(tried))
+    return FitRange(tuple(edges[low : stop + 1].tolist()), "best of the edges above the peak; none fits", max(tried))
+
+
+def settled(
+    counts: Floats,
+    edges: Floats,
+    low: int,
+    stop: int,
+    turn_on: bool,
+    p: float,
+    shape: SignalShape,
+    *,
+    sqrt_s: float,
+    family: str,
+) -> FitRange:
+    """Return the range from the edge that was found, its margin above a turn-on added, with the fit's p there."""
+    first = int(np.flatnonzero(counts)[0])
+    start = max(low, min(low + MARGIN_BINS, stop - MIN_BINS)) if turn_on else low
+    if start > low:
+        p, _ = described(counts[start:stop], edges[start : stop + 1], shape, sqrt_s=sqrt_s, family=family)
+        chosen = f"{start - low} bins above the lowest edge above the peak that fits, {edges[low]:.0f} GeV"
+    elif start == 1 > first and edges[0] == 0:
+        chosen = "all bins but the first, which starts at 0"
+    elif start == first:
+        chosen = "all bins" if (start, stop) == (0, len(counts)) else "all bins from the first that holds an event"
+    else:
+        chosen = "lowest edge above the peak that fits"
+    return FitRange(tuple(edges[start : stop + 1].tolist()), chosen, p)
+
+
+def given_range(counts: Floats, edges: Floats, fit_range: tuple[float, float]) -> tuple[int, int]:
+    """Return the first bin inside a given range and the one behind the last; what is not covered is an error."""
+    low, high = fit_range
+    where = f"fit range [{low:g}, {high:g}] GeV"
+    if not low < high:
+        raise InputError(f"{where}: low and then high are expected")
+    if low < edges[0] or high > edges[-1]:
+        raise InputError(f"{where}: wider than the spectrum, whose bins go from {edges[0]:g} to {edges[-1]:g} GeV")
+    start, stop = int(np.searchsorted(edges, low)), int(np.searchsorted(edges, high, side="right")) - 1
+    if start >= stop:
+        raise InputError(f"{where}: no bin of the spectrum lies inside it")
+    filled = np.flatnonzero(counts[start:stop])
+    if not len(filled):
+        raise InputError(f"{where}: none of its {stop - start} bins holds an event")
+    if filled[0]:
+        raise InputError(
+            f"{where}: the bins below {edges[start + filled[0]]:g} GeV are all zero; the range starts where the spectrum does"
+        )
+    return start, stop
+
+
+def last_bin(counts: Floats, edges: Floats, *, sqrt_s: float, family: str) -> int:
+    """Return the bin behind the last: the dijet function ends at sqrt_s, where only empty bins may be left out."""
+    if not counts.any():
+        raise InputError(f"the spectrum is empty: none of its {len(counts)} bins holds an event")
+    if family != "dijet":
+        return len(counts)
+    stop = int(np.searchsorted(edges, sqrt_s)) - 1
+    beyond = counts[max(stop, 0) :].sum()
+    if beyond:
+        raise InputError(
+            f"{beyond:.0f} events in bins that reach sqrt_s = {sqrt_s:g} GeV or lie above it (edges to {edges[-1]:g} GeV); another --sqrt-s?"
+        )
+    return stop
+
+
+def check_bins(counts: Floats, edges: Floats, *, family: str) -> None:
+    """Refuse too few bins for the function's parameters, and a spectrum that is cut off: all zero where it cannot be."""
+    lowest = FAMILIES[family][0]
+    filled = np.flatnonzero(counts)
+    needed = lowest + 3
+    if len(filled) < needed:
+        raise InputError(
+            f"{len(filled)} bins with events from {edges[0]:g} to {edges[-1]:g} GeV: the {family} function has {lowest + 1} parameters or "
+            f"more and a bump one more, so {needed} bins with events are needed"
+        )
+    last = int(filled[-1]) + 1
+    if last == len(counts):
+        return
+    tail = expected_beyond(counts, edges, last)
+    if tail > LOST:
+        raise InputError(
+            f"all bins from {edges[last]:g} to {edges[-1]:g} GeV are zero, though the bins below let one expect {tail:.0f} events just there: it is "
+            f"cut off there. --fit-range {edges[0]:g} {edges[last]:g} hunts below the cut"
+        )
+
+
+def expected_beyond(counts: Floats, edges: Floats, last: int) -> float:
+    """Return the events expected in the next tenth of the mass from bin `last` on, by a power law through six bins before it.
+
+    No further: a power law falls more slowly than spectra do near their end. No more than the last filled bin's density
+    gives: behind a bump at the end the power law rises.
+    """
+    centres, widths = 0.5 * (edges[1:] + edges[:-1]), np.diff(edges)
+    first = max(0, last - TAIL_BINS)
+    basis = np.stack([np.ones(len(centres)), np.log(centres / centres[last - 1])], axis=1)
+    near = slice(first, last)
+    theta, _, _ = fit_log_linear(counts[None, near], basis[near], np.log(widths[near]))
+    beyond = slice(last, max(last + 1, int(np.searchsorted(edges, 1.1 * edges[last], side="right")) - 1))
+    density = np.minimum(np.exp(np.minimum(basis[beyond] @ theta[0], 60.0)), counts[last - 1] / widths[last - 1])
+    return float((density * widths[beyond]).sum())
+
+
+def described(
+    counts: Floats, edges: Floats, shape: SignalShape, *, sqrt_s: float, family: str
+) -> tuple[float, Excess | None]:
+    """Return the p-value of the background fit of counts (bins,), and the largest excess where that fit is bad."""
+    fit = choose_background(counts[None], edges, sqrt_s=sqrt_s, family=family)
+    p = float(goodness_of_fit(counts[None], fit.expected, fit.n_parameters)[0]) if fit.converged[0] else 0.0
+    if p > P_MIN:
+        return p, None
+    try:
+        masses = scan_masses(FitRange(tuple(edges.tolist()), ""), counts, width=shape.width)
+    except InputError:  # too short a range to hunt in has no bump
+        return p, None
+    scan = scan_spectra(counts[None], fit, signal_templates(shape, masses, edges), edges, sqrt_s=sqrt_s, family=family)
+    order = int(fit.order[0])
+    return p, largest_excess(counts, scan, masses, edges, order=order, width=shape.width, sqrt_s=sqrt_s, family=family)
+
+
+def scan_masses(
+    fit_range: FitRange, counts: Floats, *, width: float, masses: tuple[float, float] | None = None
+) -> Floats:
+    """Return the masses to hunt at (GeV), from counts (bins,) in the fit range: half a width or half a bin apart.
+
+    Two widths clear of both ends, up to where ten events are left. masses: [low, high] GeV to keep of them; InputError
+    where they reach out of the fit range, or hold no mass of the scan.
+    """
+    edges = np.asarray(fit_range.edges)
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    coarse = max(width, float(np.median(np.diff(edges) / centres)))
+    # only the ten highest events matter, so ten a bin stand for all of them
+    events = np.repeat(centres, np.minimum(counts, 10).astype(np.int64))
+    grid = mass_grid(fit_range, events, resolution=coarse)
+    if masses is None:
+        return grid
+    low, high = masses
+    if not low <= high or low < edges[0] or high > edges[-1]:
+        raise InputError(
+            f"masses [{low:g}, {high:g}] GeV: they rise and lie in the fit range, {edges[0]:g} to {edges[-1]:g} GeV"
+        )
+    kept = grid[(grid >= low) & (grid <= high)]
+    if not len(kept):
+        raise InputError(
+            f"masses [{low:g}, {high:g}] GeV hold none of the {len(grid)} masses of the scan, {grid[0]:g} to {grid[-1]:g} GeV: two widths "
+            "clear of both ends of the fit range, and ten events above"
+        )
+    return kept
