@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 
 BACKGROUND, ANOMALY, PROXY, DILUENT = 5, 9, 7, 0
 PARTS = (1.0, 0.5, 0.2, 0.05, 0.0)  # of 7 in the prior
-SPLITS = 10
+SPLITS = int(os.environ.get("SPLITS", "10"))
 EPOCHS = 20
 TRAIN_PART = 0.7  # of the background; the rest is tested
 PRIOR_PART = 0.8  # of the rarer of 7 and 0: what a split draws
