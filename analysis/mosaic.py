@@ -20,10 +20,10 @@ Ints = npt.NDArray[np.int64]
 Groups = tuple[tuple[int, ...], ...]
 
 
-def join_neighbourhoods(losses: Floats, least: float) -> Groups:
-    """Join neighbourhoods until each group holds `least` background events: losses (n, k) -> groups of columns.
+def join_neighbourhoods(losses: Floats, least: float, most: int) -> Groups:
+    """Join neighbourhoods until each group holds `least` background events and there are no more than `most` groups.
 
-    The group with the fewest events is joined to another as long as it has too few; one group may remain.
+    losses (n, k) -> groups of columns. The group with the fewest events is joined to another; one group may remain.
     """
     groups: list[tuple[int, ...]] = [(k,) for k in range(losses.shape[1])]
     best = losses.copy()  # of each group, its best column
@@ -31,7 +31,7 @@ def join_neighbourhoods(losses: Floats, least: float) -> Groups:
         place = best.argmin(axis=1)
         events = np.bincount(place, minlength=len(groups))
         fewest = int(events.argmin())
-        if events[fewest] >= least:
+        if events[fewest] >= least and len(groups) <= most:
             break
         others = np.delete(np.arange(len(groups)), fewest)
         own = best[place == fewest] if events[fewest] else best

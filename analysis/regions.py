@@ -37,6 +37,7 @@ Ints = npt.NDArray[np.int64]
 Rows = tuple[tuple[float, ...], ...]
 SHAPES = ("difference", "plane", "l5", "tree", "mosaic")
 MIN_EVENTS = 150
+MOST_OF_ALL = 0.5  # of the events in a mosaic: fewer regions rather than larger ones
 MIN_MOSAIC = 80  # events of a region: more would let in background that hides a signal of one place
 CENTRAL = (0.16, 0.84)
 
@@ -214,7 +215,10 @@ def fix_regions(
     held_out = [chosen_columns(as_losses(x), columns) for x in losses]
     fewest = min(len(x) for x in held_out)
     events = expected_events or sum(len(x) for x in held_out)
-    raised = max(fraction, min(1.0, (MIN_MOSAIC if shape == "mosaic" else MIN_EVENTS) * n_regions / max(events, 1)))
+    least = MIN_MOSAIC if shape == "mosaic" else MIN_EVENTS
+    if shape == "mosaic" and least * n_regions > MOST_OF_ALL * events:
+        n_regions = max(1, int(MOST_OF_ALL * events / least))
+    raised = max(fraction, min(1.0, least * n_regions / max(events, 1)))
     if fewest < 2 * n_regions:
         raise InputError(
             f"{fewest} held-out events in the fit range cannot fix {n_regions} regions; give fewer or more data"
@@ -241,7 +245,7 @@ def fix_mosaic(
     if losses.shape[1] < 2:
         raise InputError("region shape 'mosaic' needs losses of signal hypotheses, found those of the background alone")
     each = fraction / n_regions
-    groups = join_neighbourhoods(losses[:, 1:], each * len(losses))
+    groups = join_neighbourhoods(losses[:, 1:], each * len(losses), n_regions)
     place, score = mosaic_place(losses, groups, alpha)
     share = [each * len(losses) / max(int((place == g).sum()), 1) for g in range(len(groups))]
     cuts = tuple(upper_cut(score[place == g], min(share[g], 1.0)) for g in range(len(groups)))

@@ -53,14 +53,15 @@ def test_neighbourhoods_with_too_few_events_are_joined_to_their_second_choice(rn
     place = np.repeat([0, 1, 2], [600, 390, 10])
     losses[np.arange(1000), place] = 1.0
     losses[place == 2, 1] = 2.0  # the few of 2 would rather be in 1 than in 0
-    assert join_neighbourhoods(losses, 50) == ((0,), (1, 2))
-    assert join_neighbourhoods(losses, 5) == ((0,), (1,), (2,))
-    assert join_neighbourhoods(losses, 1001) == ((0, 1, 2),)
+    assert join_neighbourhoods(losses, 50, 9) == ((0,), (1, 2))
+    assert join_neighbourhoods(losses, 5, 9) == ((0,), (1,), (2,))
+    assert join_neighbourhoods(losses, 5, 2) == ((0,), (1, 2))
+    assert join_neighbourhoods(losses, 1001, 9) == ((0, 1, 2),)
 
 
 def test_an_empty_neighbourhood_is_joined_too() -> None:
     losses = np.array([[1.0, 2.0, 9.0], [2.0, 1.0, 9.0], [1.0, 2.0, 9.0]])
-    assert [len(g) for g in join_neighbourhoods(losses, 1)] in ([2, 1], [1, 2])
+    assert [len(g) for g in join_neighbourhoods(losses, 1, 9)] in ([2, 1], [1, 2])
 
 
 def test_score_is_background_loss_minus_the_groups_smallest() -> None:
@@ -74,6 +75,13 @@ def test_few_expected_events_raise_the_fraction(rng: np.random.Generator) -> Non
     losses = losses_of(rng.normal(size=(40_000, 2)))
     raised = fix_regions([losses], shape="mosaic", n_regions=4, fraction=0.001, expected_events=4_000)
     assert raised.fraction == pytest.approx(4 * 80 / 4_000)
+
+
+def test_few_events_have_fewer_regions_rather_than_larger_ones(rng: np.random.Generator) -> None:
+    losses = losses_of(rng.normal(size=(40_000, 2)))
+    few = fix_regions([losses], shape="mosaic", n_regions=4, fraction=0.02, expected_events=500)
+    assert few.n_regions == 3
+    assert few.fraction == pytest.approx(3 * 80 / 500)
 
 
 def test_saved_and_read_again(fixed: Regions, tmp_path: Path, rng: np.random.Generator) -> None:
