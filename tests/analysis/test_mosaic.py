@@ -59,6 +59,19 @@ def test_neighbourhoods_with_too_few_events_are_joined_to_their_second_choice(rn
     assert join_neighbourhoods(losses, 1001, 9) == ((0, 1, 2),)
 
 
+def test_a_joined_group_takes_what_any_of_its_neighbourhoods_explains() -> None:
+    # 2 (10 events) joins 1, and only then has 1 enough: with 1 alone it would be joined to 0 as well
+    losses = np.full((1000, 3), 9.0)
+    place = np.repeat([0, 1, 2], [700, 290, 10])
+    losses[np.arange(1000), place] = 1.0
+    losses[place == 2, 0] = 3.0
+    losses[place == 2, 1] = 2.0
+    losses[place == 2, 2] = 1.0
+    assert join_neighbourhoods(losses, 300, 9) == ((0,), (1, 2))
+    losses[place == 2, 0] = 1.5  # the second choice of the few is 0, which leaves 1 too small
+    assert join_neighbourhoods(losses, 300, 9) == ((0, 1, 2),)
+
+
 def test_an_empty_neighbourhood_is_joined_too() -> None:
     losses = np.array([[1.0, 2.0, 9.0], [2.0, 1.0, 9.0], [1.0, 2.0, 9.0]])
     assert [len(g) for g in join_neighbourhoods(losses, 1, 9)] in ([2, 1], [1, 2])

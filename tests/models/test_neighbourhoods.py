@@ -23,8 +23,8 @@ def test_groups_are_like_hypotheses_and_reach_beyond_the_priors(rng: np.random.G
     middle = np.array([own[label == g].mean(axis=0) for g in range(label.max() + 1)])
     from_group = np.median(np.linalg.norm(own - middle[label], axis=1))
     assert from_group < 0.5 * np.median(np.linalg.norm(own - own.mean(axis=0), axis=1))
-    assert middle.min() < CENTRES.min() - 0.5
-    assert middle.max() > CENTRES.max() + 0.5
+    assert middle.min() < -1.0  # by the affine combinations alone it is 0.1, and the largest 4.7
+    assert middle.max() > 6.0
 
 
 def test_samples_lie_around_their_group(rng: np.random.Generator) -> None:
