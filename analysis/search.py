@@ -20,7 +20,7 @@ from .fit_quality import fit_qualities, quality_notes
 from .metrics import Metrics, evaluate
 from .minuit_fit import MinuitFit, fit_with_minuit
 from .regions import Regions, chosen_columns, difference_score, fix_regions
-from .resonance import fit_signal_shape
+from .resonance import SignalShape, fit_signal_shape
 from .spectra import FitRange, find_fit_range, mass_edges, mass_grid, spectrum
 from .validation import (
     Linearity,
@@ -33,7 +33,16 @@ from .validation import (
     spurious_signal,
 )
 
-__all__ = ["RegionChoice", "Scored", "Search", "choose_fit_range", "choose_regions", "search"]
+__all__ = [
+    "RegionChoice",
+    "Scored",
+    "Search",
+    "choose_fit_range",
+    "choose_regions",
+    "region_counts",
+    "search",
+    "spurious_signals",
+]
 
 log = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float64]
@@ -140,6 +149,35 @@ def choose_regions(calibration: Scored, fit_range: FitRange, choice: RegionChoic
     )
 
 
+def region_counts(events: Scored, regions: Regions, edges: Floats) -> Floats:
+    """Return the spectrum of each region: edges (bins + 1,) GeV -> counts (regions, bins)."""
+    region = regions.assign(events.losses, events.fold)
+    found = [np.histogram(events.mjj[region == r], edges)[0] for r in range(regions.n_regions)]
+    return np.stack(found).astype(np.float64)
+
+
+def spurious_signals(
+    calibration: Scored,
+    regions: Regions,
+    fit_range: FitRange,
+    masses: Floats,
+    *,
+    shape: SignalShape,
+    expected_events: int,
+    settings: HuntSettings,
+) -> tuple[Spurious, ...]:
+    """Fit signal to the held-out background of every region: `lowest` of each is where the hunt's F-test starts.
+
+    expected_events: that will be hunted in the fit range.
+    """
+    inside, edges = calibration.select(fit_range.inside(calibration.mjj)), np.asarray(fit_range.edges)
+    scale = expected_events / len(inside.mjj)
+    return tuple(
+        spurious_signal(counts, edges, masses, region=r, shape=shape, scale=scale, settings=settings)
+        for r, counts in enumerate(region_counts(inside, regions, edges))
+    )
+
+
 def search(
     data: Scored,
     calibration: Scored,
@@ -188,21 +226,16 @@ def search(
             raise InputError(f"masses [{masses[0]:g}, {masses[1]:g}] GeV hold no mass of the scan inside the fit range")
 
     held_out = calibration.select(window.inside(calibration.mjj))
-    held_region = regions.assign(held_out.losses, held_out.fold)
     edges = np.asarray(window.edges)
     inclusive_counts = np.histogram(held_out.mjj, edges)[0].astype(np.float64)
-    held_counts = np.stack([np.histogram(held_out.mjj[held_region == r], edges)[0] for r in range(len(names))]).astype(
-        np.float64
-    )
+    held_counts = region_counts(held_out, regions, edges)
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x5C]))
     shaped = tuple(sculpting(inclusive_counts, c, region=n, rng=rng) for n, c in zip(names, held_counts, strict=True))
     spurious: tuple[Spurious, ...] = ()
     notes: list[str] = []
     if independent:
-        scale = len(hunted.mjj) / len(held_out.mjj)
-        spurious = tuple(
-            spurious_signal(c, edges, grid, region=r, shape=shape, scale=scale, settings=settings)
-            for r, c in enumerate(held_counts)
+        spurious = spurious_signals(
+            calibration, regions, window, grid, shape=shape, expected_events=len(hunted.mjj), settings=settings
         )
         settings = dataclasses.replace(settings, lowest_orders=tuple(s.lowest for s in spurious))
         notes += [

@@ -31,8 +31,7 @@ from hunch.analysis import (
     spectrum,
     z_value,
 )
-from hunch.analysis.search import choose_regions
-from hunch.analysis.validation import spurious_signal
+from hunch.analysis.search import choose_regions, spurious_signals
 from hunch.models import Quak
 from hunch.table import Table
 from hunch.workflow import FEW_FEATURES
@@ -82,21 +81,9 @@ def prepare(
     expected = round(float(window.inside(reference).mean()) * 40_000)
     regions = choose_regions(calibration, window, choice, expected_events=expected)
     masses = mass_grid(window, reference, resolution=min(max(shape.width, 0.035), 0.05))
-    inside = calibration.select(window.inside(calibration.mjj))
-    assigned = regions.assign(inside.losses, inside.fold)
-    edges = np.asarray(window.edges)
-    checked = [
-        spurious_signal(
-            np.histogram(inside.mjj[assigned == r], edges)[0].astype(np.float64),
-            edges,
-            masses,
-            region=r,
-            shape=shape,
-            scale=expected / len(inside.mjj),
-            settings=settings,
-        )
-        for r in range(regions.n_regions)
-    ]
+    checked = spurious_signals(
+        calibration, regions, window, masses, shape=shape, expected_events=expected, settings=settings
+    )
     orders = tuple(s.lowest for s in checked)
     return Prepared(window, regions, masses, shape, replace(settings, lowest_orders=orders))
 

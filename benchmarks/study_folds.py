@@ -37,8 +37,7 @@ from hunch.analysis import (
 )
 from hunch.analysis.bumphunt import procedure
 from hunch.analysis.cuts import upper_cut
-from hunch.analysis.search import choose_regions
-from hunch.analysis.validation import spurious_signal
+from hunch.analysis.search import choose_regions, spurious_signals
 from hunch.models import Quak
 from hunch.table import Table, concatenate, fold_of
 from hunch.workflow import FEW_FEATURES, event_hash
@@ -235,20 +234,9 @@ def fix(trained: Trained, window: FitRange, shape: SignalShape, background: Tabl
     masses = np.unique(np.append(grid, mass))
     settings = HuntSettings(pseudo_experiments=0)
     if len(trained.models) == 1:
-        inside = trained.calibration.select(window.inside(trained.calibration.mjj))
-        region, edges = regions.assign(inside.losses, inside.fold), np.asarray(window.edges)
-        checked = [
-            spurious_signal(
-                np.histogram(inside.mjj[region == r], edges)[0].astype(np.float64),
-                edges,
-                grid,
-                region=r,
-                shape=shape,
-                scale=expected / len(inside.mjj),
-                settings=settings,
-            )
-            for r in range(regions.n_regions)
-        ]
+        checked = spurious_signals(
+            trained.calibration, regions, window, grid, shape=shape, expected_events=expected, settings=settings
+        )
         settings = replace(settings, lowest_orders=tuple(s.lowest for s in checked))
     return Fixed(window, regions, masses, int(np.flatnonzero(masses == mass)[0]), shape, settings)
 

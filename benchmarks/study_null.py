@@ -26,8 +26,7 @@ from hunch.analysis import (
     mass_grid,
     spectrum,
 )
-from hunch.analysis.search import choose_regions
-from hunch.analysis.validation import spurious_signal
+from hunch.analysis.search import choose_regions, spurious_signals
 
 from . import simulated
 from .study_regions import NEIGHBOURHOODS, columns_of, draw, scored, trained
@@ -53,20 +52,9 @@ def run() -> dict[str, Any]:
     masses = mass_grid(window, pool.mjj[:N_DATA])
     columns = [int(np.argmin(np.abs(masses - m))) for m in (3000.0, 3500.0, 4200.0)]
     # the order of the background starts where the held-out events put it, as in analysis.search
-    inside = calibration.select(window.inside(calibration.mjj))
-    assigned = regions.assign(inside.losses)
-    checked = [
-        spurious_signal(
-            np.histogram(inside.mjj[assigned == r], window.edges)[0].astype(np.float64),
-            np.asarray(window.edges),
-            masses,
-            region=r,
-            shape=shape,
-            scale=expected / len(inside.mjj),
-            settings=settings,
-        )
-        for r in range(regions.n_regions)
-    ]
+    checked = spurious_signals(
+        calibration, regions, window, masses, shape=shape, expected_events=expected, settings=settings
+    )
     settings = replace(settings, lowest_orders=tuple(s.lowest for s in checked))
     rng = np.random.default_rng(42)
     local, glob = [], []

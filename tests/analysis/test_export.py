@@ -57,22 +57,27 @@ def model_of_card(card: Path) -> dict[str, Any]:
             assert int(total) == data.sum()
             observations.append({"name": channel, "data": data.tolist()})
         for i, (channel, process) in enumerate(zip(columns, processes, strict=True)):
-            modifiers = [
-                {
-                    "name": n[0],
-                    "type": "histosys",
-                    "data": {
-                        "hi_data": file[f"{channel}/{process}_{n[0]}Up"].values().tolist(),
-                        "lo_data": file[f"{channel}/{process}_{n[0]}Down"].values().tolist(),
-                    },
-                }
+            values = file[f"{channel}/{process}"].values()
+            moved = {
+                n[0]: [file[f"{channel}/{process}_{n[0]}{side}"].values() for side in ("Up", "Down")]
                 for n in nuisances
                 if n[2:][i] == "1"
-            ]
+            }
             if process == "signal":
-                modifiers.append({"name": "mu", "type": "normfactor", "data": None})  # type: ignore[dict-item]
-            values = file[f"{channel}/{process}"].values().tolist()
-            made[channel]["samples"].append({"name": process, "data": values, "modifiers": modifiers})
+                modifiers: list[dict[str, Any]] = [
+                    {"name": n, "type": "histosys", "data": {"hi_data": hi.tolist(), "lo_data": lo.tolist()}}
+                    for n, (hi, lo) in moved.items()
+                ]
+                modifiers.append({"name": "mu", "type": "normfactor", "data": None})
+                made[channel]["samples"].append({"name": process, "data": values.tolist(), "modifiers": modifiers})
+                continue
+            for k in range(len(values)):
+                modifiers = [
+                    {"name": n, "type": "normsys", "data": {"hi": hi[k] / values[k], "lo": lo[k] / values[k]}}
+                    for n, (hi, lo) in moved.items()
+                ]
+                data = np.where(np.arange(len(values)) == k, values, 0.0).tolist()
+                made[channel]["samples"].append({"name": f"{process}_{k}", "data": data, "modifiers": modifiers})
     parameters = [{"name": "mu", "inits": [1.0], "bounds": [[0.0, 100.0]]}]
     measurement = {"name": "card", "config": {"poi": "mu", "parameters": parameters}}
     channel_list = list(made.values())
