@@ -19,7 +19,9 @@ from .decorrelation import (
 from .density import read_luminosity
 from .dependence import distance_correlation
 from .discovery import discovery_p
+from .export import write_datacard, write_hepdata, write_spectra
 from .gross_vitells import GrossVitells, global_p_gross_vitells, up_crossings
+from .limits import LimitModel, Limits, cls_limits, limit_model, model_cls, model_discovery_p, write_workspaces
 from .metrics import Metrics, evaluate, roc, significance_improvement
 from .minuit_fit import MinuitFit, fit_with_minuit
 from .plane_figure import draw_plane_scan
@@ -47,6 +49,8 @@ __all__ = [
     "GlobalP",
     "GrossVitells",
     "HuntSettings",
+    "LimitModel",
+    "Limits",
     "LocalScan",
     "Metrics",
     "MinuitFit",
@@ -64,6 +68,7 @@ __all__ = [
     "bump_hunter",
     "choose_background",
     "choose_degree",
+    "cls_limits",
     "combine",
     "compare_sculpting",
     "difference_score",
@@ -85,8 +90,11 @@ __all__ = [
     "goodness_of_fit",
     "hunt",
     "hunt_spectra",
+    "limit_model",
     "mass_edges",
     "mass_grid",
+    "model_cls",
+    "model_discovery_p",
     "plane_windows",
     "read_luminosity",
     "read_regions",
@@ -103,6 +111,10 @@ __all__ = [
     "spectrum",
     "spectrum_result",
     "up_crossings",
+    "write_datacard",
+    "write_hepdata",
     "write_report",
+    "write_spectra",
+    "write_workspaces",
     "z_value",
 ]

@@ -84,7 +84,7 @@ def write_datacard(model: LimitModel, folder: str | Path) -> tuple[Path, Path]:
         f"shapes * * {root_file.name} $CHANNEL/$PROCESS $CHANNEL/$PROCESS_$SYSTEMATIC",
         rule,
         row("bin", [renamed[c] for c in channels]),
-        row("observation", ["1" for c in channels]),
+        row("observation", [f"{observed[c].sum():.0f}" for c in channels]),
         rule,
         row("bin", [renamed[c] for c, _ in columns]),
         row("process", [p for _, p in columns]),

@@ -27,7 +27,7 @@ from .discovery import MIN_EIGENVALUE, signal_window
 from .minuit_fit import fit_with_minuit
 from .resonance import signal_templates
 
-__all__ = ["LimitModel", "Limits", "limit_model", "limits", "model_cls", "model_discovery_p", "write_workspaces"]
+__all__ = ["LimitModel", "Limits", "cls_limits", "limit_model", "model_cls", "model_discovery_p", "write_workspaces"]
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -427,7 +427,7 @@ def crossings(curves: Callable[[float], Floats], at_zero: Floats) -> Floats:
     return found
 
 
-def limits(
+def cls_limits(
     found: BumpHunt,
     *,
     names: Sequence[str] | None = None,

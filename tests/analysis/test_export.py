@@ -16,7 +16,7 @@ import yaml
 
 from hunch.analysis import BumpHunt, HuntSettings, hunt
 from hunch.analysis.export import write_datacard, write_hepdata, write_spectra
-from hunch.analysis.limits import LimitModel, limit_model, limits, model_cls
+from hunch.analysis.limits import LimitModel, cls_limits, limit_model, model_cls
 from hunch.analysis.spectra import as_hist
 from hunch.errors import InputError
 
@@ -100,6 +100,9 @@ def test_datacard_and_its_histograms_hold_the_whole_model(model: LimitModel, tmp
     assert f"r = 1 is {model.unit:.10g} signal events" in card.read_text().splitlines()[0]
     with uproot.open(root) as file:
         np.testing.assert_array_equal(file["region_0/signal"].axis().edges(), model.edges)
+        up, down = (file[f"region_0/signal_signal_scale{side}"].values() for side in ("Up", "Down"))
+    centres = 0.5 * (model.edges[1:] + model.edges[:-1])
+    assert np.average(centres, weights=up) > np.average(centres, weights=down)
     assert sorted(p.name for p in card.parent.iterdir()) == [card.name, root.name]
 
 
@@ -119,13 +122,12 @@ def test_names_that_root_cannot_tell_apart_are_refused(found: BumpHunt, tmp_path
 
 
 def test_hepdata_tables_are_valid_and_hold_the_numbers(found: BumpHunt, tmp_path: Path) -> None:
-    pytest.importorskip("hepdata_lib", reason="tables for HEPData need hepdata_lib")
     from hepdata_validator.full_submission_validator import FullSubmissionValidator
 
     failed = found.scan.converged.copy()
     failed[0, 1] = False
     hunted = dataclasses.replace(found, scan=dataclasses.replace(found.scan, converged=failed))
-    set_at = limits(found, names=NAMES, masses=[2200, 2600], efficiencies=[0.5, 0.3], luminosity=10.0)
+    set_at = cls_limits(found, names=NAMES, masses=[2200, 2600], efficiencies=[0.5, 0.3], luminosity=10.0)
     gap = set_at.expected.copy()
     gap[0] = np.nan
     set_at = dataclasses.replace(set_at, expected=gap, failures={2200.0: "made to fail"})

@@ -19,8 +19,8 @@ from hunch.analysis import BumpHunt, HuntSettings, SignalShape, hunt, signal_tem
 from hunch.analysis.limits import (
     LimitModel,
     asymptotic_limits,
+    cls_limits,
     limit_model,
-    limits,
     model_cls,
     model_discovery_p,
     use_scipy,
@@ -84,11 +84,11 @@ def mid_cdf(n: float, mean: float) -> float:
 def test_median_limit_is_1_96_errors_of_the_simultaneous_fit(edges: Array, truth: Truth) -> None:
     # the window's eigenvectors must carry all that the sidebands do not know of the background
     found = hunted([np.round(truth(200_000))], edges, [2200, 3400])
-    set_at = limits(found, scale_error=0, resolution_error=0)
+    set_at = cls_limits(found, scale_error=0, resolution_error=0)
     np.testing.assert_allclose(set_at.expected[:, 2], special.ndtri(0.975) * found.scan.error[0], rtol=0.03)
     np.testing.assert_allclose(set_at.observed, set_at.expected[:, 2], rtol=0.05)
     assert (np.diff(set_at.expected, axis=1) > 0).all()
-    assert limits(found).expected[0, 2] > set_at.expected[0, 2]
+    assert cls_limits(found).expected[0, 2] > set_at.expected[0, 2]
 
 
 def test_observed_limits_fill_the_band_and_do_not_exclude_the_truth(edges: Array, truth: Truth) -> None:
@@ -98,7 +98,7 @@ def test_observed_limits_fill_the_band_and_do_not_exclude_the_truth(edges: Array
     template = signal_templates(SignalShape(), [mass], coarse)[0]
     expected = truth(8000)[:-1].reshape(-1, 2).sum(axis=1)
     asimov = hunted([np.round(expected)], coarse, [mass])
-    band = limits(asimov, scale_error=0, resolution_error=0).expected[0]
+    band = cls_limits(asimov, scale_error=0, resolution_error=0).expected[0]
     inside = covered = 0
     for _ in range(n):
         # one fit's order for all: the F-test is no part of what is checked
@@ -137,15 +137,15 @@ def test_signal_in_one_region_only_is_that_region_alone(edges: Array, truth: Tru
     counts = [rng.poisson(truth(n)) for n in (3000, 5000)]
     both = hunted(counts, edges, [2600])
     one = hunted(counts[:1], edges, [2600])
-    alone = limits(one)
-    split = limits(both, efficiencies=[1.0, 0.0], names=["a", "b"])
+    alone = cls_limits(one)
+    split = cls_limits(both, efficiencies=[1.0, 0.0], names=["a", "b"])
     np.testing.assert_allclose(split.expected, alone.expected, rtol=2e-3)
     np.testing.assert_allclose(split.observed, alone.observed, rtol=2e-3)
     assert split.dropped == {2600.0: {"b": "no signal in it"}}
     # half of the signal alone: a limit on all of the signal is twice as high, and another region helps
-    half = limits(one, efficiencies=[0.5])
+    half = cls_limits(one, efficiencies=[0.5])
     np.testing.assert_allclose(half.expected, 2 * alone.expected, rtol=2e-3)
-    shared = limits(both, efficiencies=[0.5, 0.3])
+    shared = cls_limits(both, efficiencies=[0.5, 0.3])
     assert shared.expected[0, 2] < half.expected[0, 2]
 
 
@@ -173,19 +173,19 @@ def test_blind_limits_do_not_look_into_the_window(edges: Array, truth: Truth) ->
     more = found.counts + np.round(
         400 * signal_templates(SignalShape(), [2600.0], edges)[0] * (abs(edges[:-1] - 2540) < 150)
     )
-    blind = [limits(dataclasses.replace(found, counts=c), blind=True) for c in (found.counts, more)]
+    blind = [cls_limits(dataclasses.replace(found, counts=c), blind=True) for c in (found.counts, more)]
     np.testing.assert_allclose(blind[0].expected, blind[1].expected, rtol=1e-3)
     assert np.isnan(blind[0].observed).all()
     assert blind[0].n_failed == 0
     assert json.loads(json.dumps(blind[0].as_dict(), allow_nan=False))["observed"] == [None]
     # with its eyes open it sees them, and does not exclude what is there
-    assert limits(dataclasses.replace(found, counts=more)).observed[0] > 350
+    assert cls_limits(dataclasses.replace(found, counts=more)).observed[0] > 350
 
 
 def test_a_mass_without_a_model_is_counted_and_the_rest_keep_theirs(edges: Array, truth: Truth) -> None:
     counts = np.where(edges[:-1] < 3300, np.round(truth(3000)), 0)
     found = hunted([counts], edges, [2200, 5700])
-    with_lumi = limits(found, luminosity=100.0)
+    with_lumi = cls_limits(found, luminosity=100.0)
     assert with_lumi.n_failed == 1
     assert list(with_lumi.failures) == [5700.0]
     assert "sidebands know" in with_lumi.failures[5700.0]
@@ -222,4 +222,4 @@ def test_settings_that_mean_nothing_are_refused(
 ) -> None:
     found = hunted([np.round(truth(2000)), np.round(truth(4000))], edges, [2400])
     with pytest.raises(InputError, match=message):
-        limits(found, **options)
+        cls_limits(found, **options)
