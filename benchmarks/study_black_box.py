@@ -42,7 +42,7 @@ from .simulated import Masses, told
 BOXES = int(os.environ.get("BOXES", "20"))
 WEAK_BOXES = int(os.environ.get("WEAK_BOXES", "6"))
 NULL_BOXES = int(os.environ.get("NULL_BOXES", "20"))
-QCD_SEEDS = tuple(map(int, os.environ.get("QCD_SEEDS", "201,202,309,310,311,401,402,403,404").split(",")))
+QCD_SEEDS = tuple(map(int, os.environ.get("QCD_SEEDS", "201,202,309,310,311,401,402,403").split(",")))
 """Of 20,000 events each: two to train and calibrate, the others to draw boxes from."""
 SIGNAL: Masses = (3823, 732, 378)
 PRIORS: dict[Masses, tuple[int, int]] = {

@@ -1,4 +1,4 @@
-"""No signal, no discovery: 100 pseudo-datasets bootstrapped from held-out simulated QCD, hunted with a fixed scorer.
+"""No signal, no discovery: 100 pseudo-datasets drawn from held-out simulated QCD, hunted with a fixed scorer.
 
 `make study ONLY=null`. Local p at three masses must be uniform (Kolmogorov-Smirnov p > 0.01), and the number of datasets
 with a global p below 0.05 is stated. A pseudo-dataset of about 10,000
@@ -31,7 +31,7 @@ from hunch.analysis.search import choose_regions, spurious_signals
 from . import simulated
 from .study_regions import NEIGHBOURHOODS, columns_of, draw, scored, trained
 
-MORE_SEEDS = tuple(map(int, os.environ.get("QCD_SEEDS", "309,310,311,401,402").split(",")))
+MORE_SEEDS = tuple(map(int, os.environ.get("QCD_SEEDS", "309,310,311,401,402,403").split(",")))
 N_DATASETS = 100
 N_DATA = 10_000
 N_EXPERIMENTS = 200
