@@ -398,7 +398,7 @@ def export(*, scorer: Path, output: Path, metric: str | None, precision: str) ->
 )
 @click.option(
     "--combination",
-    type=click.Choice(["fisher", "stouffer", "simes", "cauchy", "tippett"]),
+    type=click.Choice(["fisher", "stouffer", "simes", "cauchy", "tippett", "harmonic", "harmonic_bound"]),
     default=None,
     help="Of disjoint regions [default: fisher].",
 )

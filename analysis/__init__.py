@@ -19,7 +19,7 @@ from .decorrelation import (
 from .density import read_luminosity
 from .dependence import distance_correlation
 from .discovery import discovery_p
-from .export import write_datacard, write_hepdata, write_spectra
+from .export import write_datacard, write_hepdata, write_histograms
 from .gross_vitells import GrossVitells, global_p_gross_vitells, up_crossings
 from .limits import LimitModel, Limits, cls_limits, limit_model, model_cls, model_discovery_p, write_workspaces
 from .metrics import Metrics, evaluate, roc, significance_improvement
@@ -113,8 +113,8 @@ __all__ = [
     "up_crossings",
     "write_datacard",
     "write_hepdata",
+    "write_histograms",
     "write_report",
-    "write_spectra",
     "write_workspaces",
     "z_value",
 ]

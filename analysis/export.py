@@ -25,7 +25,7 @@ from .combination import z_value
 from .limits import LimitModel, Limits, region_names
 from .minuit_fit import fit_with_minuit
 
-__all__ = ["write_datacard", "write_hepdata", "write_spectra"]
+__all__ = ["write_datacard", "write_hepdata", "write_histograms"]
 
 Floats = npt.NDArray[np.float64]
 MISSING = "-"  # HEPData's own sign for no value
@@ -122,7 +122,7 @@ def row(name: str, cells: Sequence[str]) -> str:
     return " ".join([f"{name:<32}", *(f"{c:<16}" for c in cells)]).rstrip()
 
 
-def write_spectra(found: BumpHunt, path: str | Path, *, names: Sequence[str] | None = None) -> Path:
+def write_histograms(found: BumpHunt, path: str | Path, *, names: Sequence[str] | None = None) -> Path:
     """Write every region's whole spectrum to a ROOT file: `<region>/data_obs` and `<region>/background`, events a bin, GeV."""
     import uproot
 

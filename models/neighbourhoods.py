@@ -41,8 +41,8 @@ def grouped_hypotheses(
     # far from all priors hypotheses are sparse and need no place each
     place = np.arcsinh((place - np.median(place, axis=0)) / COMPRESSED)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # an empty group is dropped below
-        _, label = kmeans2(place, n, minit="++", iter=30, seed=rng)
+        warnings.filterwarnings("ignore", "One of the clusters is empty")  # it is dropped below
+        _, label = kmeans2(place, n, minit="++", iter=30, rng=rng)
     return family, np.unique(label, return_inverse=True)[1].astype(np.int64)
 
 

@@ -15,7 +15,7 @@ import uproot
 import yaml
 
 from hunch.analysis import BumpHunt, HuntSettings, hunt
-from hunch.analysis.export import write_datacard, write_hepdata, write_spectra
+from hunch.analysis.export import write_datacard, write_hepdata, write_histograms
 from hunch.analysis.limits import LimitModel, cls_limits, limit_model, model_cls
 from hunch.analysis.spectra import as_hist
 from hunch.errors import InputError
@@ -107,7 +107,7 @@ def test_datacard_and_its_histograms_hold_the_whole_model(model: LimitModel, tmp
 
 
 def test_spectra_in_root_are_the_hunted_ones(found: BumpHunt, tmp_path: Path) -> None:
-    with uproot.open(write_spectra(found, tmp_path / "spectra.root", names=NAMES)) as file:
+    with uproot.open(write_histograms(found, tmp_path / "spectra.root", names=NAMES)) as file:
         for r, folder in enumerate(("region_0", "region_1_loose")):
             values, edges = file[f"{folder}/data_obs"].to_numpy()
             np.testing.assert_array_equal(values, found.counts[r])
@@ -117,7 +117,7 @@ def test_spectra_in_root_are_the_hunted_ones(found: BumpHunt, tmp_path: Path) ->
 
 def test_names_that_root_cannot_tell_apart_are_refused(found: BumpHunt, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must differ in letters and digits for ROOT; found a b, a-b"):
-        write_spectra(found, tmp_path / "spectra.root", names=["a b", "a-b"])
+        write_histograms(found, tmp_path / "spectra.root", names=["a b", "a-b"])
     assert not list(tmp_path.iterdir())
 
 
