@@ -144,7 +144,7 @@ def features_of(analysis: Analysis) -> tuple[str, ...]:
     """Return the training columns: the user's, or the 12 QUAK features, or six of them where a family is searched through.
 
     Density ratios of a few thousand events are better in six dimensions than in 12: in a mosaic the mean z of six
-    signals (160 in 40,000 events) was 6.4 against 4.3, with weak supervision 12 columns found nothing.
+    signals (160 in 40,000 events) was 6.4 against 4.3, with weak supervision 12 columns found nothing in the one box tried.
     """
     searched = analysis.weak_supervision or analysis.region_settings.shape == "mosaic"
     return analysis.features or (FEW_FEATURES if searched else QUAK_FEATURES)

@@ -21,7 +21,8 @@ from .dependence import distance_correlation
 from .discovery import discovery_p
 from .export import write_datacard, write_hepdata, write_histograms
 from .gross_vitells import GrossVitells, global_p_gross_vitells, up_crossings
-from .limits import LimitModel, Limits, cls_limits, limit_model, model_cls, model_discovery_p, write_workspaces
+from .limit_model import LimitModel, limit_model, write_workspaces
+from .limits import Limits, cls_limits, model_cls, model_discovery_p
 from .metrics import Metrics, evaluate, roc, significance_improvement
 from .minuit_fit import MinuitFit, fit_with_minuit
 from .plane_figure import draw_plane_scan

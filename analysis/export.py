@@ -22,7 +22,8 @@ from ..errors import InputError
 from ..table import write_aside
 from .bumphunt import BumpHunt
 from .combination import z_value
-from .limits import LimitModel, Limits, region_names
+from .limit_model import LimitModel, region_names
+from .limits import Limits
 from .minuit_fit import fit_with_minuit
 
 __all__ = ["write_datacard", "write_hepdata", "write_histograms"]

@@ -14,9 +14,8 @@ import pytest
 import uproot
 import yaml
 
-from hunch.analysis import BumpHunt, HuntSettings, hunt
+from hunch.analysis import BumpHunt, HuntSettings, LimitModel, cls_limits, hunt, limit_model, model_cls
 from hunch.analysis.export import write_datacard, write_hepdata, write_histograms
-from hunch.analysis.limits import LimitModel, cls_limits, limit_model, model_cls
 from hunch.analysis.spectra import as_hist
 from hunch.errors import InputError
 

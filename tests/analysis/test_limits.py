@@ -16,16 +16,8 @@ import pytest
 from scipy import optimize, special, stats
 
 from hunch.analysis import BumpHunt, HuntSettings, SignalShape, hunt, signal_templates
-from hunch.analysis.limits import (
-    LimitModel,
-    asymptotic_limits,
-    cls_limits,
-    limit_model,
-    model_cls,
-    model_discovery_p,
-    use_scipy,
-    write_workspaces,
-)
+from hunch.analysis.limit_model import LimitModel, limit_model, write_workspaces
+from hunch.analysis.limits import asymptotic_limits, cls_limits, model_cls, model_discovery_p, use_scipy
 from hunch.analysis.spectra import as_hist
 from hunch.errors import InputError
 
