@@ -1,7 +1,7 @@
 """Training a QUAK space: N models as one batched ensemble against the usual loop, one model after another.
 
 The loop is what the field's scripts do: for each model a network of plain torch layers, a DataLoader with batches of
-800, Adam, one epoch after another, validation after each; it gets torch's own number of threads or the ensemble's,
+800, Adam, one epoch after another, validation after each; it gets torch's own number of threads or one,
 whichever is faster. Both train the same architecture with the same batch size, rows, epochs and learning rates, on the
 same machine, in turns; the final validation losses stand beside the times. `floor` is the time that the matrix products
 alone take, forward and backward, at the rate of batched products of these shapes: what no training of these networks
@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from hunch.models import Quak
 from hunch.models.densities import Architecture
 from hunch.models.flows import LOG_SCALE, TAIL_FROM, FlowDensities
-from hunch.models.training import TrainingSettings, few_threads, train_stack
+from hunch.models.threads import few_threads
+from hunch.models.training import TrainingSettings, train_stack
 
 MODELS, FEATURES, ROWS, HELD, BATCH, EPOCHS = 7, 12, 16_000, 4_000, 800, 10
 ARCHITECTURE = Architecture("maf", hidden=32, steps=4)
@@ -157,7 +158,7 @@ def compare(device: torch.device, bar: float) -> list[dict[str, Any]]:
         train, held = samples(repeat)
         # on busy cores more threads can be slower
         runs = []
-        for threads in {torch.get_num_threads(), TrainingSettings().threads}:
+        for threads in {torch.get_num_threads(), 1}:
             with few_threads(threads):
                 runs.append(loop(train, held, device))
         theirs.append(min(runs))
@@ -165,7 +166,7 @@ def compare(device: torch.device, bar: float) -> list[dict[str, Any]]:
     seconds, reference = (float(np.median([s for s, _ in runs])) for runs in (ours, theirs))
     difference = np.array([np.subtract(a, b) for (_, a), (_, b) in zip(ours, theirs, strict=True)])
     spread = np.std([loss for _, loss in theirs], axis=0).mean()
-    bare = floor(device, TrainingSettings().threads)
+    bare = min(floor(device, threads) for threads in {torch.get_num_threads(), 1})
     print(
         f"{device.type}: validation loss, ensemble minus loop {difference.mean():+.3f} +- {difference.std():.3f} nats "
         f"(seeds of the data move it by {spread:.3f}); matrix products alone {bare:.2f} s, {seconds / bare:.1f} floors",

@@ -20,7 +20,8 @@ from .autoencoder import StackedVae
 from .flows import FlowDensities
 from .inputs import ScorerError
 from .preprocessing import ColumnMap, dequantise, fit_column_map, map_columns
-from .training import Stack, TrainingSettings, few_threads, resolve_device, train_stack
+from .threads import few_threads
+from .training import Stack, TrainingSettings, resolve_device, train_stack
 
 __all__ = ["ARCHITECTURES", "Architecture", "DensityStack", "fit_densities", "fit_mapped", "split_rows", "to_mapped"]
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,13 +24,13 @@ from tqdm import tqdm
 
 from .checkpoint import TrainingState, fingerprint, keep_members, read_checkpoint, write_checkpoint
 from .inputs import ScorerError
+from .threads import ThreadChoice
 
 __all__ = [
     "DeviceError",
     "Stack",
     "TrainingDivergedError",
     "TrainingSettings",
-    "few_threads",
     "resolve_device",
     "train_stack",
 ]
@@ -67,8 +66,7 @@ class TrainingSettings:
     max_epochs: length of the cosine schedule; patience: epochs without a better validation loss before a member
     stops; batch_size: rows a step and member; learning_rate: of Adam at its peak; min_steps, max_steps: bounds of
     the steps an epoch, so that a small sample is not undertrained and a huge one does not take hours; threads: of
-    torch on a CPU at most. Matrices of 512 × 64 gain little from a second thread, and where the cores are busy
-    a second one was seen to cost a factor of ten.
+    torch on a CPU at most: one or as many as this, whichever is faster at the time (`ThreadChoice`).
     """
 
     max_epochs: int = 60
@@ -77,7 +75,7 @@ class TrainingSettings:
     learning_rate: float = 3e-3
     min_steps: int = 50
     max_steps: int = 300
-    threads: int = 1
+    threads: int = 4
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -96,18 +94,6 @@ def resolve_device(device: str) -> torch.device:
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise DeviceError(f"no device {device!r} here: {torch.cuda.device_count()} CUDA devices found; use 'auto'")
     return found
-
-
-@contextlib.contextmanager
-def few_threads(limit: int) -> Iterator[None]:
-    """Keep torch at `limit` threads, and at the number of cores and what the caller set, for a while."""
-    before = torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, min(before, cores, limit)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def epoch_generator(seed: int, epoch: int, device: torch.device, *member: int) -> torch.Generator:
@@ -146,10 +132,20 @@ def train_stack(
     if checkpoint is not None:
         read_checkpoint(checkpoint, key, model, optimiser, state)
     active = state.active(settings.patience)
-    with few_threads(settings.threads), progress_bar(settings.max_epochs, state.epoch, show=progress) as report:
+    choice = ThreadChoice(settings.threads if device.type == "cpu" else 1)
+    with choice as threads, progress_bar(settings.max_epochs, state.epoch, show=progress) as report:
         while state.epoch < settings.max_epochs and not state.finished(settings.patience).all():
             train_epoch(
-                model, stack, data, active, optimiser, epoch=state.epoch, steps=steps, settings=settings, seed=seed
+                model,
+                stack,
+                data,
+                active,
+                optimiser,
+                threads,
+                epoch=state.epoch,
+                steps=steps,
+                settings=settings,
+                seed=seed,
             )
             state.record(model, validation_loss(stack, held, active, seed), active)
             report(state)
@@ -210,6 +206,7 @@ def train_epoch(
     data: Resident,
     active: torch.Tensor,
     optimiser: torch.optim.Optimizer,
+    threads: ThreadChoice,
     *,
     epoch: int,
     steps: int,
@@ -227,12 +224,13 @@ def train_epoch(
         rate = 0.5 * (1 + math.cos(math.pi * step / total)) * min(1.0, (step + 1) / warm_up)
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * rate
-        # Members share no parameter, so the gradient of the sum is each member's own gradient.
-        loss = stack.losses(data.batch(indices[i]), generator=noise, progress=step / total).mean(dim=1).sum()
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        clip_members(parameters)
-        optimiser.step()
+        with threads.step():
+            # Members share no parameter, so the gradient of the sum is each member's own gradient.
+            loss = stack.losses(data.batch(indices[i]), generator=noise, progress=step / total).mean(dim=1).sum()
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            clip_members(parameters)
+            optimiser.step()
     if not torch.isfinite(loss):
         raise TrainingDivergedError(
             f"training loss is {loss.item()} in epoch {epoch + 1}; lower learning_rate (now {settings.learning_rate})"
