@@ -16,7 +16,7 @@ from .errors import HunchError
 
 __all__ = ["main"]
 
-FORCED_STAGES = ("process", "train", "score", "hunt", "report")
+FORCED_STAGES = ("process", "train", "score", "hunt", "limits", "report")
 ANALYSIS = click.Path(path_type=Path)
 
 
@@ -389,9 +389,8 @@ def export(*, scorer: Path, output: Path, metric: str | None, precision: str) ->
     "--function",
     "--family",
     "family",
-    type=click.Choice(["dijet", "exponential"]),
     default=None,
-    help="Background [default: dijet].",
+    help="Background: dijet, exponential, bernstein, or a formula such as '(1-x)**p1 * x**(-p2)', x = m/sqrt(s) [default: dijet].",
 )
 @click.option(
     "--sqrt-s", type=click.FloatRange(0, min_open=True), default=None, help="Of the collisions, GeV [default: 13000]."
@@ -442,7 +441,7 @@ def hunt(
         raise HunchError("--force: only with an ANALYSIS; spectra are always hunted in")
     if output is None:
         raise HunchError("-o OUT is missing: the folder to write result.json, report.html and figures to")
-    from .workflow import hunt_files
+    from .analysis import hunt_files
 
     result = hunt_files(
         sources, output, progress=obj["progress"], **{k: v for k, v in options.items() if v is not None}
@@ -451,7 +450,97 @@ def hunt(
     click.echo(f"report: {output / 'report.html'}")
 
 
-add_stage("report", "Write report.html of ANALYSIS from result.json and the figures.")
+@cli.command()
+@click.argument("target", type=ANALYSIS, metavar="ANALYSIS|OUT")
+@click.option("--force", is_flag=True, help="With an ANALYSIS: rerun though nothing changed.")
+@click.option("--luminosity", default=None, help="Of OUT, for limits in fb: 19.7 or 19.7/fb, 19700/pb.")
+@click.option("--points", type=click.IntRange(min=1), default=None, help="Masses of OUT [default: 12].")
+@click.option("--efficiencies", default=None, metavar="A,B,C", help="Share of the signal in each region of OUT.")
+@click.pass_obj
+def limits(
+    obj: dict[str, Any],
+    /,
+    *,
+    target: Path,
+    force: bool,
+    luminosity: str | None,
+    points: int | None,
+    efficiencies: str | None,
+) -> None:
+    """Set upper limits by CLs against mass: on the signals of an ANALYSIS, or in OUT, the folder of a hunt in spectra.
+
+    Writes limits.json, and into limits/ the figure, pyhf workspaces, datacards for combine and tables for HEPData.
+    """
+    given = {"--luminosity": luminosity, "--points": points, "--efficiencies": efficiencies}
+    if not target.is_dir():
+        wrong = [name for name, value in given.items() if value is not None]
+        if wrong:
+            raise HunchError(f"{', '.join(wrong)}: for the folder of a hunt; an ANALYSIS has these in its own keys")
+        stage_command(obj, target, "limits", force=force)
+        return
+    from .analysis import limit_folder, read_luminosity
+
+    try:
+        share = None if efficiencies is None else [float(text) for text in efficiencies.split(",")]
+    except ValueError as error:
+        raise HunchError(f"--efficiencies {efficiencies!r}: numbers are expected, as in 0.1,0.2") from error
+    value = None if luminosity is None else read_luminosity(luminosity)
+    found = limit_folder(
+        target,
+        efficiencies=share,
+        luminosity=None if value is None else value.per_pb / 1000,
+        points=points or 12,
+    )
+    of = found["signals"]["signal"]
+    for mass, observed, expected in zip(of["masses"], of["observed"], of["expected"], strict=True):
+        told = "none" if observed is None else f"{observed:.3g} events (expected {expected[2]:.3g})"
+        click.echo(f"{mass:6.0f} GeV  below {told}")
+    click.echo(f"report: {target / 'report.html'}")
+
+
+@cli.command()
+@click.argument("target", type=ANALYSIS, metavar="ANALYSIS|OUT")
+@click.option(
+    "--local", type=click.IntRange(min=100), default=10_000, show_default=True, help="Experiments for local p."
+)
+@click.option("--outer", type=click.IntRange(min=0), default=200, show_default=True, help="Whole hunts for global p.")
+@click.option(
+    "--inner", type=click.IntRange(min=20), default=500, show_default=True, help="Experiments in each of them."
+)
+@click.option(
+    "--injected", type=click.IntRange(min=20), default=1000, show_default=True, help="Experiments a strength."
+)
+@click.option("--retrain", type=click.IntRange(min=0), default=0, show_default=True, help="Analyses with new models.")
+@click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes [default: all cores].")
+@click.pass_obj
+def validate(obj: dict[str, Any], /, *, target: Path, workers: int | None, retrain: int, **numbers: int) -> None:
+    """Check the p-values and yields of a finished ANALYSIS, or of the folder OUT of a hunt in spectra.
+
+    Injected signals (slope, pulls, coverage), local p of background-only experiments in bulk and tail, and the global p of
+    whole hunts in experiments drawn from background events: samples.validation, else held-out background. Writes
+    validation.json, figures and report.html. Exit status 1 where a check fails.
+    """
+    from .analysis import validate_folder
+    from .config import read_analysis
+    from .workflow import validate_analysis
+
+    options = {"progress": obj["progress"], "workers": workers or cores(), **numbers}
+    if target.is_dir():
+        if retrain:
+            raise HunchError("--retrain: only with an ANALYSIS, whose models are trained anew")
+        checks, output = validate_folder(target, **options), target
+    else:
+        settings = read_analysis(target)
+        checks, output = validate_analysis(settings, retrain=retrain, **options), Path(settings.output)
+    for check in checks["checks"]:
+        word = {True: "pass", False: "FAIL", None: "-"}[check["passed"]]
+        click.echo(f"{word:4}  {check['name']}: {check['found']}")
+    click.echo(f"report: {output / 'report.html'}")
+    if any(check["passed"] is False for check in checks["checks"]):
+        sys.exit(1)
+
+
+add_stage("report", "Write report.html of ANALYSIS from result.json, limits.json and the figures.")
 
 
 @cli.command()
@@ -461,8 +550,9 @@ add_stage("report", "Write report.html of ANALYSIS from result.json and the figu
 @click.pass_obj
 def search(obj: dict[str, Any], analysis: Path, files: tuple[str, ...], *, output: Path) -> None:
     """Apply the trained scorers and fixed regions of ANALYSIS to event FILES, without tables in between."""
+    from .analysis import write_spectra
     from .config import read_analysis
-    from .workflow import search_files, write_spectra
+    from .workflow import search_files
 
     result = search_files(read_analysis(analysis), files, progress=obj["progress"])
     regions = range(result.spectra.axes[0].size)

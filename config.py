@@ -33,22 +33,28 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 class Samples(Section):
-    """What is hunted in and what models learn from: lists of event files (ROOT) or tables (parquet, CSV, HDF5)."""
+    """What is hunted in and what models learn from: lists of event files (ROOT) or tables (parquet, CSV, HDF5).
+
+    signals: models that limits are set on and nothing trains on; without them limits are set on the priors. validation:
+    background events that nothing trains on and nothing is fixed with, from which `hunch validate` draws its experiments.
+    """
 
     data: Files
     background: Files | None = None
     priors: dict[str, Files] = Field(default_factory=dict)
+    signals: dict[str, Files] = Field(default_factory=dict)
+    validation: Files | None = None
 
-    @field_validator("priors")
+    @field_validator("priors", "signals")
     @classmethod
-    def names(cls, priors: dict[str, Any]) -> dict[str, Any]:
-        """Prior names become file names and score columns."""
-        for name in priors:
+    def names(cls, named: dict[str, Any]) -> dict[str, Any]:
+        """Names of priors and signals become file names and score columns."""
+        for name in named:
             if not NAME.fullmatch(name):
-                raise ValueError(f"{name!r} names a prior: letters, digits and _ . + - are allowed")
+                raise ValueError(f"{name!r} names a prior or signal: letters, digits and _ . + - are allowed")
             if name in {"anomaly", "difference", "background", "family"}:
-                raise ValueError(f"a prior cannot be called {name!r}, a score has that name")
-        return priors
+                raise ValueError(f"a prior or signal cannot be called {name!r}, a score has that name")
+        return named
 
 
 class Jets(Section):
@@ -85,6 +91,18 @@ class PlaneScanSettings(Section):
     min_events: Annotated[int, Field(ge=1)] = 50
 
 
+class LimitSettings(Section):
+    """Upper limits by CLs on every signal: at `points` masses of the scan, the best one and the signals' own.
+
+    scale_error, resolution_error: relative, of the signal's m_jj.
+    """
+
+    points: Annotated[int, Field(ge=1, le=200)] = 12
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    scale_error: Annotated[float, Field(ge=0, lt=0.5)] = 0.01
+    resolution_error: Annotated[float, Field(ge=0, lt=0.5)] = 0.10
+
+
 class Training(Section):
     """The scorer's training; `max_epochs` bounds it, early stopping ends it."""
 
@@ -105,7 +123,8 @@ class Analysis(Section):
     seed: of training, folds and pseudo-experiments; features: training columns (the 12 QUAK features for event files);
     folds: of data where there is no background sample, or with weak_supervision, which lets the other folds of the
     data narrow down the family of the priors; held_out: share of the background kept from training to fix
-    regions on; fit_range, masses: [low, high] GeV, found from the spectrum when absent; sqrt_s: GeV; executor, workers,
+    regions on; fit_range, masses: [low, high] GeV, found from the spectrum when absent; sqrt_s: GeV; luminosity: fb^-1, for limits on
+    cross-sections; blind: held-out background stands in for the data, expected results only; executor, workers,
     scheduler: coffea's; skip_bad_files: count unreadable files instead of stopping.
     """
 
@@ -122,14 +141,31 @@ class Analysis(Section):
     fit_range: Pair | None = None
     masses: Pair | None = None
     sqrt_s: Positive = 13_000.0
-    background_function: Literal["dijet", "exponential"] = "dijet"
+    background_function: str = "dijet"
     combination: Literal["fisher", "stouffer", "simes", "cauchy", "tippett", "harmonic", "harmonic_bound"] | None = None
     pseudo_experiments: Annotated[int, Field(ge=1)] = 5_000
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    luminosity: Positive | None = None
+    blind: bool = False
     plane_scan: PlaneScanSettings | None = None
     executor: Literal["iterative", "futures", "dask"] = "futures"
     workers: Annotated[int, Field(ge=1)] | None = None
     scheduler: str | None = None
     skip_bad_files: bool = False
+
+    @field_validator("background_function")
+    @classmethod
+    def known_function(cls, text: str) -> str:
+        """Families are named; anything else must be a formula of x or m, p1, p2, ..."""
+        if text in {"dijet", "exponential", "bernstein"}:
+            return text
+        from .analysis import family_orders
+
+        try:
+            family_orders(text)
+        except HunchError as error:
+            raise ValueError(str(error)) from error
+        return text
 
     @model_validator(mode="after")
     def ranges(self) -> Analysis:
@@ -139,6 +175,8 @@ class Analysis(Section):
                 raise ValueError(
                     f"{key}: [{pair[0]:g}, {pair[1]:g}] must rise and stay below sqrt_s = {self.sqrt_s:g} GeV"
                 )
+        if self.blind and self.samples.background is None:
+            raise ValueError("blind: needs samples.background, of which held-out events stand in for the data")
         if self.weak_supervision and not self.samples.priors:
             raise ValueError("weak_supervision: needs samples.priors, whose family the data narrow down")
         if self.plane_scan is not None and not self.samples.priors:
@@ -182,11 +220,14 @@ class Analysis(Section):
         return self.combination or ("simes" if self.region_settings.shape == "mosaic" else "fisher")
 
     def sample_files(self) -> dict[str, tuple[str, ...]]:
-        """Return sample name -> files: "data", "background" where given, then "prior.NAME" for each prior."""
+        """Return sample name -> files: "data", "background" and "validation" where given, "prior.NAME" and "signal.NAME"."""
         named = {"data": self.samples.data}
-        if self.samples.background is not None:
-            named["background"] = self.samples.background
-        return {**named, **{f"prior.{name}": files for name, files in self.samples.priors.items()}}
+        for name in ("background", "validation"):
+            files = getattr(self.samples, name)
+            if files is not None:
+                named[name] = files
+        priors = {f"prior.{name}": files for name, files in self.samples.priors.items()}
+        return {**named, **priors, **{f"signal.{name}": files for name, files in self.samples.signals.items()}}
 
 
 def read_analysis(path: str | Path) -> Analysis:
@@ -318,7 +359,11 @@ def located(analysis: Analysis, path: Path, lines: Mapping[Key, int]) -> Analysi
         update={
             "data": find(samples.data, ("samples", "data")),
             "background": samples.background and find(samples.background, ("samples", "background")),
-            "priors": {name: find(files, ("samples", "priors", name)) for name, files in samples.priors.items()},
+            "validation": samples.validation and find(samples.validation, ("samples", "validation")),
+            **{
+                kind: {name: find(files, ("samples", kind, name)) for name, files in getattr(samples, kind).items()}
+                for kind in ("priors", "signals")
+            },
         }
     )
     output = folder / analysis.output

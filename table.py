@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +27,16 @@ __all__ = [
     "QUAK_FEATURES",
     "TABLE_SUFFIXES",
     "Table",
+    "check_counting",
+    "check_shared",
     "concatenate",
     "content_hash",
+    "finite",
     "fold_of",
     "identity_hash",
     "is_table",
     "read_table",
+    "remove",
     "shared_events",
     "write_aside",
     "write_json",
@@ -310,3 +315,64 @@ def _from_pandas(frame: Any) -> dict[str, Array]:
         values = frame[name].to_numpy()
         columns[str(name)] = values.astype(str) if values.dtype.kind in "OUT" else values
     return columns
+
+
+def check_counting(tables: Mapping[str, Table]) -> None:
+    """Refuse samples whose n_trk counts charged constituents in one and all of them in the other."""
+    counted = {name: t.metadata.get("ntrk") for name, t in tables.items() if t.metadata.get("ntrk") and "ntrk_1" in t}
+    if len(set(counted.values())) > 1:
+        said = "; ".join(f"{tables[name].source}: {how}" for name, how in counted.items())
+        raise InputError(f"ntrk counts different things in different samples, which no model may mix: {said}")
+
+
+def check_shared(tables: Mapping[str, Table], features: Sequence[str]) -> None:
+    """Refuse samples that share events, by content or by identity, naming both."""
+    contents = {name: content_hash(t.matrix(["mjj", *features])) for name, t in tables.items()}
+    identities = {name: known_identities(t) for name, t in tables.items()}
+    names = list(tables)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            by_content = shared_events(contents[first], contents[second])
+            by_identity = shared_events(identities[first], identities[second])
+            if by_content or by_identity:
+                how = f"{by_content} by content" if by_content else f"{by_identity} by run, luminosityBlock and event"
+                raise InputError(
+                    f"{tables[first].source} and {tables[second].source} share events ({how}); no sample may"
+                )
+
+
+def known_identities(table: Table) -> npt.NDArray[np.uint64]:
+    """Return hashes of the identities that mean the same event wherever they are found again.
+
+    Event files: collision data, known by run != 1; simulation numbers its events from the start in every sample and is
+    compared by content. Tables of the user's own: all rows, where the file itself says dataset and event.
+    """
+    if table.metadata.get("representation") == "dijet":
+        collisions = table.select(table["run"] != 1)
+        # the same collision can be in several primary datasets
+        return identity_hash(collisions.with_columns(dataset=np.full(len(collisions), "")))
+    own = set(IDENTITY) <= set(table.metadata.get("identity", ()))
+    return identity_hash(table) if own else np.zeros(0, dtype=np.uint64)
+
+
+def finite(value: Any) -> Any:
+    """Replace what JSON has no number for by null, and numpy values by Python's."""
+    if isinstance(value, Mapping):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return finite(value.tolist())
+    if isinstance(value, np.generic):
+        return finite(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder where there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The stages of a search in order: process, train, score, hunt, report. Each reads and writes files of one output folder.
+"""The stages of a search in order: process, train, score, hunt, limits, report. Each reads and writes files of one output folder.
 
 A stage is skipped when its key is unchanged: its settings, the content of its inputs and the package's own source. Its
 stamp is written last, so a killed run resumes at the stage, and the training at the epoch, where it was.
@@ -11,10 +11,7 @@ import hashlib
 import itertools
 import json
 import logging
-import platform
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +25,16 @@ from .table import (
     IDENTITY,
     QUAK_FEATURES,
     Table,
+    check_counting,
+    check_shared,
     concatenate,
     content_hash,
+    finite,
     fold_of,
     identity_hash,
     is_table,
     read_table,
-    shared_events,
+    remove,
     write_json,
     write_table,
 )
@@ -42,7 +42,7 @@ from .table import (
 if TYPE_CHECKING:
     from .analysis import Scored, Search
 
-__all__ = ["STAGES", "hunt_files", "run", "run_stage", "search_files"]
+__all__ = ["STAGES", "run", "run_stage", "search_files", "validate_analysis"]
 
 log = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float64]
@@ -71,8 +71,9 @@ def run(analysis: Analysis, *, force: Sequence[str] = (), progress: bool = True)
             raise HunchError(unknown_name("stage", name, STAGES, "--force"))
     for name in STAGES:
         run_stage(analysis, name, force=name in force, progress=progress)
-    result: dict[str, Any] = json.loads((Path(analysis.output) / "result.json").read_text(encoding="utf-8"))
-    return result
+    from .analysis import read_result
+
+    return read_result(Path(analysis.output))
 
 
 def run_stage(analysis: Analysis, name: str, *, force: bool = False, progress: bool = True) -> bool:
@@ -239,44 +240,6 @@ def user_table(sample: str, files: tuple[str, ...], features: tuple[str, ...]) -
     return Table(concatenate(parts, sample).columns, metadata, ", ".join(files))
 
 
-def check_counting(tables: Mapping[str, Table]) -> None:
-    """Refuse samples whose n_trk counts charged constituents in one and all of them in the other."""
-    counted = {name: t.metadata.get("ntrk") for name, t in tables.items() if t.metadata.get("ntrk") and "ntrk_1" in t}
-    if len(set(counted.values())) > 1:
-        said = "; ".join(f"{tables[name].source}: {how}" for name, how in counted.items())
-        raise InputError(f"ntrk counts different things in different samples, which no model may mix: {said}")
-
-
-def check_shared(tables: Mapping[str, Table], features: Sequence[str]) -> None:
-    """Refuse samples that share events, by content or by identity, naming both."""
-    contents = {name: content_hash(t.matrix(["mjj", *features])) for name, t in tables.items()}
-    identities = {name: known_identities(t) for name, t in tables.items()}
-    names = list(tables)
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            by_content = shared_events(contents[first], contents[second])
-            by_identity = shared_events(identities[first], identities[second])
-            if by_content or by_identity:
-                how = f"{by_content} by content" if by_content else f"{by_identity} by run, luminosityBlock and event"
-                raise InputError(
-                    f"{tables[first].source} and {tables[second].source} share events ({how}); no sample may"
-                )
-
-
-def known_identities(table: Table) -> npt.NDArray[np.uint64]:
-    """Return hashes of the identities that mean the same event wherever they are found again.
-
-    Event files: collision data, known by run != 1; simulation numbers its events from the start in every sample and is
-    compared by content. Tables of the user's own: all rows, where the file itself says dataset and event.
-    """
-    if table.metadata.get("representation") == "dijet":
-        collisions = table.select(table["run"] != 1)
-        # the same collision can be in several primary datasets
-        return identity_hash(collisions.with_columns(dataset=np.full(len(collisions), "")))
-    own = set(IDENTITY) <= set(table.metadata.get("identity", ()))
-    return identity_hash(table) if own else np.zeros(0, dtype=np.uint64)
-
-
 # ------------------------------------------------------------------------------------------ train and score
 
 
@@ -342,14 +305,6 @@ def train(analysis: Analysis, progress: bool) -> None:
             common.narrow(x[fold != i], priors=priors, reference=held_x[held_fold != i], progress=progress).save(folder)
 
 
-def remove(path: Path) -> None:
-    """Delete a file or folder where there is one."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def score_path(analysis: Analysis, sample: str) -> Path:
     """Return where a sample's scored table is."""
     return Path(analysis.output) / "scores" / f"{sample}.parquet"
@@ -372,13 +327,20 @@ def region_columns(analysis: Analysis, n_axes: int) -> tuple[int, ...]:
 
 def scored_samples(analysis: Analysis) -> list[str]:
     """Return the samples that get scores; "calibration" are the events on which the regions are fixed."""
-    return ["data", "calibration", *(f"prior.{name}" for name in analysis.samples.priors)]
+    more = [] if analysis.samples.validation is None else ["validation"]
+    return ["data", "calibration", *more, *simulated_signals(analysis)]
+
+
+def simulated_signals(analysis: Analysis) -> list[str]:
+    """Return the samples of priors, and of signals that limits are set on."""
+    return [name for name in analysis.sample_files() if name.startswith(("prior.", "signal."))]
 
 
 def score(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every stage takes progress
-    """Write losses, score and fold of data, calibration events and priors; each event by a model that never saw it.
+    """Write losses, score and fold of data, calibration events, priors and signals; no event by a model that trained on it.
 
-    Priors are scored by model 0, for the figures alone.
+    But priors, which every model trains on: they are scored by model 0, for figures, and for limits where no signals are
+    given. Signals, too, are scored by model 0.
     """
     from .models import Quak, load_scorer
 
@@ -399,9 +361,12 @@ def score(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every s
         fold = fold_of(event_hash(data, features), analysis.folds)
         calibration, calibration_fold = data, (fold - 1) % analysis.folds
     named = {"data": (data, fold), "calibration": (calibration, calibration_fold)}
-    for name in analysis.samples.priors:
-        prior = read_table(table_path(analysis, f"prior.{name}"))
-        named[f"prior.{name}"] = (prior, np.zeros(len(prior), dtype=np.int64))
+    if analysis.samples.validation is not None:
+        validation = read_table(table_path(analysis, "validation"))
+        named["validation"] = (validation, fold_of(event_hash(validation, features), len(scorers)))
+    for name in simulated_signals(analysis):
+        simulated = read_table(table_path(analysis, name))
+        named[name] = (simulated, np.zeros(len(simulated), dtype=np.int64))
     for sample, (table, folds) in named.items():
         x = table.matrix(features)
         losses = np.empty((len(x), n_axes))
@@ -420,18 +385,15 @@ def score(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every s
 
 def hunt(analysis: Analysis, progress: bool) -> None:
     """Fix the regions, hunt, check, and write regions.json, spectra.root, the figures and result.json."""
-    from .analysis import HuntSettings, RegionChoice, Scored, draw_figures, result_of, search
+    from .analysis import HuntSettings, RegionChoice, draw_figures, result_of, search, stand_in, versions, write_spectra
 
-    def scored(sample: str) -> Scored:
-        table = read_table(score_path(analysis, sample))
-        losses = table.matrix(
-            list(itertools.takewhile(lambda name: name in table, map("loss_{}".format, itertools.count())))
-        )
-        truth = table["truth_signal"].astype(np.uint8) if "truth_signal" in table else None
-        return Scored(sample, table["mjj"].astype(np.float64), losses, table["fold"].astype(np.int64), truth)
-
-    data, calibration = scored("data"), scored("calibration")
-    priors = {name: scored(f"prior.{name}") for name in analysis.samples.priors}
+    data, calibration = read_scored(analysis, "data"), read_scored(analysis, "calibration")
+    priors = {name: read_scored(analysis, f"prior.{name}") for name in analysis.samples.priors}
+    blind = None
+    if analysis.blind:
+        number = len(data.mjj)
+        data = stand_in(calibration, number, np.random.default_rng(np.random.SeedSequence([analysis.seed, 0xB11D])))
+        blind = f"blind: {len(data.mjj)} held-out background events stand in for {number} of the data"
     columns = region_columns(analysis, data.losses.shape[1])
     own_background = analysis.samples.background is not None
     inclusive = read_table(table_path(analysis, "background" if own_background else "data"))["mjj"]
@@ -445,7 +407,7 @@ def hunt(analysis: Analysis, progress: bool) -> None:
             sqrt_s=analysis.sqrt_s,
             family=analysis.background_function,
             combination=analysis.combination_method,
-            pseudo_experiments=analysis.pseudo_experiments,
+            pseudo_experiments=0 if blind else analysis.pseudo_experiments,
             seed=analysis.seed,
         ),
         fit_range=analysis.fit_range,
@@ -486,10 +448,52 @@ def hunt(analysis: Analysis, progress: bool) -> None:
             json.loads((folder / "scorer.json").read_text(encoding="utf-8"))["training"]
             for folder in model_paths(analysis)
         ],
-        **result_of(found),
+        **result_of(found, no_significance=blind),
         **({} if scanned is None else {"plane_scan": scanned}),
     }
     write_json(output / "result.json", finite(result))
+
+
+def read_scored(analysis: Analysis, sample: str) -> Scored:
+    """Read a scored sample."""
+    from .analysis import Scored
+
+    table = read_table(score_path(analysis, sample))
+    columns = list(itertools.takewhile(lambda name: name in table, map("loss_{}".format, itertools.count())))
+    truth = table["truth_signal"].astype(np.uint8) if "truth_signal" in table else None
+    return Scored(sample, table["mjj"].astype(np.float64), table.matrix(columns), table["fold"].astype(np.int64), truth)
+
+
+def limits(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every stage takes progress
+    """Set limits on every signal, or prior where there is none, and write limits.json and the folder limits."""
+    from .analysis import as_signal, hunt_of, limits_of, read_regions, write_limits
+
+    output = Path(analysis.output)
+    found, names = hunt_of(json.loads((output / "result.json").read_text(encoding="utf-8")))
+    regions = read_regions(output / "regions.json")
+    notes, signals = [], []
+    kind = "signal" if analysis.samples.signals else "prior"
+    for name in simulated_signals(analysis):
+        if name.startswith(f"{kind}."):
+            events = dataclasses.replace(read_scored(analysis, name), name=name.removeprefix(f"{kind}."))
+            try:
+                signals.append(as_signal(events, regions))
+            except InputError as error:
+                notes.append(str(error))
+    if not simulated_signals(analysis):
+        notes.append("no limits: samples name neither signals nor priors, whose share in the regions would be needed")
+    elif kind == "prior":
+        notes.append(
+            "efficiencies are those of events that the models trained on, and so a little high; name samples.signals"
+        )
+    for note in notes:
+        log.warning("%s", note)
+    remove(output / "limits.json")
+    remove(output / "limits")
+    options = {"luminosity": analysis.luminosity, "blind": analysis.blind, **analysis.limits.model_dump()}
+    set_on = limits_of(found, signals, names=names, **options)
+    written = write_limits(found, set_on, output / "limits", names=names)
+    write_json(output / "limits.json", finite({"signals": written, "notes": notes}))
 
 
 def scan_loss_plane(analysis: Analysis, found: Search, data: Scored, calibration: Scored) -> dict[str, Any]:
@@ -531,45 +535,95 @@ def scan_loss_plane(analysis: Analysis, found: Search, data: Scored, calibration
     }
 
 
-def finite(value: Any) -> Any:
-    """Replace what JSON has no number for by null, and numpy values by Python's."""
-    if isinstance(value, Mapping):
-        return {str(k): finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return finite(value.tolist())
-    if isinstance(value, np.generic):
-        return finite(value.item())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
-
-
-def write_spectra(path: Path, names: Sequence[str], spectra: Sequence[Any]) -> None:
-    """Write the regions' spectra as ROOT histograms."""
-    import uproot
-
-    from .table import write_aside
-
-    with write_aside(path) as aside, uproot.recreate(aside) as file:
-        for name, histogram in zip(names, spectra, strict=True):
-            file[name.replace(" ", "_")] = histogram
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what computes the answer."""
-    names = ("numpy", "scipy", "torch", "coffea", "fastjet", "awkward", "uproot", "iminuit", "pyhf", "hist")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
 def report(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every stage takes progress
-    """Write report.html from result.json and the figures."""
-    from .analysis import write_report
+    """Write report.html from result.json, limits.json, validation.json where it is newer than the result, and the figures."""
+    from .analysis import report_folder
+
+    report_folder(Path(analysis.output))
+
+
+def validate_analysis(analysis: Analysis, *, retrain: int = 0, progress: bool = True, **numbers: int) -> dict[str, Any]:
+    """Make every check of a finished search at full size; write validation.json, figures and report.html anew.
+
+    Outer experiments are drawn from samples.validation, else from the held-out background that fixed the regions. retrain: as
+    many more whole analyses on data drawn from samples.validation, models trained anew. numbers: local, outer, inner,
+    injected, workers of `analysis.validate`.
+    """
+    from .analysis import global_uniformity, hunt_of, read_regions, read_result, validate, write_validation
 
     output = Path(analysis.output)
-    result = json.loads((output / "result.json").read_text(encoding="utf-8"))
-    write_report(output / "report.html", result, output / "figures")
+    result = read_result(output)
+    found, names = hunt_of(result)
+    pool = None
+    if analysis.samples.validation is not None or analysis.samples.background is not None:
+        pool = read_scored(analysis, "calibration" if analysis.samples.validation is None else "validation")
+    if retrain and analysis.samples.validation is None:
+        raise HunchError("--retrain needs samples.validation: background events from which whole datasets are drawn")
+    made = validate(
+        found,
+        names,
+        seed=analysis.seed,
+        events=float(len(read_table(table_path(analysis, "data")))),
+        pool=pool,
+        regions=None if pool is None else read_regions(output / "regions.json"),
+        progress=progress,
+        **numbers,
+    )
+    if retrain:
+        inner = numbers.get("inner", 500)
+        p, events = retrained_p(analysis, retrain, inner=inner)
+        how = f"{events:.0f} events of validation, models trained anew in each"
+        again = global_uniformity(p, how=how, inner=inner, events=events)
+        made = dataclasses.replace(made, global_p=(*made.global_p, again))
+    checks: dict[str, Any] = finite(made.as_dict())
+    write_validation(made, output)
+    write_json(output / "validation.json", checks)
+    report(analysis, progress)
+    return checks
+
+
+def retrained_p(analysis: Analysis, n: int, *, inner: int) -> tuple[list[float], float]:
+    """Run the analysis on n datasets drawn from the validation sample, models and all; return global p and mean events."""
+    import tempfile
+
+    from .analysis import read_result
+
+    tables = {name: read_table(table_path(analysis, name)) for name in ("data", "validation")}
+    pool = tables["validation"]
+    events = min(len(tables["data"]), len(pool) // 2)
+    found = []
+    for i in range(n):
+        rng = np.random.default_rng(np.random.SeedSequence([analysis.seed, 0x2E7, i]))
+        rows = np.sort(rng.choice(len(pool), min(int(rng.poisson(events)), len(pool)), replace=False))
+        with tempfile.TemporaryDirectory(dir=analysis.output, prefix=".retrained.") as folder:
+            drawn = Path(folder) / "data.parquet"
+            write_table(drawn, pool.select(rows))
+            files = {name: (str(table_path(analysis, name)),) for name in analysis.sample_files()}
+            samples = analysis.samples.model_copy(
+                update={
+                    "data": (str(drawn),),
+                    "background": files.get("background"),
+                    "priors": {name: files[f"prior.{name}"] for name in analysis.samples.priors},
+                    "signals": {},
+                    "validation": None,
+                }
+            )
+            own = analysis.model_copy(
+                update={
+                    "samples": samples,
+                    "output": str(Path(folder) / "out"),
+                    "features": features_of(analysis),
+                    "seed": analysis.seed + 1 + i,
+                    "pseudo_experiments": inner,
+                    "blind": False,
+                    "plane_scan": None,
+                }
+            )
+            for stage in ("process", "train", "score", "hunt"):
+                run_stage(own, stage, progress=False)
+            found.append(float(read_result(Path(own.output))["best"]["p_global"]))
+            log.info("retrained experiment %d of %d: global p = %.3g", i + 1, n, found[-1])
+    return found, float(events)
 
 
 def search_files(analysis: Analysis, files: Sequence[str], *, progress: bool = True) -> Any:
@@ -598,79 +652,6 @@ def search_files(analysis: Analysis, files: Sequence[str], *, progress: bool = T
         skip_bad_files=analysis.skip_bad_files,
         progress=progress,
     )
-
-
-def hunt_files(
-    sources: Sequence[str],
-    output: Path,
-    *,
-    unit: str | None = None,
-    luminosity: str | None = None,
-    width: float = 0.035,
-    fit_range: tuple[float, float] | None = None,
-    masses: tuple[float, float] | None = None,
-    progress: bool = True,
-    **settings: Any,
-) -> dict[str, Any]:
-    """Hunt in spectra that others made; write figures, report.html and, last, result.json into a folder of their own.
-
-    unit, luminosity: of the values, as people write them; width: of the signal, a Gaussian, relative to its mass;
-    fit_range, masses: [low, high] GeV; settings: fields of HuntSettings. Nothing is written where the input is wrong.
-    """
-    from .analysis import (
-        HuntSettings,
-        SignalShape,
-        draw_spectrum_figures,
-        hunt_spectra,
-        read_luminosity,
-        read_spectra,
-        spectrum_result,
-        write_report,
-    )
-
-    if output.exists() and not output.is_dir():
-        raise HunchError(f"-o {output}: is a file; a folder is written")
-    if (output / ".stages").exists():
-        raise HunchError(f"-o {output}: holds an analysis of hunch run, whose result.json stays; name another folder")
-    hunting = HuntSettings(**settings)
-    given = read_spectra(
-        sources,
-        sqrt_s=hunting.sqrt_s,
-        unit=unit,
-        luminosity=None if luminosity is None else read_luminosity(luminosity),
-    )
-    for note in given.notes:
-        log.warning("%s", note)
-    shape = SignalShape(width=width, source="Gaussian of stated width")
-    found = hunt_spectra(
-        given.spectra, shape=shape, settings=hunting, fit_range=fit_range, masses=masses, progress=progress
-    )
-    answer = spectrum_result(found)
-    result = {
-        "hunch": __version__,
-        "versions": versions(),
-        "seed": hunting.seed,
-        "configuration": {
-            "spectra": [str(source) for source in sources],
-            "unit": unit,
-            "luminosity": luminosity,
-            "width": width,
-            "fit_range": fit_range,
-            "masses": masses,
-            **{k: v for k, v in dataclasses.asdict(hunting).items() if k != "lowest_orders"},
-        },
-        **answer,
-        "cutflow": {**given.cutflow, **answer["cutflow"]},
-        "notes": [*given.notes, *answer["notes"]],
-    }
-    result = dict(finite(result))
-    remove(output / "result.json")
-    for stale in output.glob("figures/spectrum_*.p[dn][fg]"):
-        stale.unlink()
-    draw_spectrum_figures(found, output / "figures")
-    write_report(output / "report.html", result, output / "figures")
-    write_json(output / "result.json", result)
-    return result
 
 
 def sample_inputs(analysis: Analysis) -> list[Path]:
@@ -704,6 +685,7 @@ HUNT_KEYS = (
     "background_function",
     "combination",
     "pseudo_experiments",
+    "blind",
     "plane_scan",
 )
 
@@ -736,6 +718,16 @@ STAGES: dict[str, Stage] = {
         in_output("regions.json", "spectra.root", "result.json", "figures"),
         hunt,
     ),
-    "report": Stage("report", (), in_output("result.json", "figures"), in_output("report.html"), report),
+    "limits": Stage(
+        "limits",
+        ("samples", "limits", "luminosity", "blind"),
+        lambda a: [
+            *in_output("result.json", "regions.json")(a),
+            *(score_path(a, name) for name in simulated_signals(a)),
+        ],
+        in_output("limits.json"),
+        limits,
+    ),
+    "report": Stage("report", (), in_output("result.json", "limits.json", "figures"), in_output("report.html"), report),
 }
 """The stages, in order."""

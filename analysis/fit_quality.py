@@ -17,7 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .background import FAMILIES, design_matrix, fit_background, fit_log_linear, goodness_of_fit
+from .background import (
+    design_matrix,
+    family_orders,
+    fit_background,
+    fit_log_linear,
+    goodness_of_fit,
+    is_log_linear,
+    log_offset,
+)
 from .bumphunt import BumpHunt
 from .resonance import SignalShape, signal_templates
 from .scan import LocalScan, fit_signal
@@ -118,7 +126,7 @@ def outside_p(
     """
     away = away_from(edges, mass, width)
     best = 0.0
-    for order in FAMILIES[family]:
+    for order in family_orders(family):
         if order < lowest or away.sum() <= order + 2:
             continue
         fit = fit_background(counts[None], edges, order, sqrt_s=sqrt_s, family=family, mask=away.astype(np.float64))
@@ -134,21 +142,31 @@ def smoother_z(
     """Return the signed z of a Gaussian at mass (GeV) on the family's function times exp of three more smooth terms.
 
     The terms are the next Chebyshev polynomials, in ln m for the dijet function and in m else; 0 where no fit is reached.
+    Bernstein polynomials and formulas that are not log-linear, fitted without the bins of the Gaussian, stand still, times
+    exp of as many polynomials as they have parameters and three more.
     """
-    design = design_matrix(edges, order, sqrt_s=sqrt_s, family=family)
+    if is_log_linear(family):
+        design = design_matrix(edges, order, sqrt_s=sqrt_s, family=family)
+        offset = log_offset(edges, sqrt_s=sqrt_s, family=family)
+    else:
+        away = away_from(edges, mass, width).astype(np.float64)
+        alone = fit_background(counts[None], edges, order, sqrt_s=sqrt_s, family=family, mask=away)
+        if not alone.converged[0]:
+            return 0.0
+        design, offset = np.empty((len(counts), 0)), alone.log_expected[0]
     centres = 0.5 * (edges[1:] + edges[:-1])
     u = np.log(centres) if family == "dijet" else centres
     t = 2 * (u - u[0]) / (u[-1] - u[0]) - 1
     # powers that the function has: ln^k up to k = order - 1, at most 3; the exponentials' polynomials up to the order
     have = min(order - 1, 3) if family == "dijet" else order
-    columns = np.concatenate([design, np.polynomial.chebyshev.chebvander(t, have + MORE)[:, have + 1 :]], axis=1)
+    first = have + 1 if design.shape[1] else 0
+    columns = np.concatenate([design, np.polynomial.chebyshev.chebvander(t, have + MORE)[:, first:]], axis=1)
     if columns.shape[1] + 2 > len(centres):
         return 0.0
     root = np.sqrt(np.maximum(counts, 1e-3 * max(float(counts.mean()), 1e-9)))[:, None]
     q, _ = np.linalg.qr(columns / np.abs(columns).max(axis=0) * root)
     q, _ = np.linalg.qr(q)
     basis = q / root
-    offset = np.log(np.diff(edges) / np.diff(edges).mean())
     theta, _, smooth = fit_log_linear(counts[None], basis, offset)
     template = signal_templates(SignalShape(width), [mass], edges)
     mu, gain, _, converged = fit_signal(counts[None], basis, offset, template, theta)

@@ -4,6 +4,9 @@ For a scan whose q(m) = z(m)^2 is a chi-squared field of one degree of freedom, 
 most P(q) + <N(q0)> exp(-(q - q0) / 2), with <N(q0)> the mean number of up-crossings of a low level q0, which a hundred
 pseudo-experiments measure. With signed z, of which only excesses count, the local term is one-sided and so are the
 crossings.
+
+A scan that begins at a finite mass m_0 lies above q somewhere if it starts above q or rises through q later: the two
+terms. A start above the level belongs to the first and is no up-crossing; counted as one too, it would enter twice.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from scipy import special
 from ..errors import InputError
 from .combination import z_value
 
-__all__ = ["GrossVitells", "global_p_gross_vitells", "up_crossings"]
+__all__ = ["GrossVitells", "from_crossings", "global_p_gross_vitells", "up_crossings"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,12 +59,25 @@ def global_p_gross_vitells(z_max: float, z: npt.ArrayLike, *, level: float = 0.5
     curves = np.atleast_2d(np.asarray(z, dtype=np.float64))
     if curves.ndim != 2 or min(curves.shape) < 2:
         raise InputError(f"z of shape {curves.shape}, needed: (experiments, masses), two or more of each")
-    if not (np.all(np.isfinite(curves)) and np.isfinite(z_max)):
+    if not np.all(np.isfinite(curves)):
         raise InputError("z is not finite; leave out experiments whose fit failed")
-    counts = up_crossings(curves, level=level)
-    mean, error = float(counts.mean()), float(counts.std(ddof=1) / np.sqrt(len(counts)))
+    return from_crossings(z_max, up_crossings(curves, level=level), level=level)
+
+
+def from_crossings(z_max: float, crossings: npt.ArrayLike, *, level: float = 0.5) -> GrossVitells:
+    """Return the global p of the largest signed z from the up-crossings (n,) of z = level in background-only scans.
+
+    One scan alone gives no error: crossings_error is infinite. Raises InputError for none, or a z_max that is not finite.
+    """
+    counts = np.asarray(crossings, dtype=np.float64)
+    if counts.ndim != 1 or len(counts) == 0:
+        raise InputError(f"up-crossings of shape {counts.shape}, needed: (experiments,), one or more")
+    if not np.isfinite(z_max):
+        raise InputError("z is not finite; leave out experiments whose fit failed")
+    n, mean = len(counts), float(counts.mean())
+    error = float(counts.std(ddof=1) / np.sqrt(n)) if n > 1 else np.inf
     local = float(special.ndtr(-z_max))
     factor = float(np.exp(-0.5 * (z_max**2 - level**2))) if z_max > level else np.inf
     p = min(1.0, local + mean * factor) if z_max > level else 1.0
     p_error = error * factor if p < 1 else 0.0
-    return GrossVitells(p, p_error, float(z_value(p)), local, level, mean, error, len(counts))
+    return GrossVitells(p, p_error, float(z_value(p)), local, level, mean, error, n)

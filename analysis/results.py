@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .background import choose_background
 from .bumphunt import BumpHunt
 from .combination import z_value
+from .envelope import background_envelope
 from .figures import (
     inclusive_figure,
     leading_regions,
@@ -27,21 +28,22 @@ from .fit_quality import fit_qualities
 from .minuit_fit import MinuitFit
 from .regions import chosen_columns, difference_score
 from .search import Scored, Search
+from .tail import TailFit
 
 __all__ = ["best_of", "draw_figures", "fits_of", "result_of", "scan_of"]
 
 Floats = npt.NDArray[np.float64]
 
 
-def result_of(found: Search) -> dict[str, Any]:
+def result_of(found: Search, *, no_significance: str | None = None) -> dict[str, Any]:
     """Return a search's answer as a JSON-like mapping: best, scan, regions, fit_range, signal_shape and the checks.
 
     Masses in GeV; p_local, z_local of `best` are the combined values at the mass where the combined p is smallest;
-    p_global, z_global are those of the whole scan; z one-sided.
+    p_global, z_global are those of the whole scan; z one-sided. no_significance: why no p-value means anything here.
     """
     hunted = found.hunt
     return {
-        "best": best_of(hunted),
+        "best": best_of(hunted, no_significance),
         "scan": scan_of(hunted, found.region_names, found.q0_p),
         "fit_range": dataclasses.asdict(found.fit_range) | {"low": found.fit_range.low, "high": found.fit_range.high},
         "signal_shape": hunted.shape.as_dict(),
@@ -49,6 +51,7 @@ def result_of(found: Search) -> dict[str, Any]:
         "hunt_cutflow": found.cutflow,
         "sculpting": [dataclasses.asdict(s) for s in found.sculpting],
         "spurious_signal": [dataclasses.asdict(s) for s in found.spurious],
+        "background_envelope": background_envelope(hunted).as_dict(),
         "injection_linearity": dataclasses.asdict(found.linearity),
         "local_p_uniformity": [dataclasses.asdict(u) for u in found.uniformity],
         "metrics": {name: dataclasses.asdict(m) for name, m in found.metrics.items()},
@@ -59,6 +62,10 @@ def result_of(found: Search) -> dict[str, Any]:
 def best_of(hunted: BumpHunt, no_significance: str | None = None) -> dict[str, Any]:
     """Return the mass where the combined p is smallest with its local and global p.
 
+    p_global: (1 + k) / (1 + n) of n pseudo-experiments, k of which show a combined p as small, an upper limit where k = 0
+    (p_global_is_bound); p_global_upper_95: the 95 % upper limit that k of n give, 3 / n where k = 0.
+    p_global_tail, z_global_tail, p_global_tail_interval: where k < 10, p from a fit of the experiments' tail carried on to
+    the observation, and its 68 % interval [low, high]; null where there is no such fit (`tail.fit_tail`).
     no_significance: why a p-value means nothing here; the global ones are then None, and local ones are of the fit as it is.
     """
     best, glob = hunted.best, hunted.global_p
@@ -74,6 +81,8 @@ def best_of(hunted: BumpHunt, no_significance: str | None = None) -> dict[str, A
             "p_global": None,
             "z_global": None,
             "p_global_is_bound": False,
+            "p_global_upper_95": None,
+            **tail_of(None),
             "p_global_gross_vitells_approximate": None,
             "pseudo_experiments": 0,
             "pseudo_experiments_above": 0,
@@ -84,6 +93,8 @@ def best_of(hunted: BumpHunt, no_significance: str | None = None) -> dict[str, A
             "p_global": glob.p,
             "z_global": glob.z,
             "p_global_is_bound": glob.is_bound,
+            "p_global_upper_95": glob.upper_95,
+            **tail_of(glob.tail),
             "p_global_gross_vitells_approximate": glob.gross_vitells,
             "pseudo_experiments": glob.n,
             "pseudo_experiments_above": glob.above,
@@ -92,8 +103,22 @@ def best_of(hunted: BumpHunt, no_significance: str | None = None) -> dict[str, A
     return answer
 
 
+def tail_of(tail: TailFit | None) -> dict[str, Any]:
+    """Return the tail fit's part of `best`, null where there is none."""
+    return {
+        "p_global_tail": None if tail is None else tail.p,
+        "z_global_tail": None if tail is None else tail.z,
+        "p_global_tail_interval": None if tail is None else [tail.low, tail.high],
+    }
+
+
 def scan_of(hunted: BumpHunt, names: Sequence[str], q0_p: Sequence[Sequence[float | None]]) -> dict[str, Any]:
-    """Return p, z and the fitted yield at every mass, of every region and combined."""
+    """Return p, z and the fitted yield at every mass, of every region and combined.
+
+    Each region has its largest z too, and the global p of that by up-crossings (`gross_vitells.py`), null where no
+    pseudo-experiments were made: of this region alone, without the trial of having looked into several.
+    """
+    own = hunted.gross_vitells()
     return {
         "masses": hunted.masses.tolist(),
         "p_combined": hunted.combined.tolist(),
@@ -110,6 +135,8 @@ def scan_of(hunted: BumpHunt, names: Sequence[str], q0_p: Sequence[Sequence[floa
                 "signal_yield_error": [e if np.isfinite(e) else None for e in hunted.scan.error[r].tolist()],
                 "converged": hunted.scan.converged[r].tolist(),
                 "p_q0_pyhf": list(q0_p[r]),
+                "z_largest": float(hunted.largest_z[r]),
+                "p_global_gross_vitells": None if own is None else own[r].p,
             }
             for r, name in enumerate(names)
         ],

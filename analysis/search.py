@@ -17,17 +17,16 @@ from .background import choose_background, goodness_of_fit
 from .bumphunt import BumpHunt, HuntSettings, hunt
 from .discovery import discovery_p
 from .fit_quality import fit_qualities, quality_notes
+from .injection import Linearity, injection_linearity
 from .metrics import Metrics, evaluate
 from .minuit_fit import MinuitFit, fit_with_minuit
 from .regions import Regions, chosen_columns, difference_score, fix_regions
 from .resonance import SignalShape, fit_signal_shape
 from .spectra import FitRange, find_fit_range, mass_edges, mass_grid, spectrum
 from .validation import (
-    Linearity,
     Sculpting,
     Spurious,
     Uniformity,
-    injection_linearity,
     local_p_uniformity,
     sculpting,
     spurious_signal,
@@ -42,6 +41,7 @@ __all__ = [
     "region_counts",
     "search",
     "spurious_signals",
+    "stand_in",
 ]
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,13 @@ class Scored:
         """Return the events where `keep` is true."""
         truth = None if self.truth is None else self.truth[keep]
         return Scored(self.name, self.mjj[keep], self.losses[keep], self.fold[keep], truth)
+
+
+def stand_in(calibration: Scored, n: int, rng: np.random.Generator) -> Scored:
+    """Return n different held-out background events, all of them where they are fewer: what a blind search hunts in."""
+    keep = np.zeros(len(calibration.mjj), dtype=bool)
+    keep[rng.permutation(len(keep))[:n]] = True
+    return calibration.select(keep)
 
 
 @dataclass(frozen=True)
@@ -269,10 +276,18 @@ def search(
         sculpting_spectra=(inclusive_counts, held_counts),
         spurious=spurious,
         linearity=injection_linearity(
-            found.background.expected[0], found.edges, float(grid[best]), shape=shape, settings=settings
+            found.background.expected[0],
+            found.edges,
+            float(grid[best]),
+            shape=shape,
+            settings=settings,
+            region=names[0],
+            lowest=int(found.background.order[0]),
         ),
         uniformity=tuple(
-            local_p_uniformity(found.background.expected, found.edges, grid[middle], shape=shape, settings=settings)
+            local_p_uniformity(
+                found.background.expected, found.edges, grid[middle], shape=shape, settings=found.experiment_settings
+            )
         ),
         metrics=truth_metrics(data, regions),
         notes=tuple(notes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import hist
@@ -25,6 +26,7 @@ __all__ = [
     "search_grid",
     "spectra_of_table",
     "spectrum",
+    "write_spectra",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -208,3 +210,14 @@ def mass_grid(fit_range: FitRange, mjj: npt.ArrayLike, *, resolution: float = RE
     n = max(2, round(np.log(high / low) / (step * resolution)) + 1)
     grid = np.geomspace(low, high, n)
     return np.unique(np.round(grid, -1)) if low >= 1000 else grid
+
+
+def write_spectra(path: Path, names: Sequence[str], spectra: Sequence[Any]) -> None:
+    """Write the regions' spectra as ROOT histograms."""
+    import uproot
+
+    from ..table import write_aside
+
+    with write_aside(path) as aside, uproot.recreate(aside) as file:
+        for name, histogram in zip(names, spectra, strict=True):
+            file[name.replace(" ", "_")] = histogram

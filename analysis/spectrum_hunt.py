@@ -15,15 +15,17 @@ import numpy.typing as npt
 
 from .background import choose_background
 from .bumphunt import BumpHunt, HuntSettings, hunt, stack
+from .envelope import background_envelope
 from .figures import range_figure, save_figure, scan_figure, spectrum_figure
 from .fit_quality import fit_qualities, quality_notes, significance_refused
+from .injection import Linearity, injection_linearity
 from .minuit_fit import MinuitFit, fit_with_minuit
 from .resonance import SignalShape
 from .results import best_of, fits_of, scan_of
 from .search import fit_notes, q0_row
 from .spectra import FitRange, as_hist
 from .spectrum_range import range_of_spectrum, scan_masses
-from .validation import Linearity, Uniformity, injection_linearity, local_p_uniformity
+from .validation import Uniformity, local_p_uniformity
 
 __all__ = ["SpectrumHunt", "draw_spectrum_figures", "hunt_spectra", "spectrum_result"]
 
@@ -113,10 +115,18 @@ def hunt_spectra(
         q0_p=tuple(q0_row(found, r) if refused is None else (None,) * len(grid) for r in range(len(names))),
         cutflow=cutflow,
         linearity=injection_linearity(
-            found.background.expected[0], found.edges, float(grid[found.best]), shape=shape, settings=settings
+            found.background.expected[0],
+            found.edges,
+            float(grid[found.best]),
+            shape=shape,
+            settings=settings,
+            region=names[0],
+            lowest=int(found.background.order[0]),
         ),
         uniformity=tuple(
-            local_p_uniformity(found.background.expected, found.edges, grid[middle], shape=shape, settings=settings)
+            local_p_uniformity(
+                found.background.expected, found.edges, grid[middle], shape=shape, settings=found.experiment_settings
+            )
         ),
         notes=tuple(notes),
         no_significance=refused,
@@ -146,6 +156,7 @@ def spectrum_result(found: SpectrumHunt) -> dict[str, Any]:
             "regions": fits_of(found.hunt, found.names, found.minuit),
         },
         "cutflow": found.cutflow,
+        "background_envelope": background_envelope(found.hunt).as_dict(),
         "injection_linearity": dataclasses.asdict(found.linearity),
         "local_p_uniformity": [dataclasses.asdict(u) for u in found.uniformity],
         "notes": list(found.notes),

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from .background import FAMILIES, choose_background, fit_log_linear, goodness_of_fit
+from .background import choose_background, family_orders, fit_log_linear, goodness_of_fit
 from .fit_quality import UNFIT, Excess, largest_excess
 from .resonance import SignalShape, signal_templates
 from .scan import scan_spectra
@@ -140,7 +140,7 @@ def last_bin(counts: Floats, edges: Floats, *, sqrt_s: float, family: str) -> in
 
 def check_bins(counts: Floats, edges: Floats, *, family: str) -> None:
     """Refuse too few bins for the function's parameters, and a spectrum that is cut off: all zero where it cannot be."""
-    lowest = FAMILIES[family][0]
+    lowest = family_orders(family)[0]
     filled = np.flatnonzero(counts)
     needed = lowest + 3
     if len(filled) < needed:

@@ -1,28 +1,31 @@
-"""Checks that stand beside every answer: sculpting, spurious signal, injection linearity, uniform local p."""
+"""Checks that stand beside every answer: sculpting, spurious signal, uniform local p; injections are in `injection.py`."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
-from .background import FAMILIES, choose_background
-from .bumphunt import HuntSettings, procedure
+from .background import choose_background, family_orders
+from .bumphunt import BLOCK, HuntSettings, procedure
 from .resonance import SignalShape, signal_templates
 from .scan import scan_spectra
 
 __all__ = [
-    "Linearity",
     "Sculpting",
     "Spurious",
     "Uniformity",
-    "injection_linearity",
     "local_p_uniformity",
     "sculpting",
     "spurious_signal",
+    "within_binomial",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -100,7 +103,7 @@ def spurious_signal(
     templates = signal_templates(shape, masses, edges)
     noise = float(np.sqrt(scale))
     result = None
-    for order in FAMILIES[settings.family]:
+    for order in family_orders(settings.family):
         if result is not None and order <= result.lowest:
             continue
         fit = choose_background(background[None], edges, sqrt_s=settings.sqrt_s, family=settings.family, lowest=[order])
@@ -122,69 +125,81 @@ def spurious_signal(
 
 
 @dataclass(frozen=True)
-class Linearity:
-    """Mean fitted yield against injected yield, all regions' own shares, one mass (GeV)."""
-
-    mass: float
-    injected: tuple[float, ...]
-    fitted: tuple[float, ...]
-    error: tuple[float, ...]
-    slope: float
-    offset: float
-
-
-def injection_linearity(
-    expected: Floats,
-    edges: Floats,
-    mass: float,
-    *,
-    shape: SignalShape,
-    settings: HuntSettings,
-    injected: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0),
-    n: int = 300,
-) -> Linearity:
-    """Inject signal into pseudo-data of one region and fit it: expected background (bins,), yields in its sqrt(B) in the window."""
-    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x11E]))
-    template = signal_templates(shape, [mass], edges)
-    unit = float(np.sqrt(max(expected[template[0] > 0.02 * template[0].max()].sum(), 1.0)))
-    means, errors = [], []
-    for strength in injected:
-        counts = rng.poisson(expected + strength * unit * template[0], size=(n, len(expected))).astype(np.float64)
-        fit = choose_background(counts, edges, sqrt_s=settings.sqrt_s, family=settings.family)
-        result = scan_spectra(counts, fit, template, edges, sqrt_s=settings.sqrt_s, family=settings.family)
-        fitted = result.signal[result.converged[:, 0], 0]
-        means.append(float(fitted.mean()))
-        errors.append(float(fitted.std() / np.sqrt(len(fitted))))
-    x = np.array(injected) * unit
-    slope, offset = np.polyfit(x, np.array(means), 1, w=1 / np.maximum(np.array(errors), 1e-9))
-    return Linearity(mass, tuple(x.tolist()), tuple(means), tuple(errors), float(slope), float(offset))
-
-
-@dataclass(frozen=True)
 class Uniformity:
-    """Combined local p of background-only pseudo-experiments at one mass: Kolmogorov-Smirnov p, and the tail at 5 %."""
+    """Local p of n background-only pseudo-experiments at one mass: Kolmogorov-Smirnov p in bulk, and rejection in the tail.
+
+    region: "combined", or the name of one region; compatible: whether the rejections at 1e-2 and 1e-3 lie within the 99 %
+    binomial interval of n experiments.
+    """
 
     mass: float
     n: int
     ks_p: float
     below_5_percent: float
     below_1_percent: float
+    below_0_1_percent: float
+    compatible: bool
+    region: str = "combined"
+
+
+def within_binomial(count: int, n: int, p: float, *, level: float = 0.99) -> bool:
+    """Tell whether a count of n lies in the central interval of a binomial of probability p."""
+    low, high = stats.binom.interval(level, n, p)
+    return bool(low <= count <= high)
+
+
+def uniformity_of(p: Floats, mass: float, region: str) -> Uniformity:
+    """Judge the local p-values (n,) of background-only experiments."""
+    n = len(p)
+    tail = {level: int((p < level).sum()) for level in (0.05, 0.01, 0.001)}
+    return Uniformity(
+        mass=float(mass),
+        n=n,
+        ks_p=float(stats.kstest(p, "uniform").pvalue),
+        below_5_percent=tail[0.05] / n,
+        below_1_percent=tail[0.01] / n,
+        below_0_1_percent=tail[0.001] / n,
+        compatible=all(within_binomial(tail[level], n, level) for level in (0.01, 0.001)),
+        region=region,
+    )
 
 
 def local_p_uniformity(
-    expected: Floats, edges: Floats, masses: Floats, *, shape: SignalShape, settings: HuntSettings, n: int = 1000
+    expected: Floats,
+    edges: Floats,
+    masses: Floats,
+    *,
+    shape: SignalShape,
+    settings: HuntSettings,
+    n: int = 1000,
+    names: Sequence[str] = (),
+    progress: bool = False,
 ) -> list[Uniformity]:
-    """Scan background-only experiments drawn from `expected` (regions, bins) at a few masses, regions combined."""
+    """Scan background-only experiments drawn from `expected` (regions, bins) at a few masses, regions combined.
+
+    names: of the regions that are judged alone, too, each after the combined ones. A fit that failed is no p-value: alone, it
+    is left out of its region's; combined, it counts as 0.5, as in a hunt.
+    """
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x0F1]))
-    counts = rng.poisson(expected, size=(n, *expected.shape)).astype(np.float64)
-    _, _, combined = procedure(counts, edges, signal_templates(shape, masses, edges), settings)
-    return [
-        Uniformity(
-            float(m),
-            n,
-            float(stats.kstest(combined[:, i], "uniform").pvalue),
-            float((combined[:, i] < 0.05).mean()),
-            float((combined[:, i] < 0.01).mean()),
-        )
-        for i, m in enumerate(np.atleast_1d(masses))
-    ]
+    grid = np.atleast_1d(np.asarray(masses, dtype=np.float64))
+    templates = signal_templates(shape, grid, edges)
+    combined = np.empty((n, len(grid)))
+    alone = np.empty((n, len(expected), len(grid))) if names else None
+    pace = 0.5 if sys.stderr.isatty() else 30.0
+    bar = tqdm(total=n, desc="uniformity of local p", unit="exp", disable=not progress, mininterval=pace)
+    # blocks, so that memory does not grow with n
+    with bar, threadpool_limits(1):
+        for start in range(0, n, BLOCK):
+            part = slice(start, min(start + BLOCK, n))
+            counts = rng.poisson(expected, size=(part.stop - start, *expected.shape)).astype(np.float64)
+            _, scan, combined[part] = procedure(counts, edges, templates, settings)
+            if alone is not None:
+                p = np.where(scan.converged, scan.p, np.nan)
+                alone[part] = p.reshape(-1, len(expected), len(grid))
+            bar.update(part.stop - start)
+    found = [uniformity_of(combined[:, i], m, "combined") for i, m in enumerate(grid)]
+    for r, name in enumerate(names):
+        if alone is not None:
+            columns = [alone[:, r, i] for i in range(len(grid))]
+            found += [uniformity_of(c[np.isfinite(c)], m, name) for c, m in zip(columns, grid, strict=True)]
+    return found

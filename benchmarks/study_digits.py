@@ -39,7 +39,8 @@ TRAIN_PART = 0.7  # of the background; the rest is tested
 PRIOR_PART = 0.8  # of the rarer of 7 and 0: what a split draws
 COLUMNS = 64  # at most; by a PCA beyond
 NOISE = 4.0  # standard deviation, of pixels from 0 to 16
-FEW = 1000  # training images below which each is used in 8 noisy copies
+FEW = 1000  # training images below which each is used in 8 noisy copies,
+AT_LEAST = 120  # or in more where this many are needed
 
 
 def images() -> tuple[Floats, npt.NDArray[np.int64], str]:
@@ -67,7 +68,7 @@ def drawn(by_digit: dict[int, Floats], part: float, rng: np.random.Generator) ->
 
 def noisy(x: Floats, rng: np.random.Generator) -> Floats:
     """Return rows (n, d) with noise added, in several copies where they are few."""
-    copies = 8 if len(x) < FEW else 1
+    copies = max(8, -(-AT_LEAST // len(x))) if len(x) < FEW else 1
     return np.concatenate([x + rng.normal(0, NOISE, x.shape) for _ in range(copies)])
 
 
@@ -90,12 +91,19 @@ def scored(by_digit: dict[int, Floats], part: float, seed: int) -> tuple[dict[st
     b_noisy, p_noisy = noisy(b, rng), noisy(p, rng)
     quak = Quak(seed=seed, device="cpu", max_epochs=EPOCHS, **KINDS["QUAK of VAEs"])
     quak.fit(b_noisy, priors={"prior": p_noisy})
+    apart: Quak | None = None
+    if 0 < part < 1:  # the mixture known for what it is: 7 and 0 as two priors
+        n_proxy = round(part * len(prior))
+        two = {"7": noisy(p[:n_proxy], rng), "0": noisy(p[n_proxy:], rng)}
+        apart = Quak(seed=seed, device="cpu", max_epochs=EPOCHS, **KINDS["QUAK of VAEs"]).fit(b_noisy, priors=two)
     vae = Vae(seed=seed, device="cpu", max_epochs=EPOCHS).fit(np.concatenate([b_noisy, p_noisy]))
     scores = {
         "background loss": quak.score(x, metric="background"),
         "QUAK": quak.score(x),
         "pixels, linear head": head_scores(b, p, x, head="linear"),
     }
+    if apart is not None:
+        scores["QUAK, 7 and 0 as two priors"] = apart.score(x)
     spaces = {
         "losses": [quak.losses(of) for of in (b, p, x)],
         "latent": [latent_means(vae, of) for of in (b, p, x)],

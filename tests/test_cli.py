@@ -39,7 +39,20 @@ def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *ar
 
 def test_help_lists_the_commands_in_pipeline_order() -> None:
     text = CliRunner().invoke(cli, ["--help"]).output
-    names = ["run", "simulate", "fetch", "convert", "process", "train", "score", "export", "hunt", "report"]
+    names = [
+        "run",
+        "simulate",
+        "fetch",
+        "convert",
+        "process",
+        "train",
+        "score",
+        "export",
+        "hunt",
+        "limits",
+        "validate",
+        "report",
+    ]
     places = [text.index(f"\n  {name} ") for name in names]
     assert places == sorted(places)
 
@@ -363,3 +376,87 @@ def test_pybumphunters_own_data_are_hunted_in(
         "above the fit range": 0,
         "s": int(counts[1:].sum()),
     }
+
+
+def test_limits_and_checks_of_a_hunt_in_a_spectrum(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    edges = np.linspace(1500, 4500, 41)
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    counts = np.random.default_rng(4).poisson(3e5 * (centres / 1000) ** -6.5)
+    spectrum = tmp_path / "spectrum.json"
+    spectrum.write_text(json.dumps({"edges": edges.tolist(), "counts": counts.tolist()}))
+    out = tmp_path / "out"
+    assert call(monkeypatch, capfd, "hunt", str(spectrum), "-o", str(out), "--pseudo-experiments", "40")[0] == 0
+    status, told, err = call(monkeypatch, capfd, "limits", str(out), "--points", "3", "--luminosity", "20/fb")
+    assert (status, err) == (0, "")
+    limits = json.loads((out / "limits.json").read_text(), parse_constant=pytest.fail)["signals"]["signal"]
+    assert len(told.splitlines()) == len(limits["masses"]) + 1
+    assert limits["observed_fb"][0] == pytest.approx(limits["observed"][0] / 20)
+    assert next((out / "limits" / "signal").glob("datacard_*.txt")).stat().st_size > 0
+    numbers = ("--local", "200", "--outer", "3", "--inner", "20", "--injected", "40", "--workers", "1")
+    status, told, err = call(monkeypatch, capfd, "validate", str(out), *numbers)
+    assert status in {0, 1}
+    assert ("FAIL" in told) == (status == 1)
+    checks = json.loads((out / "validation.json").read_text(), parse_constant=pytest.fail)
+    assert "says nothing of a function that is wrong" in checks["global_p"][0]["how"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Limits</h2>" in page
+    assert "<h2>Validation</h2>" in page
+    # hunting again leaves nothing of an old answer
+    assert call(monkeypatch, capfd, "hunt", str(spectrum), "-o", str(out), "--pseudo-experiments", "40")[0] == 0
+    assert not (out / "limits.json").exists()
+    assert not (out / "validation.json").exists()
+
+
+def test_a_formula_of_ones_own_is_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    edges = np.linspace(1500, 4500, 41)
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    counts = np.random.default_rng(4).poisson(3e4 * (centres / 1000) ** -6.5)
+    spectrum = tmp_path / "spectrum.json"
+    spectrum.write_text(json.dumps({"edges": edges.tolist(), "counts": counts.tolist()}))
+    results = {}
+    for name, function in {"formula": "(1-x)**p1 * x**(-p2 - p3*log(x))", "family": "dijet"}.items():
+        out = tmp_path / name
+        call_arguments = ("hunt", str(spectrum), "-o", str(out), "--pseudo-experiments", "20", "--function", function)
+        assert call(monkeypatch, capfd, *call_arguments)[0] == 0
+        results[name] = json.loads((out / "result.json").read_text(), parse_constant=pytest.fail)
+    fit = results["formula"]["regions"]["regions"][0]["fit"]
+    assert fit["family"] == "(1-x)**p1 * x**(-p2 - p3*log(x))"
+    families = results["formula"]["background_envelope"]["regions"][0]["families"]
+    assert [f["family"] for f in families] == [fit["family"], "dijet", "exponential", "bernstein"]
+    assert results["family"]["regions"]["regions"][0]["fit"]["order"] == 3
+    assert results["formula"]["scan"]["z_combined"] == pytest.approx(results["family"]["scan"]["z_combined"], abs=1e-4)
+    status, _, err = call(monkeypatch, capfd, "hunt", str(spectrum), "-o", str(tmp_path / "x"), "--function", "x**-q1")
+    assert status == 2
+    assert "q1" in err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("limits", "{empty}"), "result.json: not there yet"),
+        (("validate", "{empty}"), "result.json: not there yet"),
+        (("validate", "{empty}", "--retrain", "2"), "--retrain: only with an ANALYSIS"),
+        (("limits", "{empty}", "--efficiencies", "a,b"), "--efficiencies 'a,b': numbers are expected"),
+        (("limits", "nothing.yaml"), "nothing.yaml"),
+        (("validate", "nothing.yaml"), "nothing.yaml"),
+        (("limits", "nothing.yaml", "--points", "3"), "--points: for the folder of a hunt"),
+    ],
+)
+def test_limits_and_checks_say_what_is_missing(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    status, out, err = call(monkeypatch, capfd, *(a.format(empty=tmp_path) for a in arguments))
+    assert (status, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1

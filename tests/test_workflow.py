@@ -8,19 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyhf
 import pytest
 
+from hunch.analysis import read_regions
 from hunch.config import Analysis, ConfigError, read_analysis
 from hunch.errors import HunchError
 from hunch.models import load_scorer
-from hunch.table import Table, read_table
-from hunch.workflow import STAGES, check_shared, run, run_stage
+from hunch.table import Table, check_shared, read_table
+from hunch.workflow import STAGES, run, run_stage, validate_analysis
 
 pytestmark = pytest.mark.usefixtures("small_family")
 
 Frame = Callable[..., pd.DataFrame]
 
-SMALL = "training: {max_epochs: 3, hidden: 16}\npseudo_experiments: 40\n"
+SMALL = "training: {max_epochs: 3, hidden: 16}\npseudo_experiments: 40\nlimits: {points: 2}\n"
 
 
 def background(rng: np.random.Generator, n: int) -> pd.DataFrame:
@@ -85,11 +87,11 @@ def test_regions_are_fixed_on_events_no_model_trained_on(folder: Path) -> None:
 def test_a_stage_runs_again_only_when_something_changed(folder: Path) -> None:
     settings = analysis(folder)
     run(settings, progress=False)
-    assert [run_stage(settings, name, progress=False) for name in STAGES] == [False] * 5
+    assert [run_stage(settings, name, progress=False) for name in STAGES] == [False] * 6
     (folder / "out" / "report.html").unlink()
-    assert [run_stage(settings, name, progress=False) for name in STAGES] == [False] * 4 + [True]
+    assert [run_stage(settings, name, progress=False) for name in STAGES] == [False] * 5 + [True]
     changed = analysis(folder, "combination: simes\n")
-    assert [run_stage(changed, name, progress=False) for name in STAGES] == [False, False, False, True, True]
+    assert [run_stage(changed, name, progress=False) for name in STAGES] == [False, False, False, True, True, True]
     assert run_stage(changed, "report", force=True, progress=False)
     frame = pd.read_csv(folder / "background.csv")
     frame.iloc[:-1].to_csv(folder / "background.csv", index=False)
@@ -270,3 +272,118 @@ def test_weak_supervision_narrows_the_family_by_the_other_folds(folder: Path) ->
 def test_keys_that_do_not_fit_are_named(folder: Path, change: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         analysis(folder, change)
+
+
+SIGNALS = "  data: [data.parquet]\n  background: [background.csv]\n  priors: {near: [prior.h5]}\n  signals: {truth: [signal.csv]}\n"
+
+
+def test_limits_are_set_on_signals_that_nothing_trained_on(folder: Path, rng: np.random.Generator) -> None:
+    signal(rng, 800, 3800, 400).to_csv(folder / "signal.csv", index=False)
+    result = run(analysis(folder, "luminosity: 20\n", samples=SIGNALS), progress=False)
+    out = folder / "out"
+    found = json.loads((out / "limits.json").read_text(), parse_constant=pytest.fail)
+    assert found["notes"] == []
+    limits = found["signals"]["truth"]
+    at = int(np.argmin(np.abs(np.array(limits["masses"]) - 3800)))
+    assert abs(limits["masses"][at] / 3800 - 1) < 0.02
+    # 60 events were injected: what is excluded is above them, and above what background alone would exclude
+    assert limits["observed"][at] > 50
+    assert limits["observed"][at] > limits["expected"][at][4]
+    assert limits["observed_fb"][at] == pytest.approx(limits["observed"][at] / 20)
+    # the joint fit of the regions, shared out as the signal is, sees what the combination sees
+    assert limits["joint_fit"]["z"][at] == pytest.approx(result["best"]["z_local"], abs=1.5)
+    scored = read_table(out / "scores" / "signal.truth.parquet")
+    regions = read_regions(out / "regions.json")
+    inside = regions.assign(scored.matrix(["loss_0", "loss_1", "loss_2"]), scored["fold"].astype(np.int64))
+    shares = np.array([(inside == r).sum() for r in range(regions.n_regions)]) / 800
+    kept = shares > 0.02 * shares.sum()
+    assert limits["efficiencies"][at] == pytest.approx(np.where(kept, shares, 0))
+    files = out / "limits" / "truth"
+    workspace = json.loads(next(files.glob("workspace_*.json")).read_text())
+    assert pyhf.Workspace(workspace).model().config.poi_name == "mu"
+    for name in ("limits.png", "limits.pdf", "hepdata/submission.yaml", "../spectra.root"):
+        assert (files / name).stat().st_size > 0
+    assert len(list(files.glob("datacard_*.txt"))) == len(limits["masses"]) - limits["failed"]
+    assert "signal like truth" in (out / "report.html").read_text(encoding="utf-8")
+    assert len(result["training"][0]["rows"]) == 2  # background and prior: no signal
+
+
+def test_without_signals_limits_are_set_on_priors_and_say_so(folder: Path) -> None:
+    run(analysis(folder), progress=False)
+    found = json.loads((folder / "out" / "limits.json").read_text())
+    assert list(found["signals"]) == ["near"]
+    assert "the models trained on" in found["notes"][0]
+    assert found["signals"]["near"]["luminosity"] is None
+    run(analysis(folder, samples="  data: [data.parquet]\n  background: [background.csv]\n"), progress=False)
+    found = json.loads((folder / "out" / "limits.json").read_text())
+    assert found["signals"] == {}
+    assert "neither signals nor priors" in found["notes"][0]
+    assert not (folder / "out" / "limits" / "near").exists()
+
+
+def test_a_blind_search_never_looks_at_the_data(folder: Path) -> None:
+    result = run(analysis(folder, "blind: true\n"), progress=False)
+    assert "held-out background events stand in" in result["best"]["no_significance"]
+    assert result["best"]["p_global"] is None
+    limits = json.loads((folder / "out" / "limits.json").read_text())["signals"]["near"]
+    assert limits["observed"] == [None] * len(limits["masses"])
+    failed = [f["mass"] for f in limits["failures"]]
+    assert len(failed) < len(limits["masses"])
+    assert all(None not in row for m, row in zip(limits["masses"], limits["expected"], strict=True) if m not in failed)
+    assert not list((folder / "out" / "limits").glob("*/workspace*"))
+    # other data of the same number, same answer
+    frame = pd.read_parquet(folder / "data.parquet")
+    frame["mjj"] = frame["mjj"].to_numpy()[::-1] * 1.01
+    frame.to_parquet(folder / "data.parquet", index=False)
+    again = run(analysis(folder, "blind: true\n"), progress=False)
+    assert again["scan"] == result["scan"]
+    assert again["regions"] == result["regions"]
+    with pytest.raises(ConfigError, match=r"blind: needs samples\.background"):
+        analysis(folder, "blind: true\n", samples="  data: [data.parquet]\n")
+
+
+QUICK_CHECKS = {"local": 400, "outer": 6, "inner": 30, "injected": 60, "workers": 1}
+
+
+def test_validation_draws_from_events_that_nothing_was_fixed_with(folder: Path, rng: np.random.Generator) -> None:
+    background(rng, 9000).to_csv(folder / "more.csv", index=False)
+    samples = "  data: [data.parquet]\n  background: [background.csv]\n  priors: {near: [prior.h5]}\n  validation: [more.csv]\n"
+    settings = analysis(folder, samples=samples)
+    run(settings, progress=False)
+    checks = validate_analysis(settings, progress=False, **QUICK_CHECKS)
+    (judged,) = checks["global_p"]
+    assert "of validation, in place of" in judged["how"]
+    assert len(judged["p"]) == 6
+    assert all(0 < p <= 1 for p in judged["p"])
+    assert len(checks["injections"]) == len(json.loads((folder / "out/result.json").read_text())["regions"]["regions"])
+    stored = json.loads((folder / "out" / "validation.json").read_text(), parse_constant=pytest.fail)
+    assert stored == json.loads(json.dumps(checks))
+    page = (folder / "out" / "report.html").read_text(encoding="utf-8")
+    assert "6 outer experiments of 30 inner ones" in page
+    assert validate_analysis(settings, progress=False, **QUICK_CHECKS) == checks
+    # a new result makes old checks stale
+    run(analysis(folder, "seed: 5\n", samples=samples), progress=False)
+    assert "outer experiments" not in (folder / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_validation_without_its_own_sample_takes_held_out_background(folder: Path) -> None:
+    settings = analysis(folder)
+    with pytest.raises(HunchError, match=r"result\.json: not there yet"):
+        validate_analysis(settings, progress=False, **QUICK_CHECKS)
+    run(settings, progress=False)
+    (judged,) = validate_analysis(settings, progress=False, **{**QUICK_CHECKS, "outer": 2})["global_p"]
+    assert "calibration" in judged["how"]
+    with pytest.raises(HunchError, match=r"--retrain needs samples\.validation"):
+        validate_analysis(settings, retrain=2, progress=False, **QUICK_CHECKS)
+
+
+def test_weak_supervision_is_validated_with_models_trained_anew(folder: Path, rng: np.random.Generator) -> None:
+    background(rng, 9000).to_csv(folder / "more.csv", index=False)
+    samples = "  data: [data.parquet]\n  background: [background.csv]\n  priors: {near: [prior.h5]}\n  validation: [more.csv]\n"
+    settings = analysis(folder, "weak_supervision: true\nfolds: 3\n", samples=samples)
+    run(settings, progress=False)
+    found = validate_analysis(settings, retrain=2, progress=False, **{**QUICK_CHECKS, "outer": 0})["global_p"]
+    assert [f["n"] for f in found] == [2]
+    assert "trained anew" in found[0]["how"]
+    assert found[0]["p"][0] != found[0]["p"][1]
+    assert not list((folder / "out").glob(".retrained*"))

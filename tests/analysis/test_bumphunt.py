@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hunch.analysis import HuntSettings, SignalShape, combine, hunt, signal_templates, z_value
+from hunch.analysis import HuntSettings, LocalScan, SignalShape, combine, fit_tail, hunt, signal_templates, z_value
+from hunch.analysis.bumphunt import signed_p
+from hunch.analysis.gross_vitells import from_crossings
 from hunch.errors import InputError
 
 Array = np.ndarray[Any, Any]
@@ -89,6 +91,65 @@ def test_the_same_seed_gives_the_same_answer(strong: Array, edges: Array) -> Non
     assert other is not None
     np.testing.assert_array_equal(first.smallest, second.smallest)
     assert not np.array_equal(first.smallest, other.smallest)
+
+
+def test_a_tail_fit_stands_beside_the_bound(strong: Array, edges: Array) -> None:
+    settings = HuntSettings(pseudo_experiments=400, seed=3)
+    found = hunt(spectra_of(strong, edges), MASSES, settings=settings, progress=False)
+    answer = found.global_p
+    assert answer is not None
+    assert (answer.p, answer.is_bound) == (pytest.approx(1 / 401), True)
+    assert answer.upper_95 == pytest.approx(1 - 0.05 ** (1 / 400))
+    assert answer.tail is not None
+    assert found.combined.min() < answer.tail.low < answer.tail.p < answer.tail.high
+    assert answer.tail.p < 1e-4 < answer.p
+    assert answer.tail == fit_tail(-np.log(answer.smallest), -np.log(found.combined.min()))
+    quiet = hunt(spectra_of(np.round(found.background.expected), edges), MASSES, settings=settings, progress=False)
+    assert quiet.global_p is not None
+    assert quiet.global_p.above >= 10
+    assert quiet.global_p.tail is None
+    assert quiet.global_p.upper_95 >= quiet.global_p.above / 400
+
+
+def test_up_crossings_of_one_region_are_those_of_the_scan(edges: Array, truth: Truth) -> None:
+    spectra = spectra_of(np.random.default_rng(23).poisson(truth(20_000))[None], edges)
+    grid = np.arange(1800, 4201, 50.0)
+    found = hunt(spectra, grid, settings=HuntSettings(pseudo_experiments=400), progress=False)
+    answer, own = found.global_p, found.gross_vitells()
+    assert answer is not None
+    assert own is not None
+    assert answer.region_crossings.shape == (400, 1)
+    assert own[0].p == pytest.approx(answer.gross_vitells)
+    assert own[0].crossings == answer.crossings
+    assert found.largest_z[0] == pytest.approx(float(z_value(found.combined.min())))
+    # the global p of the level that 1 in 20 of the experiments reach
+    level = float(z_value(np.quantile(answer.smallest, 0.05)))
+    assert 0.03 < from_crossings(level, answer.region_crossings[:, 0]).p < 0.08
+
+
+def test_each_region_has_its_own_up_crossings(strong: Array, edges: Array) -> None:
+    spectra = spectra_of(strong, edges)
+    found = hunt(spectra, MASSES, settings=HuntSettings(pseudo_experiments=100), progress=False)
+    own = found.gross_vitells()
+    assert own is not None
+    assert len(own) == 3
+    for r, region in enumerate(own):
+        z = np.where(found.scan.converged[r], found.scan.z[r], 0.0)
+        assert found.largest_z[r] == pytest.approx(z.max(), abs=1e-9)
+        assert region.p_local == pytest.approx(float(stats.norm.sf(z.max())))
+        assert region.p > region.p_local
+    # the signal is in the first region, and there it is a 5 sigma excess
+    assert own[0].p < 1e-4 < own[1].p
+    bare = hunt(spectra, MASSES, settings=HuntSettings(pseudo_experiments=0), progress=False)
+    assert bare.gross_vitells() is None
+
+
+def test_a_fit_that_says_nothing_is_no_excess() -> None:
+    z = np.array([[2.0, 2.0, 0.0, -1.0]])
+    fitted = np.array([[True, False, True, True]])
+    scan = LocalScan(z=z, p=stats.norm.sf(z), signal=z, error=z, converged=fitted)
+    np.testing.assert_allclose(signed_p(scan), [[stats.norm.sf(2.0), 0.5, 0.5, stats.norm.sf(-1.0)]])
+    assert (signed_p(scan) != 0.5).all()  # exactly 0.5 is how a capped q0 looks
 
 
 def test_without_pseudo_experiments_there_is_no_global_p(strong: Array, edges: Array) -> None:

@@ -9,14 +9,15 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 
 from hunch.analysis import global_p_gross_vitells, up_crossings
+from hunch.analysis.gross_vitells import from_crossings
 from hunch.errors import InputError
 
 Array = np.ndarray[Any, Any]
 
 
-def smooth_scans(n: int, rng: np.random.Generator) -> Array:
-    """Return curves (n, 120) of unit normal values, correlated over some 6 points."""
-    z = gaussian_filter1d(rng.standard_normal((n, 160)), 6.0, axis=1, mode="constant")[:, 20:140]
+def smooth_scans(n: int, rng: np.random.Generator, *, points: int = 120) -> Array:
+    """Return curves (n, points) of unit normal values, correlated over some 6 points."""
+    z = gaussian_filter1d(rng.standard_normal((n, points + 40)), 6.0, axis=1, mode="constant")[:, 20:-20]
     return np.asarray(z / z.std())
 
 
@@ -53,6 +54,29 @@ def test_global_p_of_a_smooth_scan(rng: np.random.Generator) -> None:
         assert -4 * error < found.p - measured < 4 * error + (0.15 if z_max < 2.5 else 0.06) * measured
     assert global_p_gross_vitells(0.4, few).p == 1
     assert found.z < 3.5
+
+
+def test_a_start_above_the_level_is_no_up_crossing(rng: np.random.Generator) -> None:
+    """A scan of a few masses is high mostly because it starts high: the local term has that, and it counts once."""
+    z = smooth_scans(300_000, rng, points=8)
+    z_max = 3.0
+    measured = (z.max(axis=1) >= z_max).mean()
+    found = global_p_gross_vitells(z_max, z)
+    assert found.p == pytest.approx(measured, rel=0.1)
+    starts = (z[:, 0] >= found.level).mean()
+    assert from_crossings(z_max, up_crossings(z) + (z[:, 0] >= found.level)).p > 2 * measured
+    assert starts == pytest.approx(0.309, abs=0.01)
+
+
+def test_crossings_alone_give_the_same_answer(rng: np.random.Generator) -> None:
+    z = smooth_scans(300, rng)
+    assert from_crossings(3.2, up_crossings(z, level=0.4), level=0.4) == global_p_gross_vitells(3.2, z, level=0.4)
+    one = from_crossings(3.2, [2])
+    assert (one.crossings, one.crossings_error, one.n) == (2, np.inf, 1)
+    with pytest.raises(InputError, match="one or more"):
+        from_crossings(3.2, [])
+    with pytest.raises(InputError, match="not finite"):
+        from_crossings(np.nan, [1, 2])
 
 
 def test_what_is_no_scan_is_refused() -> None:

@@ -16,12 +16,14 @@ from hunch.analysis import (
     HuntSettings,
     RegionChoice,
     Scored,
+    TailFit,
     draw_figures,
     result_of,
     search,
     write_report,
 )
 from hunch.analysis.figures import poisson_interval, signed_pulls
+from hunch.analysis.results import best_of, scan_of
 from hunch.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver is deprecated:DeprecationWarning")
@@ -116,7 +118,13 @@ def test_the_answer_is_strict_json(found: Any) -> None:
     assert best["mass"] == masses[int(np.argmin(result["scan"]["p_combined"]))]
     assert 1 / 51 <= best["p_global"] <= 1
     assert best["p_global_is_bound"] == (best["pseudo_experiments_above"] == 0)
+    assert best["p_global_upper_95"] > best["pseudo_experiments_above"] / 50
+    # 50 experiments have no tail to fit
+    assert (best["p_global_tail"], best["z_global_tail"], best["p_global_tail_interval"]) == (None, None, None)
     for region in result["scan"]["regions"]:
+        fitted = max(z for z, ok in zip(region["z_local"], region["converged"], strict=True) if ok)
+        assert region["z_largest"] == pytest.approx(max(fitted, 0.0), abs=1e-9)
+        assert 0 < region["p_global_gross_vitells"] <= 1
         assert len(region["p_local"]) == len(region["p_q0_pyhf"]) == len(masses)
         for q0, signal in zip(region["p_q0_pyhf"], region["signal_yield"], strict=True):
             assert q0 is None or signal > 0
@@ -161,6 +169,31 @@ def test_the_page_holds_its_figures_and_no_links(page: Path) -> None:
 
     Balance().feed(text)
     assert opened == []
+
+
+def test_the_tail_fit_is_shown_where_there_is_one(found: Any, page: Path, tmp_path: Path) -> None:
+    text = (page / "report.html").read_text(encoding="utf-8")
+    assert "at 95 % confidence" in text
+    assert "global p of that" in text
+    assert "extrapolation" not in text
+    tail = TailFit(p=2.3e-7, z=5.05, low=1.1e-7, high=4.5e-7, n_tail=100, threshold=6.0, scale=1.0, shape=0.0, ks=0.5)
+    glob = dataclasses.replace(found.hunt.global_p, tail=tail)
+    result = result_of(dataclasses.replace(found, hunt=dataclasses.replace(found.hunt, global_p=glob)))
+    best = result["best"]
+    assert (best["p_global_tail"], best["z_global_tail"]) == (2.3e-7, 5.05)
+    assert best["p_global_tail_interval"] == [1.1e-7, 4.5e-7]
+    about = {"hunch": "0", "seed": 1, "cutflow": {}, "versions": {}, "configuration": {}}
+    write_report(tmp_path / "report.html", result | about, tmp_path)
+    shown = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "p = 2.3e-07 (5.05 σ), 1.1e-07 to 4.5e-07 at 68 %: an extrapolation" in shown
+
+
+def test_no_global_p_is_null_everywhere(found: Any) -> None:
+    best = best_of(found.hunt, "the function fails")
+    for name in ("p_global", "p_global_upper_95", "p_global_tail", "z_global_tail", "p_global_tail_interval"):
+        assert best[name] is None
+    bare = dataclasses.replace(found.hunt, global_p=None)
+    assert scan_of(bare, found.region_names, found.q0_p)["regions"][0]["p_global_gross_vitells"] is None
 
 
 def test_an_empty_range_is_refused(samples: tuple[Scored, Scored, Any]) -> None:

@@ -142,7 +142,7 @@ def test_against_pyhf(edges: Array, truth: Truth, templates: Array) -> None:
             found = scan_of(counts, edges, templates[m : m + 1])
             if found.signal[0, 0] <= 0:
                 continue
-            p = discovery_p(counts, edges, templates[m], 2, sqrt_s=SQRT_S)
+            p = discovery_p(counts, edges, templates[m], 2, sqrt_s=SQRT_S, bins="window")
             assert p is not None
             z = float(found.z[0, 0])
             differences.append(float(z_value(p)) - z)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from hunch.analysis import HuntSettings, SignalShape, mass_edges
-from hunch.analysis.validation import injection_linearity, local_p_uniformity, sculpting, spurious_signal
+from hunch.analysis.injection import injection_linearity
+from hunch.analysis.validation import local_p_uniformity, sculpting, spurious_signal, within_binomial
 
 Array = np.ndarray[Any, Any]
 Truth = Callable[..., Array]
@@ -47,6 +48,14 @@ def test_injected_signals_come_back_in_full(mass: float, edges: Array, truth: Tr
     assert found.slope == pytest.approx(1, abs=0.1)
     assert abs(found.offset) < 0.35 * found.injected[1]
     assert found.mass == mass
+    assert found.strengths == (0, 1, 3, 5)
+    assert found.injected[2] == pytest.approx(3 * found.sigma)
+    # 300 fits a strength: widths are known to 4 %, a coverage of 68 % to 2.7 %
+    assert np.abs(found.pull_mean).max() < 0.25
+    assert np.allclose(found.pull_width, 1, atol=0.15)
+    assert np.allclose(found.coverage_68, 0.68, atol=0.09)
+    assert np.allclose(found.coverage_95, 0.95, atol=0.05)
+    assert sum(found.failed) <= 3
 
 
 def test_local_p_under_background_only_is_uniform(edges: Array, truth: Truth) -> None:
@@ -57,6 +66,22 @@ def test_local_p_under_background_only_is_uniform(edges: Array, truth: Truth) ->
         assert u.ks_p > 0.01
         assert 0.02 < u.below_5_percent < 0.085
         assert u.below_1_percent < 0.03
+
+
+def test_regions_are_judged_alone_too_whatever_the_blocks(edges: Array, truth: Truth) -> None:
+    expected = np.stack([truth(4000), truth(8000)])
+    masses, options = np.array([2400.0]), {"shape": SHAPE, "settings": SETTINGS}
+    found = local_p_uniformity(expected, edges, masses, n=600, names=("tight", "loose"), **options)  # type: ignore[arg-type]
+    assert [u.region for u in found] == ["combined", "tight", "loose"]
+    assert all(u.ks_p > 1e-3 and u.compatible for u in found)
+    assert found[0] == local_p_uniformity(expected, edges, masses, n=600, **options)[0]  # type: ignore[arg-type]
+
+
+def test_counts_are_judged_by_their_binomial_interval() -> None:
+    assert within_binomial(100, 10_000, 0.01)
+    assert not within_binomial(130, 10_000, 0.01)
+    assert not within_binomial(73, 10_000, 0.01)
+    assert within_binomial(0, 100, 0.01)
 
 
 def test_spurious_signal_of_a_smooth_background_is_small(edges: Array, truth: Truth) -> None:

@@ -1,0 +1,160 @@
+"""Limits on signals that were simulated: their share in each region, the CLs limits, and the files that others read.
+
+A signal's efficiency is the share of its selected events that lies in each region. It is taken to be the same at every
+mass of the scan: a limit far from the signal's own peak is that of a signal which looks like it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from .brazil_band import limit_figure
+from .bumphunt import BumpHunt, HuntSettings, hunt
+from .combination import z_value
+from .export import write_datacard, write_hepdata, write_histograms
+from .figures import save_figure
+from .limit_model import RESOLUTION_ERROR, SCALE_ERROR, limit_model, write_workspaces
+from .limits import Limits, cls_limits, model_discovery_p
+from .regions import Regions
+from .resonance import SignalShape, peak_of
+from .search import Scored
+from .spectra import as_hist
+
+__all__ = ["Signal", "as_signal", "hunt_of", "limit_masses", "limits_of", "write_limits"]
+
+Floats = npt.NDArray[np.float64]
+JOINT = (
+    "One signal strength for all regions, shared out as this signal is. It is larger than the combination of the regions' own "
+    "p-values where an excess is shared out like that, smaller where it sits in other regions; p = 0.5 stands for every deficit."
+)
+NEGLIGIBLE = 0.02  # of a signal's events in all regions: what a region below it would add to a limit
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A signal that limits are set on.
+
+    efficiencies: (regions,) share of its events in each; peak: of its m_jj, GeV; None where not known.
+    """
+
+    name: str
+    efficiencies: Floats
+    peak: float | None = None
+
+
+def hunt_of(result: Mapping[str, Any]) -> tuple[BumpHunt, tuple[str, ...]]:
+    """Return the hunt that a result.json tells of, fitted again without its pseudo-experiments, and its regions' names."""
+    regions = result["regions"]["regions"]
+    edges = result["fit_range"]["edges"]
+    spurious = result.get("spurious_signal")
+    settings = HuntSettings(
+        sqrt_s=result["configuration"]["sqrt_s"],
+        family=regions[0]["fit"]["family"],
+        combination=result["scan"]["combination"],
+        pseudo_experiments=0,
+        lowest_orders=tuple(s["lowest"] for s in spurious) if spurious else None,
+    )
+    spectra = {r["name"]: as_hist(edges, np.asarray(r["counts"], dtype=np.float64)) for r in regions}
+    shape = SignalShape(**result["signal_shape"])
+    return hunt(spectra, result["scan"]["masses"], shape=shape, settings=settings), tuple(spectra)
+
+
+def as_signal(signal: Scored, regions: Regions) -> Signal:
+    """Count a signal's events in the regions, regions with next to nothing of it put to 0: limits are then a little weaker.
+
+    Raises InputError where no event lies in any region.
+    """
+    assigned = regions.assign(signal.losses, signal.fold)
+    counts = np.array([(assigned == r).sum() for r in range(regions.n_regions)], dtype=np.float64)
+    if counts.sum() == 0:
+        raise InputError(f"signal {signal.name}: none of its {len(signal.mjj)} events lies in a region; no limit on it")
+    counts[counts < NEGLIGIBLE * counts.sum()] = 0.0
+    return Signal(signal.name, counts / len(signal.mjj), peak_of(signal.mjj))
+
+
+def limit_masses(found: BumpHunt, *, points: int, peaks: Sequence[float] = ()) -> Floats:
+    """Return masses of the scan (GeV) that limits are set at: `points` over its range, the best one, and those next to peaks."""
+    spread = np.linspace(0, len(found.masses) - 1, min(points, len(found.masses))).round().astype(int)
+    inside = [p for p in peaks if found.edges[0] < p < found.edges[-1]]
+    near = [int(np.argmin(np.abs(found.masses - p))) for p in inside]
+    return np.asarray(found.masses[np.unique([*spread, found.best, *near])])
+
+
+def limits_of(
+    found: BumpHunt,
+    signals: Sequence[Signal],
+    *,
+    names: Sequence[str],
+    points: int = 12,
+    luminosity: float | None = None,
+    confidence: float = 0.95,
+    scale_error: float = SCALE_ERROR,
+    resolution_error: float = RESOLUTION_ERROR,
+    blind: bool = False,
+) -> dict[str, Limits]:
+    """Set limits on every signal over the regions of a hunt, called `names`; options as `cls_limits` has them."""
+    peaks = [s.peak for s in signals if s.peak is not None]
+    masses = limit_masses(found, points=points, peaks=peaks)
+    return {
+        signal.name: cls_limits(
+            found,
+            names=names,
+            masses=masses,
+            efficiencies=signal.efficiencies,
+            luminosity=luminosity,
+            confidence=confidence,
+            scale_error=scale_error,
+            resolution_error=resolution_error,
+            blind=blind,
+        )
+        for signal in signals
+    }
+
+
+def write_limits(
+    found: BumpHunt, limits: Mapping[str, Limits], folder: str | Path, *, names: Sequence[str]
+) -> dict[str, Any]:
+    """Write figures, pyhf workspaces, datacards, histograms and HEPData tables of each signal; returns the limits for JSON.
+
+    `folder`/SIGNAL holds limits.pdf and .png, workspace_MASS.json, datacard_MASS.txt with its histograms_MASS.root, and
+    hepdata/; `folder`/spectra.root every region's spectrum and background fit. Where the limits are blind, only the figure is
+    written: the other files hold the counts. Each signal's entry has `joint_fit`, the joint fit of all regions: pyhf's q0 p-value
+    and z at every mass with the signal's scale and resolution free in their errors, and what sets it apart from a combination.
+    """
+    target = Path(folder)
+    joint: dict[str, dict[str, Any]] = {}
+    for name, of in limits.items():
+        own = target / name
+        own.mkdir(parents=True, exist_ok=True)
+        save_figure(limit_figure(of, name), own, "limits")
+        if of.blind:
+            continue
+        models = [
+            limit_model(
+                found,
+                mass,
+                names=names,
+                efficiencies=of.efficiencies[m],
+                scale_error=of.scale_error,
+                resolution_error=of.resolution_error,
+            )
+            for m, mass in enumerate(of.masses.tolist())
+        ]
+        usable = [model for model in models if not isinstance(model, str)]
+        p = [None if isinstance(model, str) else model_discovery_p(model) for model in models]
+        z = [None if value is None else float(z_value(value)) for value in p]
+        joint[name] = {"masses": of.masses.tolist(), "p_q0": p, "z": z, "note": JOINT}
+        write_workspaces(usable, own)
+        for model in usable:
+            write_datacard(model, own)
+        write_hepdata(found, own / "hepdata", names=names, limits=of)
+    if not any(of.blind for of in limits.values()):
+        write_histograms(found, target / "spectra.root", names=names)
+    return {name: of.as_dict() | ({"joint_fit": joint[name]} if name in joint else {}) for name, of in limits.items()}

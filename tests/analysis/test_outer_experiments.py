@@ -1,0 +1,103 @@
+"""Outer experiments: drawn as they should be, and a global p that is uniform where all is well and is not where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hunch.analysis import HuntSettings, Regions, Scored, fix_regions, hunt
+from hunch.analysis.outer_experiments import (
+    drawn_from_events,
+    drawn_from_fit,
+    global_p_of,
+    global_uniformity,
+    hunt_experiments,
+)
+from hunch.analysis.spectra import as_hist
+from hunch.errors import InputError
+
+Array = np.ndarray[Any, Any]
+Truth = Callable[..., Array]
+
+
+def pool_of(rng: np.random.Generator, edges: Array, n: int) -> Scored:
+    """Make scored background events inside the bins whose loss knows nothing of the mass."""
+    mjj = edges[0] + (edges[-1] - edges[0]) * rng.beta(1, 6, n)
+    return Scored("pool", mjj, rng.normal(size=(n, 2)), np.zeros(n, dtype=np.int64))
+
+
+@pytest.fixture
+def regions(rng: np.random.Generator) -> Regions:
+    """Fix two nested slices of a loss difference."""
+    return fix_regions(
+        [rng.normal(size=(4000, 2))], shape="difference", fraction=0.3, n_regions=2, expected_events=2000
+    )
+
+
+def test_spectra_are_those_of_the_events_drawn(edges: Array, regions: Regions, rng: np.random.Generator) -> None:
+    pool = pool_of(rng, edges, 20_000)
+    spectra, size, how = drawn_from_events(pool, regions, edges, events=1500, n=300, rng=rng)
+    assert spectra.shape == (300, 2, len(edges) - 1)
+    assert size == 1500
+    assert how == "1500 events each of 20000 of pool"
+    assigned = regions.assign(pool.losses, pool.fold)
+    expected = np.stack([np.histogram(pool.mjj[assigned == r], edges)[0] for r in range(2)]) * 1500 / 20_000
+    total = spectra.sum(axis=(1, 2))
+    assert total.mean() == pytest.approx(expected.sum(), rel=0.03)
+    assert total.std() == pytest.approx(np.sqrt(expected.sum()), rel=0.15)
+    filled = expected > 3
+    pulls = (spectra.mean(axis=0) - expected)[filled] / np.sqrt(expected[filled] / 300)
+    assert np.abs(pulls).max() < 4.5
+
+
+def test_a_small_pool_makes_smaller_experiments(edges: Array, regions: Regions, rng: np.random.Generator) -> None:
+    pool = pool_of(rng, edges, 3000)
+    spectra, size, how = drawn_from_events(pool, regions, edges, events=5000, n=20, rng=rng)
+    assert size == 300
+    assert "in place of 5000" in how
+    assert spectra.sum() / 20 < 300
+    outside = Scored("far", np.full(50, 10 * edges[-1]), np.zeros((50, 2)), np.zeros(50, dtype=np.int64))
+    with pytest.raises(InputError, match="far: none of its 50 events"):
+        drawn_from_events(outside, regions, edges, events=10, n=2, rng=rng)
+
+
+def test_verdicts() -> None:
+    n = np.arange(1, 201) / 201
+    good = global_uniformity(n, how="x", inner=500, events=1.0)
+    assert good.compatible
+    assert good.below_5_percent == pytest.approx(0.05, abs=0.005)
+    assert not global_uniformity(n**1.6, how="x", inner=500, events=1.0).compatible
+    bumps = np.concatenate([n[:190], np.full(10, 0.001)])
+    assert not global_uniformity(bumps, how="x", inner=500, events=1.0).compatible
+
+
+def test_experiments_of_the_fit_have_a_uniform_global_p(edges: Array, truth: Truth, rng: np.random.Generator) -> None:
+    observed = as_hist(edges, rng.poisson(truth(3000)))
+    masses = np.linspace(1800, 3000, 8)
+    found = hunt([observed], masses, settings=HuntSettings(pseudo_experiments=0, seed=1), progress=False)
+    spectra, size, how = drawn_from_fit(found, n=60, rng=rng)
+    assert "says nothing" in how
+    assert size == pytest.approx(found.counts.sum(), rel=0.01)
+    p = hunt_experiments(spectra, found, inner=100, seed=0, progress=False)
+    judged = global_uniformity(p, how=how, inner=100, events=size)
+    assert judged.compatible
+    # the same whatever the processes
+    assert np.array_equal(p[:4], hunt_experiments(spectra[:4], found, inner=100, seed=0, workers=2, progress=False))
+    assert global_p_of(np.zeros_like(spectra[0]), found, inner=20, seed=0) == 1.0
+
+
+def test_a_bump_in_the_pool_makes_the_global_p_small(edges: Array, truth: Truth, rng: np.random.Generator) -> None:
+    found = hunt(
+        [as_hist(edges, rng.poisson(truth(3000)))],
+        np.linspace(1800, 3000, 8),
+        settings=HuntSettings(pseudo_experiments=0, seed=1),
+        progress=False,
+    )
+    bump = 250 * np.exp(-0.5 * ((0.5 * (edges[1:] + edges[:-1]) - 2400) / 80) ** 2)
+    bump = 160 * bump / bump.sum()
+    spectra = rng.poisson(truth(3000) + bump, size=(25, 1, len(bump))).astype(float)
+    p = hunt_experiments(spectra, found, inner=100, seed=0, progress=False)
+    assert not global_uniformity(p, how="x", inner=100, events=1.0).compatible
