@@ -104,7 +104,10 @@ class LimitSettings(Section):
 
 
 class Training(Section):
-    """The scorer's training; `max_epochs` bounds it, early stopping ends it."""
+    """The scorer's training; `max_epochs` bounds it, early stopping ends it.
+
+    decorrelation: strength of the penalty on the distance correlation of background losses with m_jj; 0: none.
+    """
 
     architecture: Literal["maf", "nsf", "vae", "flow_vae"] | None = None
     max_epochs: Annotated[int, Field(ge=1)] | None = None
@@ -114,6 +117,7 @@ class Training(Section):
     beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     learning_rate: Positive | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None
+    decorrelation: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     device: str = "auto"
 
 

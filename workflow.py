@@ -277,21 +277,23 @@ def train(analysis: Analysis, progress: bool) -> None:
     options = {k: v for k, v in analysis.training.model_dump().items() if v is not None}
     folders = model_paths(analysis)
     weak = analysis.weak_supervision and "background" in tables
-    x = tables["data"].matrix(features)
+    x, mjj = tables["data"].matrix(features), tables["data"]["mjj"].astype(np.float64)
     fold = fold_of(event_hash(tables["data"], features), analysis.folds)
     if "background" in tables:
-        samples = [tables["background"].matrix(features)[~held_out_rows(analysis, tables["background"])]]
+        chosen = tables["background"].select(~held_out_rows(analysis, tables["background"]))
+        samples = [(chosen.matrix(features), chosen["mjj"].astype(np.float64))]
     else:
-        samples = [x[(fold != i) & (fold != (i + 1) % analysis.folds)] for i in range(analysis.folds)]
+        kept = [(fold != i) & (fold != (i + 1) % analysis.folds) for i in range(analysis.folds)]
+        samples = [(x[rows], mjj[rows]) for rows in kept]
     paths = [folders[0].with_name("common")] if weak else folders
-    for i, (folder, sample) in enumerate(zip(paths, samples, strict=True)):
+    for i, (folder, (sample, masses)) in enumerate(zip(paths, samples, strict=True)):
         regions = analysis.region_settings
         places = regions.number or 0 if regions.shape == "mosaic" else 0
         scorer = Quak(seed=analysis.seed + i, alpha=regions.alpha, neighbourhoods=places, **options)
         folder.parent.mkdir(parents=True, exist_ok=True)
         checkpoint = folder.with_name(f"{folder.name}.checkpoint")
         log.info("training model %d of %d on %d events", i + 1, len(paths), len(sample))
-        scorer.fit(sample, priors=priors, columns=features, checkpoint=checkpoint, progress=progress)
+        scorer.fit(sample, priors=priors, mass=masses, columns=features, checkpoint=checkpoint, progress=progress)
         scorer.save(folder)
         remove(checkpoint)
     if weak:
@@ -302,7 +304,11 @@ def train(analysis: Analysis, progress: bool) -> None:
             raise InputError(f"{paths[0]}: holds a {type(common).__name__}, a Quak is expected")
         for i, folder in enumerate(folders):
             log.info("narrowing the family down by data, fold %d of %d", i + 1, len(folders))
-            common.narrow(x[fold != i], priors=priors, reference=held_x[held_fold != i], progress=progress).save(folder)
+            others = fold != i
+            narrowed = common.narrow(
+                x[others], priors=priors, reference=held_x[held_fold != i], mass=mjj[others], progress=progress
+            )
+            narrowed.save(folder)
 
 
 def score_path(analysis: Analysis, sample: str) -> Path:

@@ -19,6 +19,7 @@ from ..errors import unknown_name
 from .autoencoder import StackedVae
 from .flows import FlowDensities
 from .inputs import ScorerError
+from .mass_penalty import MassPenalty
 from .preprocessing import ColumnMap, dequantise, fit_column_map, map_columns
 from .threads import few_threads
 from .training import Stack, TrainingSettings, resolve_device, train_stack
@@ -228,12 +229,17 @@ def fit_densities(
     settings: TrainingSettings,
     seed: int,
     device: str,
+    decorrelation: float = 0.0,
+    mass: Matrix | None = None,
+    validation_mass: Matrix | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> tuple[DensityStack, dict[str, Any]]:
     """Fit one density model to each sample (n_k, d), the column map on the first; return them and the record.
 
-    validation: rows for early stopping, or None to split them off.
+    validation: rows for early stopping, or None to split them off. decorrelation: strength of the penalty on what
+    the losses of the first sample's rows tell of their mass; mass: (n_0,) of them; validation_mass: of their validation
+    rows where those are given.
     """
     # A generator for each sample: a member's split does not depend on which others there are.
     rngs = [np.random.default_rng([seed, k]) for k in range(len(samples))]
@@ -246,6 +252,13 @@ def fit_densities(
         (to_mapped(columns, train, rng), to_mapped(columns, held, rng))
         for (train, held), rng in zip(pairs, rngs, strict=True)
     ]
+    penalty = None
+    if decorrelation > 0 and mass is not None:
+        # a generator of the same seed splits the masses as it did the rows
+        apart = (
+            split_rows(mass, np.random.default_rng([seed, 0])) if validation_mass is None else (mass, validation_mass)
+        )
+        penalty = MassPenalty(decorrelation, mapped[0], apart, seed)
     return fit_mapped(
         columns,
         mapped,
@@ -253,6 +266,7 @@ def fit_densities(
         settings=settings,
         seed=seed,
         device=device,
+        penalty=penalty,
         checkpoint=checkpoint,
         progress=progress,
     )
@@ -271,10 +285,14 @@ def fit_mapped(
     settings: TrainingSettings,
     seed: int,
     device: str,
+    penalty: MassPenalty | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> tuple[DensityStack, dict[str, Any]]:
-    """Fit one density model to each pair of training and validation rows (n_k, d) of the mapped space."""
+    """Fit one density model to each pair of training and validation rows (n_k, d) of the mapped space.
+
+    penalty: what they pay for where background events' losses depend on the mass.
+    """
     target = resolve_device(device)
     fits = [fit_whitening(train) for train, _ in pairs]
     centre, whiten = np.stack([f[0] for f in fits]), np.stack([f[1] for f in fits])
@@ -282,9 +300,16 @@ def fit_mapped(
         [torch.from_numpy((rows - c) @ w).float() for rows in pair] for pair, (c, w, _) in zip(pairs, fits, strict=True)
     ]
     network = architecture.build(len(pairs), columns.n_columns, seed=seed)
+    stack = cast("Stack", network)
+    if penalty is not None:
+        stack = penalty.stack(network, columns.n_columns)
+        own = [
+            [penalty.beside(rows, part, member, c, w) for part, rows in enumerate(pair)]
+            for member, (pair, (c, w, _)) in enumerate(zip(own, fits, strict=True))
+        ]
     record = train_stack(
         network,
-        cast("Stack", network),
+        stack,
         [train for train, _ in own],
         [held for _, held in own],
         settings=settings,

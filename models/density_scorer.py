@@ -12,6 +12,7 @@ import torch
 
 from .densities import Architecture, DensityStack, fit_densities
 from .inputs import as_matrix, check_metric
+from .mass_penalty import checked_masses
 from .scorer import require_fitted, save_scorer
 from .training import TrainingSettings
 
@@ -46,18 +47,24 @@ class DensityScorer:
         x: npt.ArrayLike,
         *,
         validation: npt.ArrayLike | None = None,
+        mass: npt.ArrayLike | None = None,
+        validation_mass: npt.ArrayLike | None = None,
         checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> Self:
         """Train on x (n, d), n at least 100, and return self.
 
-        validation: rows for early stopping, else 15 % of x by seed; checkpoint: a file to resume a killed training
-        from; progress: a bar on stderr, or a log line in 30 s. Raises the errors of `as_matrix`.
+        validation: rows for early stopping, else 15 % of x by seed; mass: (n,) of x in whatever unit, needed where
+        decorrelation is above 0 and else not looked at; validation_mass: of the validation rows, likewise; checkpoint: a
+        file to resume a killed training from; progress: a bar on stderr, or a log line in 30 s. Raises the errors of
+        `as_matrix`, and ScorerError for masses that are missing, not one a row, not finite or all the same.
         """
         rows = as_matrix(x, name="x", min_rows=MIN_ROWS)
         width = rows.shape[1]
         held = None if validation is None else as_matrix(validation, name="validation", n_columns=width, min_rows=1)
         chosen = self.parameters()
+        strength = chosen["decorrelation"]
+        masses = checked_masses(strength, (mass, len(rows)), (validation_mass, None if held is None else len(held)))
         self.density_, self.training_ = fit_densities(
             [rows],
             [held],
@@ -70,6 +77,9 @@ class DensityScorer:
             ),
             seed=chosen["seed"],
             device=chosen["device"],
+            decorrelation=strength,
+            mass=masses[0],
+            validation_mass=masses[1],
             checkpoint=checkpoint,
             progress=progress,
         )

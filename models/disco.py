@@ -6,6 +6,7 @@ relation. A training adds lambda dCorr^2(score, mass) of each batch to its loss:
 
     loss = entropy + 10.0 * distance_correlation(logits, mjj, weights=1.0 - labels)     # background only
     train_stack(model, Decorrelated(model, strength=10.0), samples, validation, ...)    # any stack of `training.py`
+    Flow(decorrelation=10.0).fit(x, mass=mjj)                                             # Vae and Quak likewise
 
 The cost is quadratic in the batch, and a small batch has a dCorr^2 of order 1 / n by itself, of independent x and y.
 That constant does no harm to a training; `unbiased=True` takes it off, and may then be below 0.

@@ -17,6 +17,8 @@ class Flow(DensityScorer):
     transform: "affine", or "spline" (rational-quadratic, arXiv:1906.04032; needs the package zuko); steps: of the
     flow, each with its own network; hidden: width of their layers; seed, device, max_epochs, patience, batch_size,
     learning_rate: as for `Vae`.
+    decorrelation: strength of the penalty on what the score of a training event tells of its mass (`disco.py`), 0 for none;
+    `fit` then needs the masses.
 
     Metrics: "loss" (default; −log p), "latent" (−log N(z; 0, 1)), "jacobian" (the rest: −log|dz/dx|).
     """
@@ -32,6 +34,7 @@ class Flow(DensityScorer):
         "patience",
         "batch_size",
         "learning_rate",
+        "decorrelation",
     )
 
     def __init__(
@@ -46,11 +49,12 @@ class Flow(DensityScorer):
         patience: int = 10,
         batch_size: int = 512,
         learning_rate: float = 3e-3,
+        decorrelation: float = 0.0,
     ) -> None:
         super().__init__()
         self.seed, self.device, self.transform, self.steps, self.hidden = seed, device, transform, steps, hidden
         self.max_epochs, self.patience = max_epochs, patience
-        self.batch_size, self.learning_rate = batch_size, learning_rate
+        self.batch_size, self.learning_rate, self.decorrelation = batch_size, learning_rate, decorrelation
 
     def architecture(self) -> Architecture:
         """Return what is stacked."""

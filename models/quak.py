@@ -18,6 +18,7 @@ import torch
 from .densities import Architecture, DensityStack, fit_densities, fit_mapped, split_rows, to_mapped
 from .density_scorer import MIN_ROWS
 from .inputs import ScorerError, as_matrix, check_metric
+from .mass_penalty import MassPenalty, checked_masses
 from .morphing import Adaptation, adapt, sample_family
 from .neighbourhoods import neighbourhood_samples
 from .preprocessing import map_columns
@@ -49,7 +50,9 @@ class Quak:
     its own (at most; 0: none), for searches that look at each place by itself. alpha: weight of the signal's loss in the differences; at 1 (default) the
     difference of two exact densities is the log likelihood ratio, the best test there is for that signal.
     learning_rate: None for 3e-3 up to 6 columns and 5e-4 above, where priors of some thousand events are learned by heart
-    within an epoch. seed, device, max_epochs, patience, batch_size: as for `Vae`.
+    within an epoch. decorrelation: strength of the penalty on what the losses of a background event, by whichever model,
+    tell of its mass (`mass_penalty.py`), 0 for none; `fit` and `narrow` then need masses.
+    seed, device, max_epochs, patience, batch_size: as for `Vae`.
 
     Metrics, larger = more anomalous:
     - "anomaly" (default): max(L_b − alpha·L_f, L_b − L_b^max), L_f the family's loss (without a family: min_k L_k),
@@ -78,12 +81,13 @@ class Quak:
         patience: int = 10,
         batch_size: int = 512,
         learning_rate: float | None = None,
+        decorrelation: float = 0.0,
     ) -> None:
         self.seed, self.device, self.alpha = seed, device, alpha
         self.architecture, self.family, self.neighbourhoods = architecture, family, neighbourhoods
         self.latent, self.hidden, self.steps, self.beta = latent, hidden, steps, beta
         self.max_epochs, self.patience = max_epochs, patience
-        self.batch_size, self.learning_rate = batch_size, learning_rate
+        self.batch_size, self.learning_rate, self.decorrelation = batch_size, learning_rate, decorrelation
         self.prior_names: tuple[str, ...] = ()
         self.n_neighbourhoods_ = 0
         self.background_max_: float = float("nan")
@@ -122,6 +126,7 @@ class Quak:
             "patience",
             "batch_size",
             "learning_rate",
+            "decorrelation",
         )
         return {name: getattr(self, name) for name in names}
 
@@ -144,6 +149,8 @@ class Quak:
         priors: Mapping[str, npt.ArrayLike] | None = None,
         data: npt.ArrayLike | None = None,
         validation: npt.ArrayLike | None = None,
+        mass: npt.ArrayLike | None = None,
+        validation_mass: npt.ArrayLike | None = None,
         columns: Sequence[str] | None = None,
         checkpoint: str | Path | None = None,
         progress: bool = False,
@@ -152,9 +159,12 @@ class Quak:
 
         background: simulated, or unlabelled data; priors: name -> array, or None; data: unlabelled rows (m, d) by
         which the family is narrowed down, default the background; they must not be events that will be hunted in.
-        validation: background rows for early stopping, else 15 % by seed, as for each prior; columns: names, for error
-        messages; checkpoint: a file to resume a killed training from; progress: a bar on stderr, or a log line in
-        30 s. Raises PriorNameError, ConstantColumnError and the errors of `as_matrix`, naming sample and column.
+        validation: background rows for early stopping, else 15 % by seed, as for each prior; mass: (n,) of the
+        background's rows in whatever unit, needed where decorrelation is above 0 and else not looked at (priors need none:
+        their models pay for the background's events, too); validation_mass: of the validation rows, likewise; columns:
+        names, for error messages; checkpoint: a file to resume a killed training from; progress: a bar on stderr, or a log
+        line in 30 s. Raises PriorNameError, ConstantColumnError, ScorerError for masses that are missing, not one a row, not
+        finite or all the same, and the errors of `as_matrix`, naming sample and column.
         """
         rows = as_matrix(background, name="background", min_rows=MIN_ROWS, columns=columns)
         width = rows.shape[1]
@@ -184,6 +194,12 @@ class Quak:
         unlabelled = (
             rows if data is None else as_matrix(data, name="data", n_columns=width, min_rows=MIN_ROWS, columns=columns)
         )
+        masses = checked_masses(
+            self.decorrelation,
+            (mass, len(rows)),
+            (validation_mass, None if held is None else len(held)),
+            of="the background",
+        )
         settings = self.settings(width)
         density, self.training_ = fit_densities(
             [rows, *samples],
@@ -192,17 +208,41 @@ class Quak:
             settings=settings,
             seed=self.seed,
             device=self.device,
+            decorrelation=self.decorrelation,
+            mass=masses[0],
+            validation_mass=masses[1],
             checkpoint=checkpoint,
             progress=progress,
         )
         self.prior_names = names
+        penalty = self._penalty(density, rows, masses[0])
         if self._has_family:
-            density = self._with_family(density, samples, unlabelled, settings, checkpoint, progress=progress)
+            # a penalised density is not that of the background: what it is off must not pass for a signal
+            density = self._with_family(
+                density,
+                samples,
+                unlabelled,
+                settings,
+                checkpoint,
+                penalty=penalty,
+                progress=progress,
+                reference=None if penalty is None else rows,
+            )
         if self._has_family and self.neighbourhoods:
-            density = self._with_neighbourhoods(density, samples, settings, checkpoint, progress=progress)
+            density = self._with_neighbourhoods(
+                density, samples, settings, checkpoint, penalty=penalty, progress=progress
+            )
         self.density_ = density
         self.background_max_ = float(self.losses(rows)[:, 0].max())
         return self
+
+    def _penalty(self, density: DensityStack, rows: Matrix, mass: Matrix | None) -> MassPenalty | None:
+        """Return what the models that come on top of a stack pay for, by background rows (n, d); None without masses."""
+        if mass is None:
+            return None
+        mapped = to_mapped(density.columns, rows, np.random.default_rng([self.seed, 0xFC]))
+        apart, masses = (split_rows(a, np.random.default_rng([self.seed, 0xFD])) for a in (mapped, mass))
+        return MassPenalty(self.decorrelation, apart, masses, self.seed)
 
     def _with_family(
         self,
@@ -212,6 +252,7 @@ class Quak:
         settings: TrainingSettings,
         checkpoint: str | Path | None,
         *,
+        penalty: MassPenalty | None,
         progress: bool,
         reference: Matrix | None = None,
     ) -> DensityStack:
@@ -231,6 +272,7 @@ class Quak:
             settings=settings,
             seed=self.seed,
             device=self.device,
+            penalty=penalty,
             checkpoint=None if checkpoint is None else f"{checkpoint}.family",
             progress=progress,
         )
@@ -255,6 +297,7 @@ class Quak:
         settings: TrainingSettings,
         checkpoint: str | Path | None,
         *,
+        penalty: MassPenalty | None,
         progress: bool,
     ) -> DensityStack:
         """Divide the family into neighbourhoods and append a model of each; no data are looked at."""
@@ -268,6 +311,7 @@ class Quak:
             settings=settings,
             seed=self.seed,
             device=self.device,
+            penalty=penalty,
             checkpoint=None if checkpoint is None else f"{checkpoint}.neighbourhoods",
             progress=progress,
         )
@@ -284,15 +328,18 @@ class Quak:
         *,
         priors: Mapping[str, npt.ArrayLike],
         reference: npt.ArrayLike | None = None,
+        mass: npt.ArrayLike | None = None,
         checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> Quak:
         """Return a scorer of the same background and prior models whose family is narrowed down by other data.
 
         data: unlabelled rows (m, d), none of which will be hunted in with it; priors: those of `fit`;
-        reference: rows of pure background, against which errors of the background model are taken off. This is the
+        reference: rows of pure background, against which errors of the background model are taken off; mass: (m,) of the
+        data, nearly all of them background; decorrelation above 0 needs both. This is the
         weakly supervised use of QUAK: k folds of data, each hunted in with a family that the other folds chose.
-        Raises PriorNameError for other priors, ScorerError where there is no family.
+        Raises PriorNameError for other priors, ScorerError where there is no family, for masses as `fit` does, and for no
+        reference where decorrelation is above 0.
         """
         density = require_fitted(self.density_, self)
         if not self._has_family:
@@ -302,6 +349,9 @@ class Quak:
         width = density.columns.n_columns
         rows = as_matrix(data, name="data", n_columns=width, min_rows=MIN_ROWS)
         samples = [as_matrix(x, name=f"prior {name!r}", n_columns=width) for name, x in priors.items()]
+        masses = checked_masses(self.decorrelation, (mass, len(rows)), (None, None), of="data")
+        if masses[0] is not None and reference is None:
+            raise ScorerError("decorrelation needs reference: rows of pure background beside the data")
         settings = self.settings(width)
         other = type(self)(**self.parameters())
         other.prior_names, other.background_max_ = self.prior_names, self.background_max_
@@ -311,7 +361,10 @@ class Quak:
         known = (
             None if reference is None else as_matrix(reference, name="reference", n_columns=width, min_rows=MIN_ROWS)
         )
-        narrow = other._with_family(own, samples, rows, settings, checkpoint, progress=progress, reference=known)
+        penalty = self._penalty(own, rows, masses[0])
+        narrow = other._with_family(
+            own, samples, rows, settings, checkpoint, penalty=penalty, progress=progress, reference=known
+        )
         if self.n_neighbourhoods_:
             first = 2 + len(self.prior_names)
             narrow = narrow.append(density.select(range(first, first + self.n_neighbourhoods_)))

@@ -18,6 +18,8 @@ class Vae(DensityScorer):
     of the layers; flow_steps: masked autoregressive flows that the posterior passes through, 0 for a Gaussian one;
     beta: weight of the KL term (beta-VAE); samples: draws of the metric "log_density"; max_epochs, patience,
     batch_size, learning_rate: see TrainingSettings.
+    decorrelation: strength of the penalty on what the score of a training event tells of its mass (`disco.py`), 0 for none;
+    `fit` then needs the masses.
 
     Metrics, all deterministic: "loss" (default; reconstruction + kl), "reconstruction" (−log p(x | z) at the latent
     mean, with the Jacobian of the scaling), "kl" (times beta), "log_density" (−log p(x) by importance sampling,
@@ -37,6 +39,7 @@ class Vae(DensityScorer):
         "patience",
         "batch_size",
         "learning_rate",
+        "decorrelation",
     )
 
     def __init__(
@@ -53,12 +56,13 @@ class Vae(DensityScorer):
         patience: int = 10,
         batch_size: int = 512,
         learning_rate: float = 3e-3,
+        decorrelation: float = 0.0,
     ) -> None:
         super().__init__()
         self.seed, self.device, self.latent, self.hidden = seed, device, latent, hidden
         self.flow_steps, self.beta, self.samples = flow_steps, beta, samples
         self.max_epochs, self.patience = max_epochs, patience
-        self.batch_size, self.learning_rate = batch_size, learning_rate
+        self.batch_size, self.learning_rate, self.decorrelation = batch_size, learning_rate, decorrelation
 
     def architecture(self) -> Architecture:
         """Return what is stacked."""

@@ -11,7 +11,7 @@ import pandas as pd
 import pyhf
 import pytest
 
-from hunch.analysis import read_regions
+from hunch.analysis import distance_correlation, read_regions
 from hunch.config import Analysis, ConfigError, read_analysis
 from hunch.errors import HunchError
 from hunch.models import load_scorer
@@ -387,3 +387,25 @@ def test_weak_supervision_is_validated_with_models_trained_anew(folder: Path, rn
     assert "trained anew" in found[0]["how"]
     assert found[0]["p"][0] != found[0]["p"][1]
     assert not list((folder / "out").glob(".retrained*"))
+
+
+def test_a_score_that_knows_the_mass_is_decorrelated_on_request(folder: Path, rng: np.random.Generator) -> None:
+    frame = pd.read_csv(folder / "background.csv")
+    frame["a"] += 0.03 * (frame["mjj"] - 2000)  # the feature follows the mass
+    frame.to_csv(folder / "background.csv", index=False)
+    found = {}
+    for name, strength in {"plain": 0, "decorrelated": 20}.items():
+        text = f"training: {{max_epochs: 8, hidden: 16, decorrelation: {strength}}}\n"
+        path = folder / "analysis.yaml"
+        path.write_text(
+            "samples:\n  data: [data.parquet]\n  background: [background.csv]\n  priors: {near: [prior.h5]}\n"
+            f"features: [a, b]\noutput: {name}\n{text}"
+        )
+        settings = read_analysis(path)
+        for stage in ("process", "train", "score"):
+            run_stage(settings, stage, progress=False)
+        held = read_table(folder / name / "scores" / "calibration.parquet")
+        found[name] = distance_correlation(held["loss_0"], held["mjj"])
+    assert found["decorrelated"] < 0.4 * found["plain"]
+    stored = json.loads((folder / "decorrelated/models/fold_0/scorer.json").read_text())
+    assert stored["parameters"]["decorrelation"] == 20
