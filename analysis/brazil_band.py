@@ -48,5 +48,5 @@ def limit_figure(limits: Limits, name: str) -> Figure:
             axes.set_ylim(0.5 * min(shown.min(), finite.min(initial=np.inf)), 8 * top)
         axes.set_xlabel("resonance mass (peak of reconstructed $m_{jj}$) [GeV]")
         axes.set_ylabel(f"upper limit at {limits.confidence:.0%} CL on {label}", fontsize=12)
-        axes.legend(title=name, loc="upper right")
+        axes.legend(title=f"signal: {name}", loc="upper right")
     return figure

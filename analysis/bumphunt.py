@@ -59,7 +59,8 @@ class GlobalP:
 
     p: (1 + above) / (1 + n); is_bound: no pseudo-experiment reached the observation, p is an upper limit; upper_95: the
     95 % upper limit from the n pseudo-experiments, 3 / n where none reached it; tail: the fit of -ln(smallest) carried on
-    to the observation, None where `fit_tail` gives none; it replaces neither.
+    to the observation, None where `fit_tail` gives none; it replaces neither. local_above: experiments whose combined p at the
+    observed best mass is as small as the observed one.
     gross_vitells: p_local + up-crossings of combined z(m), counted at `crossing_level`, approximate (arXiv:1005.1891);
     crossings: their mean number; region_crossings: (n, regions) up-crossings of the same level by each region's z(m);
     smallest: (n,) smallest combined p of each pseudo-experiment; failed: fits that did not converge, share of all.
@@ -77,7 +78,13 @@ class GlobalP:
     smallest: Floats
     failed: float
     upper_95: float
+    local_above: int | None
     tail: TailFit | None
+
+    @property
+    def p_local(self) -> float | None:
+        """Return (1 + local_above) / (1 + n): the local p by experiments, where the asymptotic one is not to be trusted."""
+        return None if self.local_above is None else (1 + self.local_above) / (1 + self.n)
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,7 @@ def hunt(
             edges,
             templates,
             float(combined[0].min()),
+            at=int(combined[0].argmin()),
             settings=of_experiments(settings, background),
             progress=progress,
         )
@@ -257,16 +265,20 @@ def pseudo_experiments(
     observed: float,
     *,
     settings: HuntSettings,
+    at: int | None = None,
     level: float = 0.5,
     progress: bool = True,
 ) -> GlobalP:
-    """Draw background-only experiments from `expected` (regions, bins) and repeat the whole procedure on each."""
+    """Draw background-only experiments from `expected` (regions, bins) and repeat the whole procedure on each.
+
+    observed: smallest combined p of the data, found at mass number `at`.
+    """
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x70E]))
     n = settings.pseudo_experiments
     regions = len(expected)
     smallest, crossings = np.empty(n), np.empty(n, dtype=np.int64)
     region_crossings = np.empty((n, regions), dtype=np.int64)
-    failed = 0
+    failed = local = 0
     pace = 0.5 if sys.stderr.isatty() else 30.0  # in a log, one line in 30 s
     bar = tqdm(total=n, desc="pseudo-experiments", unit="exp", disable=not progress, mininterval=pace)
     # matrices of a few columns: threads of the linear algebra library cost more than they give
@@ -277,6 +289,7 @@ def pseudo_experiments(
             _, scan, combined = procedure(counts, edges, templates, settings)
             part = slice(start, start + size)
             smallest[part] = combined.min(axis=1)
+            local += 0 if at is None else int((combined[:, at] <= observed).sum())
             crossings[part] = up_crossings(z_value(combined), level=level)
             region_crossings[part] = up_crossings(z_value(signed_p(scan)), level=level).reshape(size, regions)
             failed += int((~scan.converged).sum())
@@ -297,5 +310,6 @@ def pseudo_experiments(
         smallest=smallest,
         failed=failed / (n * regions * len(templates)),
         upper_95=upper_limit(above, n),
+        local_above=None if at is None else local,
         tail=fit_tail(-np.log(smallest), float(-np.log(observed))),
     )

@@ -30,6 +30,7 @@ Floats = npt.NDArray[np.float64]
 SCALE_ERROR = 0.01
 RESOLUTION_ERROR = 0.10
 MAX_LOG_ERROR = 2.0  # sidebands that know the background to a factor of 7 only say nothing of it
+NO_SIGNAL = "no signal in it"
 MU_MAX = 100.0  # in units of about one expected limit: a limit beyond is a failure, not an answer
 INTERPOLATION = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}  # what `pyhf cls` sets
 
@@ -97,7 +98,7 @@ def limit_model(
     dropped: dict[str, str] = {}
     for r, name in enumerate(regions):
         if share[r] == 0:
-            dropped[name] = "no signal in it"
+            dropped[name] = NO_SIGNAL
             continue
         sidebands = sideband_background(found, r, window)
         if isinstance(sidebands, str):
@@ -105,7 +106,7 @@ def limit_model(
         else:
             backgrounds[name] = sidebands
     if not backgrounds:
-        return "; ".join(f"{n}: {why}" for n, why in dropped.items())
+        return no_region(dropped)
     used = [r for r, n in enumerate(regions) if n in backgrounds]
     # the information on the yield when the background is known: mu = 1 is then about the expected limit
     information = sum(
@@ -145,6 +146,14 @@ def limit_model(
             ],
         },
     )
+
+
+def no_region(dropped: dict[str, str]) -> str:
+    """Say in one line why no region can be used: the first reason of each kind, and how many more there are."""
+    empty = [n for n, why in dropped.items() if why == NO_SIGNAL]
+    others = [f"{n}: {why}" for n, why in dropped.items() if why != NO_SIGNAL]
+    said = others[:1] + ([f"so for {len(others) - 1} more regions"] if len(others) > 1 else [])
+    return "; ".join([*said, *([f"{len(empty)} regions without signal"] if empty else [])])
 
 
 def histosys(name: str, high: Floats, low: Floats) -> dict[str, Any]:

@@ -47,7 +47,7 @@ local p = {{ p(b.p_local) }} ({{ "%.2f"|format(b.z_local) }} σ){% if r.regions.
 {{ b.pseudo_experiments_above }} of them show a smaller combined p somewhere: p &lt; {{ p(b.p_global_upper_95) }} at 95 % confidence.
 {% if b.p_global_tail is not none %}A fit of their tail, carried on to this excess, gives p = {{ p(b.p_global_tail) }} ({{ "%.2f"|format(b.z_global_tail) }} σ), {{ p(b.p_global_tail_interval[0]) }} to {{ p(b.p_global_tail_interval[1]) }} at 68 %: an extrapolation, which no experiment confirms.
 {% endif %}Counting up-crossings instead (Gross and Vitells, approximate for a combination) gives {{ p(b.p_global_gross_vitells_approximate) }}.
-The local p is asymptotic; {{ "%.1f"|format(b.expected_background_in_window) }} background events are expected within two widths of {{ "%.0f"|format(b.mass) }} GeV in all regions together.</p>{% endif %}
+The local p is asymptotic; of the experiments {% if b.p_local_pseudo_experiments_is_bound %}none shows as small a p at this mass (p &lt; {{ p(b.p_local_pseudo_experiments) }}){% else %}a share of {{ p(b.p_local_pseudo_experiments) }} shows as small a p at this mass{% endif %}, and {{ "%.1f"|format(b.expected_background_in_window) }} background events are expected within two widths of {{ "%.0f"|format(b.mass) }} GeV in all regions together.</p>{% endif %}
 
 <h2>What was hunted</h2>
 <table><tr><th>events</th><th></th></tr>

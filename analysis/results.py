@@ -62,6 +62,8 @@ def result_of(found: Search, *, no_significance: str | None = None) -> dict[str,
 def best_of(hunted: BumpHunt, no_significance: str | None = None) -> dict[str, Any]:
     """Return the mass where the combined p is smallest with its local and global p.
 
+    p_local: asymptotic; p_local_pseudo_experiments: share of the experiments with a combined p as small at this mass, an upper
+    limit where there is none (p_local_pseudo_experiments_is_bound).
     p_global: (1 + k) / (1 + n) of n pseudo-experiments, k of which show a combined p as small, an upper limit where k = 0
     (p_global_is_bound); p_global_upper_95: the 95 % upper limit that k of n give, 3 / n where k = 0.
     p_global_tail, z_global_tail, p_global_tail_interval: where k < 10, p from a fit of the experiments' tail carried on to
@@ -81,6 +83,8 @@ def best_of(hunted: BumpHunt, no_significance: str | None = None) -> dict[str, A
             "p_global": None,
             "z_global": None,
             "p_global_is_bound": False,
+            "p_local_pseudo_experiments": None,
+            "p_local_pseudo_experiments_is_bound": False,
             "p_global_upper_95": None,
             **tail_of(None),
             "p_global_gross_vitells_approximate": None,
@@ -93,6 +97,8 @@ def best_of(hunted: BumpHunt, no_significance: str | None = None) -> dict[str, A
             "p_global": glob.p,
             "z_global": glob.z,
             "p_global_is_bound": glob.is_bound,
+            "p_local_pseudo_experiments": glob.p_local,
+            "p_local_pseudo_experiments_is_bound": glob.local_above == 0,
             "p_global_upper_95": glob.upper_95,
             **tail_of(glob.tail),
             "p_global_gross_vitells_approximate": glob.gross_vitells,

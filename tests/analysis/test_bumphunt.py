@@ -182,3 +182,14 @@ def test_weighted_and_differing_spectra_are_refused(strong: Array, edges: Array)
         hunt([], MASSES, settings=settings)
     with pytest.raises(InputError, match="did you mean 'fisher'"):
         hunt(good, MASSES, settings=HuntSettings(pseudo_experiments=0, combination="fishr"))
+
+
+def test_local_p_by_experiments_agrees_with_the_asymptotic_one(edges: Array, truth: Truth) -> None:
+    spectra = spectra_of(np.random.default_rng(8).poisson(truth(20_000))[None], edges)
+    found = hunt(spectra, np.array([2400.0, 2410.0]), settings=HuntSettings(pseudo_experiments=2000), progress=False)
+    answer = found.global_p
+    assert answer is not None
+    assert answer.p_local == pytest.approx(found.combined.min(), abs=4 * np.sqrt(0.25 / 2000))
+    # at two masses that are nearly one, local and global are nearly one
+    assert answer.local_above is not None
+    assert 0 <= answer.above - answer.local_above < 0.1 * answer.n
