@@ -40,7 +40,8 @@ class LimitModel:
     """The pyhf workspace of one mass, and what its numbers mean.
 
     mass: GeV; unit: signal events (in all of m_jj, all regions) at mu = 1; names: regions in it; dropped: region -> why it is
-    not; edges: (bins + 1,) of the window, GeV; background: events expected in the window; workspace: JSON-like.
+    not; edges: (bins + 1,) of the window, GeV; background: events expected in the window by the hunt's fits (the sidebands alone,
+    which the workspace has, know little of a window at the edge of the spectrum); workspace: JSON-like.
     """
 
     mass: float
@@ -133,7 +134,7 @@ def limit_model(
         names=tuple(regions[r] for r in used),
         dropped=dropped,
         edges=edges[inside[0] : inside[-1] + 2],
-        background=float(sum(b.sum() for b, _ in backgrounds.values())),
+        background=float(found.background.expected[used][:, window].sum()),
         workspace={
             "version": "1.0.0",
             "channels": channels,
