@@ -129,7 +129,8 @@ class Uniformity:
     """Local p of n background-only pseudo-experiments at one mass: Kolmogorov-Smirnov p in bulk, and rejection in the tail.
 
     region: "combined", or the name of one region; compatible: whether the rejections at 1e-2 and 1e-3 lie within the 99 %
-    binomial interval of n experiments.
+    binomial interval of n experiments; excessive: whether one of them lies above it; ks_distance: largest distance from uniform;
+    fewest: events expected in the emptiest bin of the signal's window, of all regions or of this one.
     """
 
     mass: float
@@ -139,6 +140,9 @@ class Uniformity:
     below_1_percent: float
     below_0_1_percent: float
     compatible: bool
+    excessive: bool
+    ks_distance: float
+    fewest: float
     region: str = "combined"
 
 
@@ -148,18 +152,22 @@ def within_binomial(count: int, n: int, p: float, *, level: float = 0.99) -> boo
     return bool(low <= count <= high)
 
 
-def uniformity_of(p: Floats, mass: float, region: str) -> Uniformity:
+def uniformity_of(p: Floats, mass: float, region: str, fewest: float) -> Uniformity:
     """Judge the local p-values (n,) of background-only experiments."""
     n = len(p)
+    test = stats.kstest(p, "uniform")
     tail = {level: int((p < level).sum()) for level in (0.05, 0.01, 0.001)}
     return Uniformity(
         mass=float(mass),
         n=n,
-        ks_p=float(stats.kstest(p, "uniform").pvalue),
+        ks_p=float(test.pvalue),
+        ks_distance=float(test.statistic),
+        fewest=fewest,
         below_5_percent=tail[0.05] / n,
         below_1_percent=tail[0.01] / n,
         below_0_1_percent=tail[0.001] / n,
         compatible=all(within_binomial(tail[level], n, level) for level in (0.01, 0.001)),
+        excessive=any(tail[level] > stats.binom.isf(0.005, n, level) for level in (0.01, 0.001)),
         region=region,
     )
 
@@ -197,9 +205,13 @@ def local_p_uniformity(
                 p = np.where(scan.converged, scan.p, np.nan)
                 alone[part] = p.reshape(-1, len(expected), len(grid))
             bar.update(part.stop - start)
-    found = [uniformity_of(combined[:, i], m, "combined") for i, m in enumerate(grid)]
+    # (regions, masses): the emptiest bin that holds 2 % of the template's highest or more
+    inside = templates > 0.02 * templates.max(axis=1, keepdims=True)
+    fewest = np.where(inside[None], expected[:, None, :], np.inf).min(axis=2)
+    found = [uniformity_of(combined[:, i], m, "combined", float(fewest[:, i].min())) for i, m in enumerate(grid)]
     for r, name in enumerate(names):
         if alone is not None:
-            columns = [alone[:, r, i] for i in range(len(grid))]
-            found += [uniformity_of(c[np.isfinite(c)], m, name) for c, m in zip(columns, grid, strict=True)]
+            for i, m in enumerate(grid):
+                p = alone[:, r, i]
+                found.append(uniformity_of(p[np.isfinite(p)], m, name, float(fewest[r, i])))
     return found

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 
 from hunch.analysis import HuntSettings, Regions, Scored, fix_regions, hunt
 from hunch.analysis.outer_experiments import (
@@ -17,6 +18,8 @@ from hunch.analysis.outer_experiments import (
     hunt_experiments,
 )
 from hunch.analysis.spectra import as_hist
+from hunch.analysis.validate import uniformity_checks
+from hunch.analysis.validation import uniformity_of
 from hunch.errors import InputError
 
 Array = np.ndarray[Any, Any]
@@ -101,3 +104,21 @@ def test_a_bump_in_the_pool_makes_the_global_p_small(edges: Array, truth: Truth,
     spectra = rng.poisson(truth(3000) + bump, size=(25, 1, len(bump))).astype(float)
     p = hunt_experiments(spectra, found, inner=100, seed=0, progress=False)
     assert not global_uniformity(p, how="x", inner=100, events=1.0).compatible
+
+
+def test_the_verdict_on_local_p_asks_for_uniformity_where_bins_are_full(rng: np.random.Generator) -> None:
+    uniform, shifted = rng.uniform(size=10_000), ndtr(rng.normal(0.1, 1, 10_000))
+
+    def verdicts(p: Array, fewest: float, region: str = "combined") -> list[bool | None]:
+        return [check.passed for check in uniformity_checks(uniformity_of(p, 3000.0, region, fewest))]
+
+    assert verdicts(uniform, 50.0) == [True, True]
+    assert verdicts(shifted, 50.0)[1] is False
+    assert verdicts(shifted, 3.0)[1] is None
+    assert verdicts(shifted, 50.0, "region 1")[1] is None
+    # too many small p-values are an error whatever the counts
+    assert verdicts(np.concatenate([uniform[:9800], np.full(200, 1e-4)]), 3.0)[0] is False
+    # too few of them only where the formula should hold
+    few = uniform[uniform > 0.01]
+    assert verdicts(few, 3.0)[0] is True
+    assert verdicts(few, 50.0)[0] is False
