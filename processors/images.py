@@ -1,0 +1,335 @@
+"""The jet image: pT over the (eta, phi) plane around each jet, centred, rotated, flipped, pixelised and normalised.
+
+The steps are those of arXiv:2110.06948 in the form of arXiv:2206.14225, on points, before pixels:
+
+1. Azimuths are taken relative to the hardest constituent, wrapped to [-pi, pi]; the pT-weighted centroid becomes (0, 0).
+2. The principal axis of the pT-weighted second moments becomes vertical (phi), by a rotation of at most 90 degrees.
+3. Mirrored so that more pT lies at eta < 0 and more at phi > 0; this also settles the axis' two directions.
+4. pT is summed (not overwritten) in square images; the window is [-half, half), what is outside is cut off.
+5. Divided by the sum, so that an image sums to one.
+
+A jet without a principal axis (one constituent, a regular polygon) is not rotated, and one whose halves are equally
+bright is not mirrored: these are the only jets whose image depends on how the jet was turned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from .events import Candidates
+    from .substructure import Jets
+
+__all__ = [
+    "IMAGE_AXES",
+    "ConstituentsError",
+    "ImageSettings",
+    "ImageSettingsError",
+    "JetConstituents",
+    "JetImages",
+    "constituents_of",
+    "flat_constituents",
+    "jagged_constituents",
+    "jet_images",
+    "padded_constituents",
+]
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+IMAGE_AXES = ("jet", "phi", "eta")
+"""Axes of the images: rows are phi, upwards from -half_phi, so `imshow(image, origin="lower")` shows them upright."""
+
+BATCH = 256
+"""Jets done at a time: their pixels in double precision (3 MB at 40 x 40) stay in the processor's cache."""
+
+ROUNDING = 1e-9
+"""What is taken for zero: a distance in (eta, phi), an asymmetry of second moments, a difference of brightness."""
+
+LARGEST_PT, LARGEST_ANGLE = 1e9, 100.0
+"""GeV, and |eta| or |phi|: beyond this a value is a placeholder (-999), no momentum and no direction."""
+
+
+class ConstituentsError(InputError):
+    """Constituents whose arrays do not fit together, or do not hold one number each."""
+
+
+class ImageSettingsError(InputError):
+    """Settings that no image can be made with."""
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """How an image is made.
+
+    pixels: a side; half_eta, half_phi: half the window's width, so that the default pitch is 0.05 for jets of R = 1.0
+    (0.58 and 0.70 with 40 pixels are the grid of arXiv:2206.14225, for R = 0.8); rotate, flip: steps 2 and 3;
+    normalise: the image sums to one, else it holds GeV.
+    """
+
+    pixels: int = 40
+    half_eta: float = 1.0
+    half_phi: float = 1.0
+    rotate: bool = True
+    flip: bool = True
+    normalise: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.pixels, bool) or not isinstance(self.pixels, int) or self.pixels < 1:
+            raise ImageSettingsError(f"pixels: {self.pixels!r} is not a positive whole number")
+        for name in ("half_eta", "half_phi"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not ROUNDING < value <= LARGEST_ANGLE:
+                raise ImageSettingsError(
+                    f"{name}: {value!r} is not a number above {ROUNDING:g} and up to {LARGEST_ANGLE:g}"
+                )
+
+
+@dataclass(frozen=True)
+class JetConstituents:
+    """The constituents of n jets, flat: jet i owns the slice offsets[i]:offsets[i+1].
+
+    offsets: (n + 1,) int64; pt: (m,) GeV; eta, phi: (m,). Raises ConstituentsError when they do not fit together.
+    """
+
+    offsets: Int
+    pt: Float
+    eta: Float
+    phi: Float
+
+    def __post_init__(self) -> None:
+        shapes = {name: getattr(self, name).shape for name in ("pt", "eta", "phi")}
+        if len(set(shapes.values())) > 1 or self.pt.ndim != 1:
+            told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+            raise ConstituentsError(f"pt, eta and phi have shapes {told}; one (m,) for all three is expected")
+        offsets = self.offsets
+        if offsets.ndim != 1 or not len(offsets) or not np.issubdtype(offsets.dtype, np.integer):
+            raise ConstituentsError(
+                f"offsets: {offsets.dtype} of shape {offsets.shape}; integers of shape (n_jets + 1,) are expected"
+            )
+        if offsets[0] != 0 or offsets[-1] != len(self.pt) or (np.diff(offsets) < 0).any():
+            raise ConstituentsError(
+                f"offsets: from {offsets[0]} to {offsets[-1]}; they must rise from 0 to the {len(self.pt)} constituents"
+            )
+
+
+@dataclass(frozen=True)
+class JetImages:
+    """The images of the jets that have one.
+
+    images: (n, pixels, pixels) float32, axes IMAGE_AXES; jet: (n,) int64 row of the jet in what was read;
+    outside: (n,) int64 constituents that fell outside the window; outside_pt: (n,) their fraction of the jet's pT sum;
+    cutflow: "read", what was lost in order, "kept"; "read" is the sum of all others; settings: what made them.
+    """
+
+    images: npt.NDArray[np.float32]
+    jet: Int
+    outside: Int
+    outside_pt: Float
+    cutflow: dict[str, int]
+    settings: ImageSettings
+
+
+def flat_constituents(
+    pt: npt.ArrayLike, eta: npt.ArrayLike, phi: npt.ArrayLike, counts: npt.ArrayLike
+) -> JetConstituents:
+    """Return the constituents of jets from flat arrays, jet after jet.
+
+    pt: (m,) GeV; eta, phi: (m,); counts: (n_jets,) constituents a jet, 0 allowed. Raises ConstituentsError.
+    """
+    per_jet = np.asarray(counts)
+    if per_jet.ndim != 1 or (per_jet.size and not np.issubdtype(per_jet.dtype, np.integer)):
+        raise ConstituentsError(f"counts: {per_jet.dtype} of shape {per_jet.shape}; integers (n_jets,) are expected")
+    offsets = np.concatenate([[0], np.cumsum(per_jet, dtype=np.int64)]).astype(np.int64)
+    return JetConstituents(offsets, _numbers(pt, "pt"), _numbers(eta, "eta"), _numbers(phi, "phi"))
+
+
+def jagged_constituents(pt: Any, eta: Any, phi: Any) -> JetConstituents:
+    """Return the constituents of jets from awkward arrays (or lists of lists): pt in GeV, eta, phi, one list a jet.
+
+    Raises ConstituentsError when the three differ in their lists' lengths, are not lists of numbers, or miss values.
+    """
+    flat, lengths = [], []
+    for name, given in (("pt", pt), ("eta", eta), ("phi", phi)):
+        try:
+            values = given if isinstance(given, ak.Array) else ak.Array(given)
+        except (TypeError, ValueError) as error:
+            raise ConstituentsError(f"{name}: one list of numbers a jet is expected: {error}") from error
+        if ak.any(ak.is_none(values)) or (values.ndim == 2 and ak.any(ak.is_none(values, axis=1))):
+            raise ConstituentsError(f"{name}: has missing values (None); every constituent needs a number")
+        if len(values) and values.ndim != 2:
+            raise ConstituentsError(f"{name}: {values.type}; one list of numbers a jet is expected")
+        inner = ak.flatten(values, axis=1) if len(values) else []
+        flat.append(_numbers(inner, name))
+        lengths.append(np.asarray(ak.num(values, axis=1) if len(values) else [], dtype=np.int64))
+    for name, found in (("eta", lengths[1]), ("phi", lengths[2])):
+        if len(found) != len(lengths[0]):
+            raise ConstituentsError(f"{name}: {len(found)} jets where pt has {len(lengths[0])}")
+        if (found != lengths[0]).any():
+            at = int(np.flatnonzero(found != lengths[0])[0])
+            raise ConstituentsError(f"{name}: jet {at} has {found[at]} constituents where pt has {lengths[0][at]}")
+    return flat_constituents(flat[0], flat[1], flat[2], lengths[0])
+
+
+def padded_constituents(constituents: npt.ArrayLike) -> JetConstituents:
+    """Return the constituents of jets from a padded array (n_jets, c, 3) of pt (GeV), eta, phi; pT 0 is padding.
+
+    Raises ConstituentsError for another shape.
+    """
+    array = _numbers(constituents, "constituents")
+    if array.ndim != 3 or array.shape[2] != 3:
+        raise ConstituentsError(f"constituents of shape {array.shape}; (n_jets, c, 3) of pt, eta, phi is expected")
+    n, slots = array.shape[:2]
+    pt, eta, phi = (array[:, :, i].reshape(-1) for i in range(3))
+    return flat_constituents(pt, eta, phi, np.full(n, slots, dtype=np.int64))
+
+
+def constituents_of(jets: Jets, candidates: Candidates) -> JetConstituents:
+    """Return the constituents of clustered jets, one jet after another: those of the events' jets, hardest first."""
+    pt, eta, phi = (values[jets.constituents] for values in (candidates.pt, candidates.eta, candidates.phi))
+    return JetConstituents(jets.offsets, pt, eta, phi)
+
+
+def jet_images(constituents: JetConstituents, *, settings: ImageSettings | None = None) -> JetImages:
+    """Return one image a jet; the module's docstring has the steps.
+
+    Constituents of pT 0 are padding, whatever their angles. Left out, and counted, are jets with "unphysical
+    constituents" (not finite, pT negative or above 1e9 GeV, |eta| or |phi| above 100), jets with "no constituents" of
+    pT > 0, and jets with "nothing inside the window".
+    """
+    settings = settings or ImageSettings()
+    counts, present, unphysical = _usable(constituents)
+    chosen = np.flatnonzero(counts)
+    starts = np.concatenate([[0], np.cumsum(counts[chosen])]).astype(np.int64)
+    points = [values[present] for values in (constituents.pt, constituents.eta, constituents.phi)]
+    n, side = len(chosen), settings.pixels
+    images = np.empty((n, side, side), dtype=np.float32)
+    kept, outside, outside_pt = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
+    done = 0
+    for first in range(0, n, BATCH):
+        last = min(first + BATCH, n)
+        a, b = starts[first], starts[last]
+        pixels, jet, out, out_pt = _batch(starts[first : last + 1] - a, *(p[a:b] for p in points), settings=settings)
+        images[done : done + len(jet)] = pixels
+        done += len(jet)
+        kept.append(chosen[first + jet])
+        outside.append(out)
+        outside_pt.append(out_pt)
+    n_bad = int(unphysical.sum())
+    cutflow = {
+        "read": len(counts),
+        "unphysical constituents": n_bad,
+        "no constituents": len(counts) - n_bad - n,
+        "nothing inside the window": n - done,
+        "kept": done,
+    }
+    return JetImages(
+        images[:done], np.concatenate(kept), np.concatenate(outside), np.concatenate(outside_pt), cutflow, settings
+    )
+
+
+def _usable(constituents: JetConstituents) -> tuple[Int, Bool, Bool]:
+    """Return the usable constituents a jet (n,), which those are (m,), and which jets have unphysical ones (n,)."""
+    pt, length = constituents.pt, np.diff(constituents.offsets)
+    angles = np.maximum(np.abs(constituents.eta), np.abs(constituents.phi))
+    present = pt != 0
+    bad = present & ~((pt > 0) & (pt <= LARGEST_PT) & (angles <= LARGEST_ANGLE))  # comparisons with NaN are false
+    jet = np.repeat(np.arange(len(length)), length)
+    unphysical = np.zeros(len(length), dtype=np.bool_)
+    unphysical[jet[bad]] = True
+    present &= ~unphysical[jet]
+    return np.bincount(jet[present], minlength=len(length)), present, unphysical
+
+
+def _batch(
+    offsets: Int, pt: Float, eta: Float, phi: Float, *, settings: ImageSettings
+) -> tuple[Float, Int, Int, Float]:
+    """Return pixels, row, constituents outside and their fraction of pT, of the jets with something in the window.
+
+    No jet is empty here, which np.add.reduceat would take for its next neighbour's first constituent.
+    """
+    n, side, starts = len(offsets) - 1, settings.pixels, offsets[:-1]
+    jet = np.repeat(np.arange(n), np.diff(offsets))
+    hardest = np.maximum.reduceat(pt, starts)
+    weight = pt / hardest[jet]  # no sum over- or underflows, whatever the unit
+    total = np.add.reduceat(weight, starts)
+    x, y = _centred(weight, eta, phi, jet=jet, starts=starts, total=total)
+    if settings.rotate:
+        x, y = _rotated(weight, x, y, jet=jet, starts=starts)
+    if settings.flip:
+        x = x * np.where(_balance(weight, x, starts) > ROUNDING * total, -1.0, 1.0)[jet]
+        y = y * np.where(_balance(weight, y, starts) < -ROUNDING * total, -1.0, 1.0)[jet]
+    # Two prongs lie on an edge between pixels once they are upright: rounding must not choose the side.
+    column = np.floor((x + ROUNDING) * (side / (2 * settings.half_eta)) + side / 2)
+    row = np.floor((y + ROUNDING) * (side / (2 * settings.half_phi)) + side / 2)
+    inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
+    flat = (jet * side**2)[inside] + (row * side + column)[inside].astype(np.int64)
+    pixels = _sums(flat, weight[inside], n * side**2).reshape(n, side, side)
+    seen, lost = _sums(jet[inside], weight[inside], n), _sums(jet[~inside], weight[~inside], n)
+    n_lost = np.bincount(jet[~inside], minlength=n)
+    scale = np.divide(1.0, seen, out=np.zeros(n), where=seen > 0) if settings.normalise else hardest
+    pixels *= scale[:, None, None]
+    keep = np.flatnonzero(seen > 0)
+    if len(keep) < n:
+        pixels = pixels[keep]
+    return pixels, keep, n_lost[keep], (lost / total)[keep]
+
+
+def _centred(weight: Float, eta: Float, phi: Float, *, jet: Int, starts: Int, total: Float) -> tuple[Float, Float]:
+    """Return eta and phi (m,) relative to the jet's pT-weighted centroid.
+
+    Relative to the hardest constituent first (the first of equally hard ones), for whom weight is 1: a jet is
+    narrower than pi, so no wrapped difference within it is ambiguous.
+    """
+    maxima = np.flatnonzero(weight == 1.0)[::-1]
+    centre = np.empty(len(starts), dtype=np.int64)
+    centre[jet[maxima]] = maxima
+    x, y = eta - eta[centre][jet], phi - phi[centre][jet]
+    y -= 2 * np.pi * np.rint(y / (2 * np.pi))
+    x -= (np.add.reduceat(weight * x, starts) / total)[jet]
+    y -= (np.add.reduceat(weight * y, starts) / total)[jet]
+    return x, y
+
+
+def _rotated(weight: Float, x: Float, y: Float, *, jet: Int, starts: Int) -> tuple[Float, Float]:
+    """Return the points (m,) with each jet's principal axis along y, turned by at most 90 degrees.
+
+    The axis is (sin a, cos a) with tan 2a = 2 <xy> / (<yy> - <xx>), the eigenvector of the larger eigenvalue.
+    """
+    xx, xy, yy = (np.add.reduceat(weight * product, starts) for product in (x * x, x * y, y * y))
+    angle = 0.5 * np.arctan2(2 * xy, yy - xx)
+    angle[np.hypot(2 * xy, yy - xx) <= ROUNDING * (xx + yy)] = 0.0
+    cos, sin = np.cos(angle)[jet], np.sin(angle)[jet]
+    return x * cos - y * sin, x * sin + y * cos
+
+
+def _balance(weight: Float, x: Float, starts: Int) -> Float:
+    """Return the weight at x > 0 less that at x < 0, per jet."""
+    side = (x > ROUNDING).astype(np.float64) - (x < -ROUNDING)
+    return np.asarray(np.add.reduceat(weight * side, starts))
+
+
+def _sums(rows: Int, weight: Float, n: int) -> Float:
+    """Return the sum of weights of each of n rows; for no rows at all, bincount gives integers."""
+    return np.bincount(rows, weights=weight, minlength=n).astype(np.float64, copy=False)
+
+
+def _numbers(values: Any, name: str) -> Float:
+    """Return values in double precision; text, lists of different lengths and missing values are errors."""
+    try:
+        if np.ma.is_masked(values):
+            raise ConstituentsError(f"{name}: has missing (masked) values; every constituent needs a number")
+        array = np.asarray(values)
+        if array.size and array.dtype.kind not in "fiu":
+            raise ConstituentsError(f"{name}: holds {array.dtype}, numbers are expected")
+        return np.asarray(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConstituentsError(f"{name}: is no array of numbers: {error}") from error
