@@ -93,7 +93,14 @@ def answer(result: dict[str, Any]) -> str:
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same events."
 )
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes [default: all cores].")
-@click.option("--min-jet-pt", type=float, default=1200.0, show_default=True, help="pT of the leading R = 1.0 jet, GeV.")
+@click.option("--min-jet-pt", type=float, default=None, help="pT of the leading R = 1.0 jet, GeV [default: 1200].")
+@click.option(
+    "--jet-pt",
+    type=(float, float),
+    default=None,
+    metavar="LOW HIGH",
+    help="Single jets: window of the jet's pT, GeV [default: 550 650].",
+)
 @click.option(
     "--set", "parameters", multiple=True, metavar="NAME=GEV", help="A mass of the process: --set m_zprime=4000."
 )
@@ -106,10 +113,21 @@ def simulate(
     output: Path,
     seed: int,
     workers: int | None,
-    min_jet_pt: float,
+    min_jet_pt: float | None,
+    jet_pt: tuple[float, float] | None,
     parameters: tuple[str, ...],
 ) -> None:
-    """Simulate PROCESS with Pythia 8 and a fast detector: qcd, zprime_xy, zprime_qqq, zprime_tt, wprime_wz."""
+    """Simulate PROCESS with Pythia 8 and a fast detector.
+
+    \b
+    Events:      qcd, zprime_xy, zprime_qqq, zprime_tt, wprime_wz
+                 (--set m_zprime, m_x, m_y, m_wprime)
+    Single jets: jet_qcd, jet_top, jet_w, one jet an event of the file
+                 (--set m_top, m_w)
+
+    The jets are anti-kT, R = 1.0, |eta| < 1.5; those of top and W hold all quarks of the hadronic decay. Three
+    commands with one -n make samples of equal size.
+    """
     from .samples import simulate as simulate_events
 
     report = simulate_events(
@@ -119,6 +137,7 @@ def simulate(
         seed=seed,
         workers=workers or cores(),
         min_jet_pt=min_jet_pt,
+        jet_pt=jet_pt,
         parameters=masses(parameters),
         progress=obj["progress"],
     )
@@ -178,6 +197,19 @@ def lhco(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) ->
 
     report = convert_lhco(source, target, key=key, progress=obj["progress"])
     click.echo(f"{target}: {report.n_events} events, {report.n_signal} with truth_signal = 1")
+
+
+@convert.command()
+@click.argument("source", type=ANALYSIS, metavar="IN.h5")
+@click.argument("target", type=ANALYSIS, metavar="OUT.root")
+@click.option("--key", default=None, help="The table's key in the HDF5 file [default: the only one].")
+@click.pass_obj
+def toptag(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) -> None:
+    """Convert the top-tagging reference data: 200 x (E, PX, PY, PZ) and is_signal_new a row, one jet an event."""
+    from .samples import convert_toptag
+
+    report = convert_toptag(source, target, key=key, progress=obj["progress"])
+    click.echo(f"{target}: {report.n_events} jets, {report.n_signal} with truth_signal = 1")
 
 
 @cli.command()

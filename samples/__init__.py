@@ -6,6 +6,7 @@ from .eventfile import EventWriter, event_writer
 from .fetch import RECORDS, FetchError, Record, fetch
 from .processes import PROCESSES, Process, SimulationError
 from .simulate import SimulationReport, simulate
+from .toptag import convert_toptag
 
 __all__ = [
     "PROCESSES",
@@ -19,6 +20,7 @@ __all__ = [
     "SimulationError",
     "SimulationReport",
     "convert_lhco",
+    "convert_toptag",
     "event_writer",
     "fetch",
     "reconstruct",

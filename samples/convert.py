@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
-import tables
 from tqdm import tqdm
 
-from ..errors import InputError, unknown_name
+from ..errors import InputError
 from .eventfile import event_writer
+from .pandasfile import find_rows, open_hdf5
 
 __all__ = ["ConversionReport", "convert_lhco"]
 
@@ -30,12 +28,15 @@ log = logging.getLogger(__name__)
 SLOTS = 700
 COLUMNS = 3 * SLOTS
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a conversion did: events and particles written, signal events by the label (None without a label)."""
+    """What a conversion did: events and particles written, signal events by the label (None without a label).
+
+    n_spacelike: particles whose stored energy is below their momentum by more than rounding, written massless; formats
+    without an energy have none.
+    """
 
     source: str
     path: str
@@ -43,36 +44,7 @@ class ConversionReport:
     n_events: int
     n_particles: int
     n_signal: int | None
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The numbers under one pandas key, read in slices of rows.
-
-    pandas keeps columns of one type together in a block: `blocks` holds the node, its field (None in the fixed
-    layout) and the positions of the block's columns.
-    """
-
-    key: str
-    blocks: tuple[tuple[Any, str | None, Ints], ...]
-
-    @property
-    def n_rows(self) -> int:
-        """Number of events."""
-        return int(self.blocks[0][0].shape[0])
-
-    @property
-    def n_columns(self) -> int:
-        """Number of columns over all blocks."""
-        return sum(len(positions) for _, _, positions in self.blocks)
-
-    def read(self, start: int, stop: int) -> Floats:
-        """Return rows start to stop: (n, n_columns) float64."""
-        out = np.empty((stop - start, self.n_columns))
-        for node, column, positions in self.blocks:
-            values = node.read(start, stop) if column is None else node.read(start, stop, field=column)
-            out[:, positions] = values
-        return out
+    n_spacelike: int = 0
 
 
 def convert_lhco(
@@ -93,14 +65,10 @@ def convert_lhco(
     source = Path(source)
     if chunk_size < 1:
         raise InputError(f"chunk_size = {chunk_size}; allowed: 1 or more")
-    if not source.is_file():
-        raise InputError(
-            f"{source}: {'is a directory' if source.is_dir() else 'no such file'}; an HDF5 file is expected"
-        )
     if Path(target).resolve() == source.resolve():
         raise InputError(f"{target}: is the file to convert; give the event file another name")
-    with _open(source) as file:
-        rows = _rows(file, source, key)
+    with open_hdf5(source, expected="a pandas HDF5 file of the LHC Olympics") as file:
+        rows = find_rows(file, source, key)
         n_rows, n_columns = rows.n_rows, rows.n_columns
         if n_columns not in (COLUMNS, COLUMNS + 1):
             raise InputError(
@@ -124,54 +92,6 @@ def convert_lhco(
                 bar.update(len(chunk))
     log.info("%s: %d events converted to %s", source, n_rows, target)
     return ConversionReport(str(source), str(target), rows.key, n_rows, n_particles, n_signal if labelled else None)
-
-
-@contextmanager
-def _open(source: Path) -> Iterator[Any]:
-    """Open an HDF5 file; PyTables' errors become one that names the file."""
-    try:
-        with tables.open_file(str(source), mode="r") as file:
-            yield file
-    except tables.HDF5ExtError as error:
-        reason = "truncated or damaged" if tables.is_hdf5_file(str(source)) else "not an HDF5 file"
-        raise InputError(f"{source}: {reason}; a pandas HDF5 file of the LHC Olympics is expected") from error
-
-
-def _rows(file: Any, source: Path, key: str | None) -> Rows:
-    """Find the matrix under `key`, or under the only pandas key of the file."""
-    groups = {
-        group._v_pathname.lstrip("/"): group
-        for group in file.walk_groups("/")
-        if str(getattr(group._v_attrs, "pandas_type", "")).startswith("frame")
-    }
-    if key is not None and key.strip("/") not in groups:
-        raise InputError(unknown_name("key", key, groups, str(source)))
-    if key is None and len(groups) != 1:
-        found = ", ".join(groups) or "none"
-        raise InputError(f"{source}: holds the pandas keys: {found}; one is expected" + ("; name it" if groups else ""))
-    name = key.strip("/") if key is not None else next(iter(groups))
-    group = groups[name]
-    table = "table" in group
-    stored: list[tuple[Any, str | None, Any, list[Any]]]
-    if table:
-        names = [column for column in group.table.colnames if column.startswith("values_block_")]
-        labels = list(group._v_attrs.non_index_axes[0][1])
-        stored = [(group.table, n, group.table.coldtypes[n], getattr(group.table._v_attrs, f"{n}_kind")) for n in names]
-    else:
-        names = sorted(node for node in group._v_children if node.startswith("block") and node.endswith("_values"))
-        labels = group.axis0.read().tolist()
-        items = [group._f_get_child(n.replace("_values", "_items")).read().tolist() for n in names]
-        nodes = [group._f_get_child(n) for n in names]
-        stored = [(node, None, node.dtype, own) for node, own in zip(nodes, items, strict=True)]
-    position = {label: i for i, label in enumerate(labels)}
-    blocks = []
-    for node, column, dtype, own in stored:
-        if dtype.base.kind not in "fiu":
-            raise InputError(f"{source}: key {name!r} holds columns of {dtype.base}; numbers are expected")
-        blocks.append((node, column, np.array([position[label] for label in own], dtype=np.int64)))
-    if not blocks:
-        raise InputError(f"{source}: key {name!r} holds no columns of numbers")
-    return Rows(name, tuple(blocks))
 
 
 def _checked(chunk: Floats, start: int, source: Path, key: str) -> Floats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import sys
 import time
 from collections import deque
@@ -18,14 +19,16 @@ from pathlib import Path
 from typing import NoReturn
 
 import awkward as ak
-import fastjet
 import numpy as np
+import numpy.typing as npt
 import pythia8mc
 from tqdm import tqdm
 
 from .detector import Detector, reconstruct
 from .eventfile import event_writer
+from .jets import decay_quarks, leading_jet_pt, single_jets
 from .processes import PROCESSES, SimulationError, pythia_settings, with_defaults
+from .veto import EarlyVeto
 
 __all__ = ["BLOCK_TRIES", "SimulationReport", "simulate"]
 
@@ -37,7 +40,11 @@ BATCH_TRIES = 100
 """Tries between looks at Ctrl-C and at whether enough events are there; part of what a seed means."""
 HOPELESS_TRIES = 3 * BLOCK_TRIES
 """Without one accepted event after this many tries the settings are taken to be wrong."""
-JET_RADIUS = 1.0
+MIN_JET_PT = 1200.0
+"""GeV; the least pT of the leading jet of an event, unless given."""
+JET_PT = (550.0, 650.0)
+"""GeV; the window of single jets, unless given: that of arXiv:2007.01850 and of the top-tagging reference."""
+JET_PT_MIN = 20.0
 PYTHIA_SEEDS = 900_000_000
 MB_TO_PB = 1e9
 
@@ -46,7 +53,9 @@ MB_TO_PB = 1e9
 class SimulationReport:
     """What a simulation did.
 
-    parameters: all parameters, defaults included. tries: Pythia events up to the last one kept; accepted: events
+    min_jet_pt, max_jet_pt: the selected jet's pT, GeV; the latter is infinite but for single jets. parameters: all
+    parameters, defaults included. tries: Pythia events up to the last one kept (of single jets
+    those that were not given up early); accepted: events
     written. seconds: wall-clock time; init_seconds: the part, summed over blocks, that starting Pythia took.
     cross_section, cross_section_error: pb before the jet selection, as Pythia estimates it from these events (its
     statistical error); of the X Y processes only the product with an unknown coupling means something.
@@ -56,6 +65,7 @@ class SimulationReport:
     path: str
     seed: int
     min_jet_pt: float
+    max_jet_pt: float
     parameters: Mapping[str, float]
     tries: int
     accepted: int
@@ -72,7 +82,7 @@ class Job:
     process: str
     settings: tuple[str, ...]
     seed: int
-    min_jet_pt: float
+    window: tuple[float, float]
     enough: int
 
 
@@ -96,23 +106,28 @@ def simulate(
     *,
     seed: int = 0,
     workers: int = 1,
-    min_jet_pt: float = 1200.0,
+    min_jet_pt: float | None = None,
+    jet_pt: tuple[float, float] | None = None,
     parameters: Mapping[str, float] | None = None,
     progress: bool = True,
 ) -> SimulationReport:
     """Simulate `n` accepted events of a process and write them to an event file.
 
-    An event is accepted when its leading anti-kT R = 1.0 jet of detector candidates has pT > min_jet_pt (GeV).
+    An event is accepted when its leading anti-kT R = 1.0 jet of detector candidates has pT > min_jet_pt (GeV, 1200
+    unless given). Of the processes `jet_*` an event of the file is one jet with jet_pt[0] < pT < jet_pt[1] (GeV, 550
+    to 650 unless given) and |eta| < 1.5, and nothing else: the leading jet (QCD), or the leading of the jets that hold
+    all quarks of a hadronic top or W decay within dR < 1.0; at most one jet is taken of a collision.
     parameters: masses in GeV, see PROCESSES. `event` counts from 0; `truth_signal` is 1 for every process but QCD.
-    The same (process, parameters, min_jet_pt, seed) gives the same events for any `workers`, and a smaller `n` the
+    The same (process, parameters, pT cut or window, seed) gives the same events for any `workers`, and a smaller `n` the
     first of them. The file appears when it is complete; Ctrl-C leaves nothing behind. Raises SimulationError.
     """
     values = with_defaults(process, parameters)
-    for name, value, low in (("n", n, 1), ("workers", workers, 1), ("seed", seed, 0), ("min_jet_pt", min_jet_pt, 20)):
+    for name, value, low in (("n", n, 1), ("workers", workers, 1), ("seed", seed, 0)):
         if not value >= low:
             raise SimulationError(f"{name} = {value}; allowed: {low} or more")
-    settings = tuple(pythia_settings(process, values, min_jet_pt=min_jet_pt))
-    job = Job(process, settings, seed, min_jet_pt, n)
+    window = pt_window(process, min_jet_pt, jet_pt)
+    settings = tuple(pythia_settings(process, values, min_jet_pt=window[0], max_jet_pt=window[1]))
+    job = Job(process, settings, seed, window, n)
     signal = int(PROCESSES[process].signal)
     start = time.perf_counter()
     tries, init_seconds, sigmas = 0, 0.0, []
@@ -129,8 +144,9 @@ def simulate(
             if done:
                 break
             if tries >= HOPELESS_TRIES and not writer.n_events:
+                upper = f" and < {window[1]:g}" if PROCESSES[process].single_jet else ""
                 raise SimulationError(
-                    f"process {process!r}: none of {tries} events has a jet of pT > {min_jet_pt:g} GeV with "
+                    f"process {process!r}: none of {tries} events has a jet of pT > {window[0]:g}{upper} GeV with "
                     + ", ".join(f"{name} = {value:g}" for name, value in values.items())
                 )
     weights = np.array([s[0] for s in sigmas], dtype=float)
@@ -139,7 +155,8 @@ def simulate(
         process=process,
         path=str(path),
         seed=seed,
-        min_jet_pt=float(min_jet_pt),
+        min_jet_pt=window[0],
+        max_jet_pt=window[1],
         parameters=values,
         tries=tries,
         accepted=n,
@@ -150,6 +167,30 @@ def simulate(
     )
     log.info("%s: %d of %d tries accepted in %.1f s, written to %s", process, n, tries, report.seconds, path)
     return report
+
+
+def pt_window(process: str, min_jet_pt: float | None, jet_pt: tuple[float, float] | None) -> tuple[float, float]:
+    """Return what the pT of the selected jet of a process has to lie in (GeV): one of the options, or its default.
+
+    Raises SimulationError for the option of the other kind of process, and for a window that is none.
+    """
+    if PROCESSES[process].single_jet:
+        if min_jet_pt is not None:
+            raise SimulationError(
+                f"process {process!r}: min_jet_pt is for whole events; single jets take jet_pt, a window"
+            )
+        low, high = JET_PT if jet_pt is None else jet_pt
+        if not (JET_PT_MIN <= low < high < math.inf):
+            raise SimulationError(f"jet_pt = {low:g} to {high:g}; allowed: two rising numbers from {JET_PT_MIN:g} GeV")
+        return float(low), float(high)
+    if jet_pt is not None:
+        raise SimulationError(
+            f"process {process!r}: jet_pt is for single jets (jet_qcd, jet_top, jet_w); take min_jet_pt"
+        )
+    low = MIN_JET_PT if min_jet_pt is None else min_jet_pt
+    if not low >= JET_PT_MIN:
+        raise SimulationError(f"min_jet_pt = {low}; allowed: {JET_PT_MIN:g} or more")
+    return float(low), math.inf
 
 
 def _bar(process: str, n: int, *, progress: bool) -> tqdm[NoReturn]:
@@ -189,9 +230,14 @@ def _blocks(job: Job, workers: int, missing: Callable[[], int]) -> Iterator[Bloc
         pool.shutdown(wait=True, kill_workers=True)
 
 
-def start_pythia(settings: tuple[str, ...], seed: int) -> pythia8mc.Pythia:
-    """Return an initialised Pythia; seed: 1 to 900,000,000. Raises SimulationError with the line it refuses."""
+def start_pythia(settings: tuple[str, ...], seed: int, *, veto: EarlyVeto | None = None) -> pythia8mc.Pythia:
+    """Return an initialised Pythia; seed: 1 to 900,000,000. Raises SimulationError with the line it refuses.
+
+    The caller has to hold on to `veto` as long as to Pythia.
+    """
     pythia = pythia8mc.Pythia("", False)
+    if veto is not None:
+        pythia.setUserHooksPtr(veto)
     for line in (*settings, f"Random:seed = {seed}"):
         if not pythia.readString(line):
             raise SimulationError(f"Pythia does not take the setting {line!r}")
@@ -210,7 +256,8 @@ def run_block(job: Job, number: int) -> Block:
     """Make one block: generate, detect, cluster, select."""
     begin = time.perf_counter()
     pythia_seed, rng = block_seeds(job.seed, number)
-    pythia = start_pythia(job.settings, pythia_seed)
+    veto = EarlyVeto(job.window[0]) if PROCESSES[job.process].single_jet else None
+    pythia = start_pythia(job.settings, pythia_seed, veto=veto)
     init_seconds = time.perf_counter() - begin
     detector = Detector()
     parts: list[ak.Array] = []
@@ -219,22 +266,34 @@ def run_block(job: Job, number: int) -> Block:
     while tries < BLOCK_TRIES and accepted < job.enough:
         batch = pythia.nextBatch(BATCH_TRIES)
         particles = reconstruct(final_state(batch), detector=detector, rng=rng)
-        keep = np.flatnonzero(leading_jet_pt(particles, min_pt=job.min_jet_pt) > job.min_jet_pt)
-        parts.append(particles[keep])
+        keep, selected = select(job, batch, particles)
+        parts.append(selected)
         weights.append(ak.to_numpy(batch.info.weights[:, 0])[keep])
         tried.append(tries + keep + 1)
         tries += BATCH_TRIES
         accepted += len(keep)
     info = pythia.infoPython()
+    # Pythia counts what a hook gives up as not produced
+    to_pb = MB_TO_PB * (1.0 if veto is None else 1 + veto.vetoed / tries)
     return Block(
         ak.to_packed(ak.concatenate(parts)),
         np.concatenate(weights).astype(np.float32),
         np.concatenate(tried),
         tries,
         init_seconds,
-        info.sigmaGen() * MB_TO_PB,
-        info.sigmaErr() * MB_TO_PB,
+        info.sigmaGen() * to_pb,
+        info.sigmaErr() * to_pb,
     )
+
+
+def select(job: Job, batch: ak.Array, particles: ak.Array) -> tuple[npt.NDArray[np.int64], ak.Array]:
+    """Return the rows of a batch that the job keeps, and the candidates kept of them: all, or those of one jet."""
+    recipe = PROCESSES[job.process]
+    if not recipe.single_jet:
+        keep = np.flatnonzero(leading_jet_pt(particles, min_pt=job.window[0]) > job.window[0])
+        return keep, particles[keep]
+    quarks = decay_quarks(batch, recipe.mothers) if recipe.mothers else None
+    return single_jets(particles, window=job.window, quarks=quarks)
 
 
 def final_state(batch: ak.Array) -> ak.Array:
@@ -246,26 +305,3 @@ def final_state(batch: ak.Array) -> ak.Array:
     columns = {"pdg": content.id, "px": content.p.px, "py": content.p.py, "pz": content.p.pz, "e": content.p.e}
     picked = ak.zip({name: ak.to_numpy(values)[flat] for name, values in columns.items()})
     return ak.unflatten(picked, ak.to_numpy(ak.sum(final, axis=1)))
-
-
-def leading_jet_pt(particles: ak.Array, *, min_pt: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return the pT of each event's leading anti-kT R = 1.0 jet: (n,) GeV, 0 where none is above `min_pt`."""
-    pt, eta, phi, mass = (ak.values_astype(particles[name], np.float64) for name in ("pt", "eta", "phi", "mass"))
-    momenta = ak.zip(
-        {
-            "px": pt * np.cos(phi),
-            "py": pt * np.sin(phi),
-            "pz": pt * np.sinh(eta),
-            "E": np.sqrt((pt * np.cosh(eta)) ** 2 + mass**2),
-        },
-        with_name="Momentum4D",
-    )
-    # A jet's pT is at most the scalar sum of its event: events that cannot pass are not clustered.
-    possible = np.flatnonzero(ak.to_numpy(ak.sum(pt, axis=1)) > min_pt)
-    leading = np.zeros(len(particles))
-    if len(possible):
-        fastjet._swig.ClusterSequence.set_fastjet_banner_stream(None)  # stdout belongs to the caller
-        algorithm = fastjet.JetDefinition(fastjet.antikt_algorithm, JET_RADIUS)
-        jets = fastjet.ClusterSequence(momenta[possible], algorithm).inclusive_jets(min_pt=min_pt)
-        leading[possible] = ak.to_numpy(ak.fill_none(ak.max(np.hypot(jets.px, jets.py), axis=1), 0.0))
-    return leading

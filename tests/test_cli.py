@@ -140,6 +140,11 @@ def test_bad_files_are_skipped_and_counted_on_request(
         (["simulate", "qdc", "-n", "5", "-o", "x.root"], ["qdc", "did you mean 'qcd'"]),
         (["simulate", "zprime_xy", "-n", "5", "-o", "x.root", "--set", "m_zp=3"], ["m_zp", "m_zprime"]),
         (["simulate", "zprime_xy", "-n", "5", "-o", "x.root", "--set", "m_zprime"], ["NAME=GEV"]),
+        (["simulate", "jet_tpo", "-n", "5", "-o", "x.root"], ["jet_tpo", "did you mean 'jet_top'"]),
+        (["simulate", "jet_w", "-n", "5", "-o", "x.root", "--min-jet-pt", "500"], ["min_jet_pt", "jet_pt"]),
+        (["simulate", "qcd", "-n", "5", "-o", "x.root", "--jet-pt", "500", "600"], ["jet_pt", "min_jet_pt"]),
+        (["simulate", "jet_qcd", "-n", "5", "-o", "x.root", "--jet-pt", "650", "550"], ["650 to 550", "rising"]),
+        (["convert", "toptag", "absent.h5", "x.root"], ["absent.h5"]),
         (["run", "absent.yaml"], ["absent.yaml"]),
         (["process", "a.root"], ["-o TABLE.parquet"]),
         (["process", "a.root", "-o", "t.csv"], ["t.csv", ".parquet"]),
@@ -161,6 +166,19 @@ def test_wrong_calls_exit_2_and_say_what_is_allowed(
     assert all(word in err for word in words)
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_single_jet_is_simulated_in_the_window_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "jets.root"
+    arguments = ("simulate", "jet_w", "-n", "3", "-o", str(path), "--workers", "1")
+    options = ("--jet-pt", "400", "500", "--set", "m_w=60")
+    status, out, _ = call(monkeypatch, capfd, *arguments, *options)
+    assert (status, "3 events of" in out) == (0, True)
+    with uproot.open(path) as file:
+        scalar = [sum(pt) for pt in file["Events"]["PFCands_pt"].array()]
+    assert all(400 < pt < 560 for pt in scalar)
 
 
 def test_an_interrupted_simulation_leaves_nothing(tmp_path: Path, heeds_interrupts: Callable[[], None]) -> None:

@@ -1,0 +1,135 @@
+"""The jets that a simulation selects by: the leading jet of an event, and single jets that hold a hadronic decay.
+
+Anti-kT jets (arXiv:0802.1189) of R = 1.0 from detector candidates, E-scheme.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import awkward as ak
+import fastjet
+import numpy as np
+import numpy.typing as npt
+
+from .detector import Detector
+
+__all__ = ["JET_RADIUS", "decay_quarks", "leading_jet_pt", "single_jets"]
+
+JET_RADIUS = 1.0
+QUARK_MAX = 5
+"""Largest PDG number of a quark that a hadronic decay leaves (b)."""
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def leading_jet_pt(particles: ak.Array, *, min_pt: float) -> Floats:
+    """Return the pT of each event's leading anti-kT R = 1.0 jet: (n,) GeV, 0 where none is above `min_pt`.
+
+    particles: lists per event with `pt`, `eta`, `phi`, `mass`.
+    """
+    possible = _possible(particles, min_pt)
+    leading = np.zeros(len(particles))
+    if len(possible):
+        jets = _sequence(_momenta(particles[possible])).inclusive_jets(min_pt=min_pt)
+        leading[possible] = ak.to_numpy(ak.fill_none(ak.max(np.hypot(jets.px, jets.py), axis=1), 0.0))
+    return leading
+
+
+def single_jets(
+    particles: ak.Array, *, window: tuple[float, float], quarks: ak.Array | None, eta_max: float | None = None
+) -> tuple[Ints, ak.Array]:
+    """Select one jet an event and return the rows of the events that have one, and those jets' constituents.
+
+    particles: lists per event with `pt`, `eta`, `phi`, `mass` and any more, by falling pT; window: the jet's pT, GeV.
+    The jet is the event's leading jet or, with `quarks` (of `decay_quarks`), the leading one of those that hold all
+    quarks of one decay within dR < 1.0 of their axis, dR in pseudorapidity and azimuth. It has to lie in the window
+    and within |eta| < eta_max (the detector's edge less the radius: a jet is not cut in two), else the event gives
+    none. What is chosen does not depend on the window: a narrow one holds the jets of a wide one that lie in it.
+    Returns (n,) row numbers and lists per selected event, by falling pT.
+    """
+    low, high = window
+    eta_max = Detector().eta_max - JET_RADIUS if eta_max is None else eta_max
+    possible = _possible(particles, low)
+    if not len(possible):
+        return possible, particles[possible]
+    inside = particles[possible]
+    momenta = _momenta(inside)
+    index = _sequence(momenta).constituent_index(min_pt=low)
+    jets = _sums(momenta, index)
+    if quarks is not None:
+        held = _holds_a_decay(jets, quarks[possible])
+        jets, index = jets[held], index[held]
+    first = ak.argmax(jets.pt, axis=1, keepdims=True)
+    leading = ak.flatten(ak.to_packed(jets[first]), axis=1)
+    pt, eta = (ak.to_numpy(ak.fill_none(leading[name], np.nan)) for name in ("pt", "eta"))
+    chosen = np.flatnonzero((pt > low) & (pt < high) & (np.abs(eta) < eta_max))  # no jet: nan, passes nothing
+    picked = ak.drop_none(ak.flatten(index[first][chosen], axis=2), axis=1)
+    constituents = inside[chosen][ak.sort(picked, axis=1)]
+    return possible[chosen], ak.to_packed(constituents)
+
+
+def decay_quarks(batch: Any, mothers: tuple[int, ...]) -> ak.Array:
+    """Return the quarks that the particles `mothers` (PDG numbers, positive) decay to, before they shower.
+
+    batch: of Pythia's `nextBatch`. Lists per event of `eta`, `phi` and `sign`, the sign of the mother's number, which
+    tells the decay of a top or W+ from that of an antitop or W-.
+    """
+    record = batch.prt
+    quark = (np.abs(record.id) >= 1) & (np.abs(record.id) <= QUARK_MAX)
+    content, mother = record[quark], record.id[record.mother1[quark]]
+    from_decay = ak.zeros_like(mother, dtype=bool)
+    for number in mothers:
+        from_decay = from_decay | (np.abs(mother) == number)
+    content, mother = content[from_decay], mother[from_decay]
+    px, py, pz = content.p.px, content.p.py, content.p.pz
+    return ak.zip({"eta": np.arcsinh(pz / np.hypot(px, py)), "phi": np.arctan2(py, px), "sign": np.sign(mother)})
+
+
+def _holds_a_decay(jets: ak.Array, quarks: ak.Array) -> ak.Array:
+    """Tell for each jet whether all quarks of one sign lie within its radius."""
+    held = ak.zeros_like(jets.pt, dtype=bool)
+    for sign in (1, -1):
+        own = quarks[quarks.sign == sign]
+        jet, quark = ak.unzip(ak.cartesian((jets, own), axis=1, nested=True))
+        dphi = (jet.phi - quark.phi + np.pi) % (2 * np.pi) - np.pi
+        near = (jet.eta - quark.eta) ** 2 + dphi**2 < JET_RADIUS**2
+        held = held | (ak.all(near, axis=2) & (ak.num(own) > 0))
+    return held
+
+
+def _sums(momenta: ak.Array, index: ak.Array) -> ak.Array:
+    """Return the jets' `pt`, `eta`, `phi` from the numbers of their constituents: lists per event."""
+    n_jets = ak.num(index)
+    sizes = ak.to_numpy(ak.flatten(ak.num(index, axis=2)))
+    flat = momenta[ak.flatten(index, axis=2)]
+    jet = np.repeat(np.arange(len(sizes)), sizes)
+    px, py, pz = (
+        np.bincount(jet, weights=ak.to_numpy(ak.flatten(flat[name])), minlength=len(sizes))
+        for name in ("px", "py", "pz")
+    )
+    pt = np.hypot(px, py)
+    return ak.unflatten(ak.zip({"pt": pt, "eta": np.arcsinh(pz / pt), "phi": np.arctan2(py, px)}), n_jets)
+
+
+def _possible(particles: ak.Array, min_pt: float) -> Ints:
+    """Return the rows of events whose scalar pT sum allows a jet: its pT is at most that, so the rest is not clustered."""
+    return np.flatnonzero(ak.to_numpy(ak.sum(ak.values_astype(particles.pt, np.float64), axis=1)) > min_pt)
+
+
+def _momenta(particles: ak.Array) -> ak.Array:
+    pt, eta, phi, mass = (ak.values_astype(particles[name], np.float64) for name in ("pt", "eta", "phi", "mass"))
+    return ak.zip(
+        {
+            "px": pt * np.cos(phi),
+            "py": pt * np.sin(phi),
+            "pz": pt * np.sinh(eta),
+            "E": np.sqrt((pt * np.cosh(eta)) ** 2 + mass**2),
+        },
+        with_name="Momentum4D",
+    )
+
+
+def _sequence(momenta: ak.Array) -> Any:
+    fastjet._swig.ClusterSequence.set_fastjet_banner_stream(None)  # stdout belongs to the caller
+    return fastjet.ClusterSequence(momenta, fastjet.JetDefinition(fastjet.antikt_algorithm, JET_RADIUS))
