@@ -21,7 +21,7 @@ from .storage import RECORD, ScorerFolderError, read_folder, write_folder
 
 T = TypeVar("T")
 
-__all__ = ["SCORERS", "Scorer", "load_scorer", "require_fitted", "save_scorer", "scorer_class"]
+__all__ = ["JET_SCORERS", "SCORERS", "Scorer", "load_scorer", "require_fitted", "save_scorer", "scorer_class"]
 
 
 @runtime_checkable
@@ -55,14 +55,20 @@ SCORERS: dict[str, str] = {
     "Quak": "quak",
     "Vae": "vae",
 }
-"""Class name -> module of this room. The one place where a new method is entered."""
+"""Class name -> module of this room: the methods that take tables. The one place where a new method is entered."""
+
+JET_SCORERS: dict[str, str] = {
+    "EventToEnsemble": "ensemble",
+}
+"""Class name -> module, likewise, of the methods that take jets (n, a, b): images or constituents."""
 
 
 def scorer_class(name: str, *, where: str = "") -> type[StoredScorer]:
     """Return the scorer class of that name; raises ScorerFolderError with the nearest name."""
-    if name not in SCORERS:
-        raise ScorerFolderError(unknown_name("scorer", name, SCORERS, where))
-    found: type[StoredScorer] = getattr(importlib.import_module(f".{SCORERS[name]}", __package__), name)
+    known = SCORERS | JET_SCORERS
+    if name not in known:
+        raise ScorerFolderError(unknown_name("scorer", name, known, where))
+    found: type[StoredScorer] = getattr(importlib.import_module(f".{known[name]}", __package__), name)
     return found
 
 
