@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from .background import BackgroundFit, choose_background, fit_background, goodness_of_fit
+from .background import BackgroundFit, choose_background, family_orders, fit_background, goodness_of_fit
 from .bumphunt import BumpHunt
 from .fit_quality import away_from
 from .scan import LocalScan, scan_spectra
@@ -126,6 +126,8 @@ def background_envelope(
     """
     at = chosen_masses(found, masses)
     own = found.settings.family
+    for family in families:
+        family_orders(family)
     fits = tuple(family_fits(found, f, at) for f in (own, *(f for f in dict.fromkeys(families) if f != own)))
     signal = np.stack([f.signal for f in fits])
     usable = np.isfinite(signal).any(axis=0)
@@ -168,13 +170,32 @@ def family_fits(found: BumpHunt, family: str, at: npt.NDArray[np.int64]) -> Fami
     if family == settings.family:
         scan = LocalScan(*(getattr(scan, f.name)[:, at] for f in dataclasses.fields(scan)))
     else:
-        fit = choose_background(found.counts, found.edges, sqrt_s=settings.sqrt_s, family=family)
+        try:
+            fit = choose_background(found.counts, found.edges, sqrt_s=settings.sqrt_s, family=family)
+        except InputError as error:
+            return without_fits(found, family, at, str(error))
         scan = scan_spectra(found.counts, fit, found.templates[at], found.edges, sqrt_s=settings.sqrt_s, family=family)
     p = goodness_of_fit(found.counts, fit.expected, fit.n_parameters)
     reasons = tuple(why_left_out(found, family, fit, p, r) for r in range(len(found.counts)))
     usable = scan.converged & np.array([not why for why in reasons])[:, None]
     signal, error, z = (np.where(usable, a, np.nan) for a in (scan.signal, scan.error, scan.z))
     return FamilyFits(family, fit.order, p, 2 * fit.nll + fit.n_parameters, reasons, signal, error, z)
+
+
+def without_fits(found: BumpHunt, family: str, at: npt.NDArray[np.int64], why: str) -> FamilyFits:
+    """Return a family that cannot be fitted in these bins at all: too few for it, or outside where it is defined."""
+    regions = len(found.counts)
+    none = np.full((regions, len(at)), np.nan)
+    return FamilyFits(
+        family,
+        np.zeros(regions, dtype=np.int64),
+        np.full(regions, np.nan),
+        np.full(regions, np.inf),
+        (why,) * regions,
+        none,
+        none,
+        none,
+    )
 
 
 def why_left_out(found: BumpHunt, family: str, fit: BackgroundFit, p: Floats, region: int) -> str:

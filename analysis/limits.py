@@ -29,6 +29,8 @@ LEVEL = 0.05
 PRECISION = 1e-3  # of a limit, relative
 NOT_THE_MINIMUM = 1e-3  # in -2 ln L: a fixed fit this far below the free one shows that the free one failed
 FEW_EVENTS = 10.0
+# how a fit, its matrices or the search for a crossing end without an answer: one mass without a limit, not a lost run
+NO_ANSWER = (pyhf.exceptions.FailedMinimization, np.linalg.LinAlgError, ValueError, RuntimeError)
 SIGMAS = (-2, -1, 0, 1, 2)
 
 
@@ -133,7 +135,7 @@ def model_discovery_p(model: LimitModel) -> float | None:
     built, data = model.build()
     try:
         return with_fallback(lambda: float(pyhf.infer.hypotest(0.0, data, built, test_stat="q0")))
-    except pyhf.exceptions.FailedMinimization:
+    except NO_ANSWER:
         return None
 
 
@@ -268,7 +270,7 @@ def cls_limits(
 
             try:
                 found_here = model.unit * with_fallback(ask)
-            except pyhf.exceptions.FailedMinimization as error:
+            except NO_ANSWER as error:
                 failures[mass] = f"a fit of the limit failed: {error}"
                 continue
             observed[m] = np.nan if blind else found_here[0]

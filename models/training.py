@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -132,9 +132,12 @@ def train_stack(
     if checkpoint is not None:
         read_checkpoint(checkpoint, key, model, optimiser, state)
     active = state.active(settings.patience)
-    choice = ThreadChoice(settings.threads if device.type == "cpu" else 1)
+    # what wraps a model may add its rows up in any way: rounding would depend on the threads
+    choice = ThreadChoice(settings.threads if device.type == "cpu" and cast("object", stack) is model else 1)
     with choice as threads, progress_bar(settings.max_epochs, state.epoch, show=progress) as report:
         while state.epoch < settings.max_epochs and not state.finished(settings.patience).all():
+            if len(active) < 2:
+                threads.keep_one()
             train_epoch(
                 model,
                 stack,

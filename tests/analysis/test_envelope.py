@@ -24,8 +24,8 @@ def exponential(events: float, slope: float) -> Array:
     return np.asarray(events * shape / shape.sum())
 
 
-def hunted(*spectra: Array, family: str = "dijet") -> BumpHunt:
-    settings = HuntSettings(family=family, pseudo_experiments=0)
+def hunted(*spectra: Array, family: str = "dijet", spare_orders: int = 1) -> BumpHunt:
+    settings = HuntSettings(family=family, pseudo_experiments=0, spare_orders=spare_orders)
     return hunt([as_hist(EDGES, s.astype(float)) for s in spectra], MASSES, settings=settings)
 
 
@@ -35,7 +35,8 @@ def test_an_envelope_covers_more_often_than_one_family() -> None:
     background, injected = exponential(20_000, 400), 60.0
     single = covered = n = 0
     for _ in range(120):
-        found = hunted(rng.poisson(background + injected * TEMPLATE))
+        # without an order to spare, which alone would cure most of it
+        found = hunted(rng.poisson(background + injected * TEMPLATE), spare_orders=0)
         envelope = background_envelope(found, masses=[2100.0])
         if envelope.families[0].left_out[0]:  # a fluctuation of 1 %
             continue
@@ -121,3 +122,18 @@ def test_the_envelope_is_json_and_checks_its_masses() -> None:
         background_envelope(found, masses=[1850.0])
     with pytest.raises(InputError, match="did you mean 'exponential'"):
         background_envelope(found, families=("exponentials",))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bins", "left_out"),
+    [(0.0, 4000.0, 30, "dijet"), (1500.0, 14_000.0, 30, "dijet"), (1500.0, 2500.0, 5, "")],
+)
+def test_a_family_that_has_no_fit_in_these_bins_is_left_out(low: float, high: float, bins: int, left_out: str) -> None:
+    edges = np.linspace(low, high, bins + 1)
+    counts = np.random.default_rng(3).poisson(2000 * np.exp(-(edges[:-1] - low) / 600) + 5)
+    settings = HuntSettings(family="exponential", pseudo_experiments=0)
+    found = hunt([as_hist(edges, counts)], [0.5 * (low + high)], settings=settings, progress=False)
+    envelope = background_envelope(found)
+    assert {family for _, family, _ in envelope.left_out} >= ({left_out} if left_out else set())
+    assert np.isfinite(envelope.lowest).all()
+    json.dumps(envelope.as_dict(), allow_nan=False)

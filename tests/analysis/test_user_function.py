@@ -292,7 +292,7 @@ def test_a_hunt_with_a_formula(edges: Array, truth: Truth) -> None:
     same = hunt(
         [as_hist(edges, counts)],
         [2200.0, 2600.0, 3000.0],
-        settings=HuntSettings(pseudo_experiments=0, lowest_orders=(3,)),
+        settings=HuntSettings(pseudo_experiments=0, lowest_orders=(3,), spare_orders=0),
         progress=False,
     )
     assert found.best == 1

@@ -7,7 +7,19 @@ import sys
 import textwrap
 
 BLOCKED = ["coffea", "fastjet", "awkward", "uproot", "vector", "hist", "scipy", "sklearn", "pandas", "pyarrow", "pyhf"]
-BLOCKED += ["iminuit", "matplotlib", "mplhep", "tables", "pythia8mc", "zuko", "ot", "geomloss", "h5py", "dask"]
+BLOCKED += [
+    "iminuit",
+    "matplotlib",
+    "mplhep",
+    "tables",
+    "pythia8mc",
+    "zuko",
+    "ot",
+    "kmedoids",
+    "geomloss",
+    "h5py",
+    "dask",
+]
 
 
 def test_imports_and_trains_without_the_rest() -> None:

@@ -10,6 +10,7 @@ import torch
 from hunch.models import TrainingSettings
 from hunch.models import threads as threads_module
 from hunch.models.densities import Architecture
+from hunch.models.disco import Decorrelated
 from hunch.models.threads import TRIAL_AFTER, ThreadChoice, few_threads
 from hunch.models.training import train_stack
 
@@ -79,8 +80,28 @@ def test_one_thread_where_no_more_are_allowed_and_what_torch_had_afterwards() ->
     assert torch.get_num_threads() == 3
 
 
+def test_one_thread_where_the_rounding_would_depend_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits, kept = [], []
+    plain, keep = ThreadChoice.__init__, ThreadChoice.keep_one
+    monkeypatch.setattr(
+        ThreadChoice, "__init__", lambda self, limit, **k: (limits.append(limit), plain(self, limit, **k))[1]
+    )
+    monkeypatch.setattr(ThreadChoice, "keep_one", lambda self: (kept.append(self), keep(self))[1])
+    rows = [torch.randn(300, 3, generator=torch.Generator().manual_seed(k)) for k in range(2)]
+    settings = TrainingSettings(max_epochs=1, batch_size=100, min_steps=2)
+    for members, wrapped in ((2, False), (1, False), (2, True)):
+        model = Architecture("maf").build(members, 3, seed=0)
+        data = rows[:members]
+        stack = Decorrelated(model, strength=0.0) if wrapped else model  # type: ignore[arg-type]
+        if wrapped:
+            data = [torch.cat([r, r[:, :1]], dim=1) for r in data]
+        train_stack(model, stack, data, data, settings=settings, seed=0, device=torch.device("cpu"))  # type: ignore[arg-type]
+    assert limits == [4, 4, 1]
+    assert len(kept) == 1
+
+
 @pytest.mark.parametrize("name", ["maf", "vae", "flow_vae"])
-@pytest.mark.parametrize("members", [1, 5])
+@pytest.mark.parametrize("members", [2, 5])
 def test_models_do_not_depend_on_threads(name: str, members: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [torch.randn(600, 6, generator=torch.Generator().manual_seed(k)) for k in range(members)]
     settings = TrainingSettings(max_epochs=2, batch_size=300, min_steps=6, max_steps=6)
