@@ -172,8 +172,8 @@ def family_fits(found: BumpHunt, family: str, at: npt.NDArray[np.int64]) -> Fami
     else:
         try:
             fit = choose_background(found.counts, found.edges, sqrt_s=settings.sqrt_s, family=family)
-        except InputError as error:
-            return without_fits(found, family, at, str(error))
+        except InputError as refused:
+            return without_fits(found, family, at, str(refused))
         scan = scan_spectra(found.counts, fit, found.templates[at], found.edges, sqrt_s=settings.sqrt_s, family=family)
     p = goodness_of_fit(found.counts, fit.expected, fit.n_parameters)
     reasons = tuple(why_left_out(found, family, fit, p, r) for r in range(len(found.counts)))
