@@ -40,8 +40,8 @@ class ThreadChoice:
 
     Threads inside a product wait for each other: on free cores two take little more than half the time of one, on busy
     cores they were seen to take ten times as long. Members of a stack are computed whole by one thread, so the choice
-    does not change the models (tests/models/test_threads.py). A single member is not, nor is a sum over all rows and
-    members: where there is one, `train_stack` keeps to one thread.
+    does not change the models (tests/models/test_threads.py): `train_stack` never uses more threads than members, and keeps to
+    one where something else than the models' own losses is added up.
 
     limit: threads at most; clock: seconds. Use: `with choice: ... with choice.step(): ...`; leaving it puts back
     what torch had.
@@ -64,10 +64,13 @@ class ThreadChoice:
     def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self.before)
 
-    def keep_one(self) -> None:
-        """Stay with one thread from now on."""
-        self.many = 1
-        self._use(1)
+    def at_most(self, threads: int) -> None:
+        """Use no more than these threads from now on."""
+        if threads < self.many:
+            self.many = threads
+            self.seconds = {1: self.seconds[1]} if 1 in self.seconds else {}
+            self.next_trial = self.done + 1
+            self._use(1)
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:

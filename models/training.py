@@ -136,8 +136,7 @@ def train_stack(
     choice = ThreadChoice(settings.threads if device.type == "cpu" and cast("object", stack) is model else 1)
     with choice as threads, progress_bar(settings.max_epochs, state.epoch, show=progress) as report:
         while state.epoch < settings.max_epochs and not state.finished(settings.patience).all():
-            if len(active) < 2:
-                threads.keep_one()
+            threads.at_most(len(active))
             train_epoch(
                 model,
                 stack,

@@ -82,11 +82,11 @@ def test_one_thread_where_no_more_are_allowed_and_what_torch_had_afterwards() ->
 
 def test_one_thread_where_the_rounding_would_depend_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     limits, kept = [], []
-    plain, keep = ThreadChoice.__init__, ThreadChoice.keep_one
+    plain, keep = ThreadChoice.__init__, ThreadChoice.at_most
     monkeypatch.setattr(
         ThreadChoice, "__init__", lambda self, limit, **k: (limits.append(limit), plain(self, limit, **k))[1]
     )
-    monkeypatch.setattr(ThreadChoice, "keep_one", lambda self: (kept.append(self), keep(self))[1])
+    monkeypatch.setattr(ThreadChoice, "at_most", lambda self, n: (kept.append(n), keep(self, n))[1])
     rows = [torch.randn(300, 3, generator=torch.Generator().manual_seed(k)) for k in range(2)]
     settings = TrainingSettings(max_epochs=1, batch_size=100, min_steps=2)
     for members, wrapped in ((2, False), (1, False), (2, True)):
@@ -97,7 +97,19 @@ def test_one_thread_where_the_rounding_would_depend_on_it(monkeypatch: pytest.Mo
             data = [torch.cat([r, r[:, :1]], dim=1) for r in data]
         train_stack(model, stack, data, data, settings=settings, seed=0, device=torch.device("cpu"))  # type: ignore[arg-type]
     assert limits == [4, 4, 1]
-    assert len(kept) == 1
+    assert kept == [2, 1, 2]
+
+
+def test_no_more_threads_than_asked_for_from_then_on() -> None:
+    choice, now = clocked()
+    with choice:
+        assert run_steps(choice, now, 20, lambda t: 1.0 / t)[-1] == 4
+        choice.at_most(5)
+        assert run_steps(choice, now, 2, lambda t: 1.0 / t) == [4, 4]
+        choice.at_most(2)
+        assert run_steps(choice, now, 7, lambda t: 1.0 / t) == [1, 1, 2, 1, 2, 2, 2]
+        choice.at_most(1)
+        assert set(run_steps(choice, now, 300, lambda t: 1.0 / t)) == {1}
 
 
 @pytest.mark.parametrize("name", ["maf", "vae", "flow_vae"])
