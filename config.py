@@ -181,6 +181,8 @@ class Analysis(Section):
                 )
         if self.blind and self.samples.background is None:
             raise ValueError("blind: needs samples.background, of which held-out events stand in for the data")
+        if self.blind and self.weak_supervision:
+            raise ValueError("blind: cannot be with weak_supervision, which learns from the data")
         if self.weak_supervision and not self.samples.priors:
             raise ValueError("weak_supervision: needs samples.priors, whose family the data narrow down")
         if self.plane_scan is not None and not self.samples.priors:

@@ -79,7 +79,7 @@ class UserFunction:
     ) -> Floats:
         """Return one step from those before it: a number, (bins,), (n, 1) or (n, bins)."""
         if step.op == "number":
-            return np.float64(step.value)  # type: ignore[return-value]
+            return np.asarray(step.value, dtype=np.float64)
         if step.op == "input":
             if step.name == "m":
                 return centres
@@ -213,10 +213,10 @@ class Tape:
     def emit(self, step: Step) -> int:
         """Return the number of a step, new or known; work it out where all its arguments are numbers."""
         if step.args and all(self.steps[a].op == "number" for a in step.args):
-            known = {a: np.float64(self.steps[a].value) for a in step.args}
+            known = {a: np.asarray(self.steps[a].value, dtype=np.float64) for a in step.args}
             blank = UserFunction("", 0, (), 0, (), ())
             with np.errstate(all="ignore"):
-                return self.number(float(blank.result(step, known, np.empty(0), np.empty((0, 0)), 1.0)))  # type: ignore[arg-type]
+                return self.number(float(blank.result(step, known, np.empty(0), np.empty((0, 0)), 1.0)))
         if step not in self.index:
             if len(self.steps) >= MAX_STEPS:
                 raise InputError(f"{self.where} is too long to differentiate")

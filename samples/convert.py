@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from .eventfile import event_writer
-from .pandasfile import find_rows, open_hdf5
+from .pandasfile import check_conversion, find_rows, open_hdf5
 
 __all__ = ["ConversionReport", "convert_lhco"]
 
@@ -63,10 +63,7 @@ def convert_lhco(
     key and row for a file that is not HDF5, has other columns, or holds what cannot be a particle.
     """
     source = Path(source)
-    if chunk_size < 1:
-        raise InputError(f"chunk_size = {chunk_size}; allowed: 1 or more")
-    if Path(target).resolve() == source.resolve():
-        raise InputError(f"{target}: is the file to convert; give the event file another name")
+    check_conversion(source, Path(target), chunk_size)
     with open_hdf5(source, expected="a pandas HDF5 file of the LHC Olympics") as file:
         rows = find_rows(file, source, key)
         n_rows, n_columns = rows.n_rows, rows.n_columns

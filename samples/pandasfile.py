@@ -14,7 +14,7 @@ import tables
 
 from ..errors import InputError, unknown_name
 
-__all__ = ["Rows", "find_rows", "open_hdf5"]
+__all__ = ["Rows", "check_conversion", "find_rows", "open_hdf5"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -108,3 +108,11 @@ def _stored(group: Any) -> tuple[list[Any], list[tuple[Any, str | None, Any, lis
 def _text(label: Any) -> Any:
     """Return a label that pandas may have stored as bytes."""
     return label.decode() if isinstance(label, bytes) else label
+
+
+def check_conversion(source: Path, target: Path, chunk_size: int) -> None:
+    """Refuse blocks of no rows, and an event file that would replace the file it is made from."""
+    if chunk_size < 1:
+        raise InputError(f"chunk_size = {chunk_size}; allowed: 1 or more")
+    if target.resolve() == source.resolve():
+        raise InputError(f"{target}: is the file to convert; give the event file another name")

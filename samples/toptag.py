@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..errors import InputError, unknown_name
 from .convert import ConversionReport
 from .eventfile import event_writer
-from .pandasfile import Rows, find_rows, open_hdf5
+from .pandasfile import Rows, check_conversion, find_rows, open_hdf5
 
 __all__ = ["convert_toptag"]
 
@@ -52,10 +52,7 @@ def convert_toptag(
     key, row and column for a file that is not HDF5, lacks a column, or holds what cannot be a particle or a label.
     """
     source = Path(source)
-    if chunk_size < 1:
-        raise InputError(f"chunk_size = {chunk_size}; allowed: 1 or more")
-    if Path(target).resolve() == source.resolve():
-        raise InputError(f"{target}: is the file to convert; give the event file another name")
+    check_conversion(source, Path(target), chunk_size)
     with open_hdf5(source, expected="a pandas HDF5 file of the top-tagging reference data") as file:
         rows = find_rows(file, source, key)
         n_rows, columns = rows.n_rows, _positions(rows, source)

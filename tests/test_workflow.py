@@ -339,6 +339,8 @@ def test_a_blind_search_never_looks_at_the_data(folder: Path) -> None:
     again = run(analysis(folder, "blind: true\n"), progress=False)
     assert again["scan"] == result["scan"]
     assert again["regions"] == result["regions"]
+    with pytest.raises(ConfigError, match="blind: cannot be with weak_supervision"):
+        analysis(folder, "blind: true\nweak_supervision: true\n")
     with pytest.raises(ConfigError, match=r"blind: needs samples\.background"):
         analysis(folder, "blind: true\n", samples="  data: [data.parquet]\n")
 
