@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ __all__ = ["main"]
 
 FORCED_STAGES = ("process", "train", "score", "hunt", "limits", "report")
 ANALYSIS = click.Path(path_type=Path)
+JET_OPTIONS = ("representation", "pixels", "max_constituents", "max_pt")
+DIJET_OPTIONS = ("min_leading_pt", "max_deta", "min_mjj", "max_mjj")
+"""Of `hunch process`: what makes sense only with --jets, and only without."""
 
 
 class PipelineOrder(click.Group):
@@ -226,6 +230,19 @@ def toptag(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) 
 @click.option("--max-deta", type=float, default=None, help="|eta_1 - eta_2| of the two leading jets.")
 @click.option("--min-mjj", type=float, default=None, help="GeV.")
 @click.option("--max-mjj", type=float, default=None, help="GeV.")
+@click.option(
+    "--jets", type=click.IntRange(1, 2), default=None, help="Images of the 1 or 2 leading jets, not the dijet table."
+)
+@click.option(
+    "--as",
+    "representation",
+    type=click.Choice(["images", "constituents"]),
+    default=None,
+    help="With --jets: what a jet becomes [default: images].",
+)
+@click.option("--pixels", type=click.IntRange(min=1), default=None, help="With --jets: a side of the image [40].")
+@click.option("--max-constituents", type=click.IntRange(min=1), default=None, help="With --as constituents [100].")
+@click.option("--max-pt", type=float, default=None, help="With --jets: of each of them, GeV.")
 @click.option("--force", is_flag=True, help="With an ANALYSIS: rerun though nothing changed.")
 @click.pass_obj
 def process(
@@ -239,25 +256,34 @@ def process(
     scheduler: str | None,
     skip_bad_files: bool,
     force: bool,
-    **cuts: float | None,
+    jets: int | None,
+    **cuts: Any,
 ) -> None:
-    """Turn event files, or a coffea fileset (JSON, YAML), into a table of jets and substructure.
+    """Turn event files, or a coffea fileset (JSON, YAML), into a table of dijets and their substructure.
 
-    With an ANALYSIS (YAML with the key `samples`): the first stage of hunch run.
+    With --jets: into images or constituents of single jets, or of the two leading jets, one row an event. With an
+    ANALYSIS (YAML with the key `samples`): the first stage of hunch run.
     """
     if len(files) == 1 and is_analysis(files[0]):
+        refuse({"jets": jets, **{name: cuts[name] for name in JET_OPTIONS}}, "for event files, not for an ANALYSIS")
         stage_command(obj, Path(files[0]), "process", force=force)
         return
     if output is None:
         raise HunchError("-o TABLE.parquet is missing: where to write the table")
     if output.suffix != ".parquet":
         raise HunchError(f"{output}: the table is parquet; a name that ends in .parquet is expected")
-    from .processors import DijetSettings, read_fileset, run_dijets
+    from .processors import DijetSettings, read_fileset, run_dijets, run_jets
     from .table import write_table
 
-    result = run_dijets(
+    if jets is None:
+        refuse({name: cuts.pop(name) for name in JET_OPTIONS}, "only with --jets, as in hunch process --jets 1 FILES")
+        run: Any = partial(run_dijets, settings=DijetSettings(**cuts))
+    else:
+        refuse({name: cuts.pop(name) for name in DIJET_OPTIONS}, "of the dijet table, not with --jets")
+        refuse({"force": force or None}, "only with an ANALYSIS; event files are always processed")
+        run = partial(run_jets, settings=jet_settings(jets, **cuts))
+    result = run(
         read_fileset(files),
-        settings=DijetSettings(**cuts),  # type: ignore[arg-type]
         executor=executor,
         workers=workers,
         scheduler=scheduler,
@@ -271,6 +297,33 @@ def process(
     for name, count in result.cutflow.items():
         click.echo(f"{name:{width}}  {count}")
     click.echo(f"{output}: {len(result.table)} events, {len(result.skipped)} files skipped")
+
+
+def jet_settings(
+    jets: int, *, representation: str | None, pixels: int | None, max_constituents: int | None, **cuts: Any
+) -> Any:
+    """Return the settings of jets; refuse the options of the other representation."""
+    from .processors import ImageSettings, JetSettings
+
+    if representation == "constituents":
+        refuse({"pixels": pixels}, "of images, not with --as constituents")
+    else:
+        refuse({"max_constituents": max_constituents}, "only with --as constituents")
+    return JetSettings(
+        n_jets=jets,
+        representation=representation or "images",  # type: ignore[arg-type]
+        image=ImageSettings(pixels=pixels or 40),
+        max_constituents=max_constituents or 100,
+        **cuts,
+    )
+
+
+def refuse(options: dict[str, Any], why: str) -> None:
+    """Name the options that were given and may not be."""
+    flags = {"representation": "--as"}
+    given = [flags.get(name, f"--{name.replace('_', '-')}") for name, value in options.items() if value is not None]
+    if given:
+        raise HunchError(f"{', '.join(given)}: {why}")
 
 
 def is_analysis(file: str) -> bool:

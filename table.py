@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +57,10 @@ DIJET_COLUMNS = (
 """Column order of the dijet table; GeV and radians."""
 TABLE_SUFFIXES = (".parquet", ".csv", ".h5", ".hdf5", ".hdf")
 METADATA_KEY = b"hunch"
+SHAPE_KEY = b"shape"
+"""Of a parquet field: the shape of one row of a column with more than one axis, as JSON."""
+EVENT_REPRESENTATIONS = ("dijet", "images", "constituents")
+"""What a table made of event files says it holds."""
 
 UInt64 = npt.NDArray[np.uint64]
 Array = npt.NDArray[Any]
@@ -65,7 +70,8 @@ Array = npt.NDArray[Any]
 class Table:
     """Columns of equal length, with the settings that made them.
 
-    columns: name -> (n,) array; metadata: JSON-like settings; source: the file named in errors.
+    columns: name -> (n,) array, or (n, ...) of images and the like; metadata: JSON-like settings;
+    source: the file named in errors.
     """
 
     columns: Mapping[str, Array]
@@ -96,6 +102,10 @@ class Table:
                     f"{self.source}: column {name!r} holds {self[name].dtype}, not numbers; "
                     f"first value {self[name][:1].tolist()}"
                 )
+            if self[name].ndim > 1:
+                raise InputError(
+                    f"{self.source}: column {name!r} holds an array of shape {self[name].shape[1:]} a row, not a number"
+                )
         if not names:
             return np.empty((len(self), 0))
         return np.stack([np.asarray(self[name], dtype=np.float64) for name in names], axis=1)
@@ -116,6 +126,12 @@ def concatenate(tables: Sequence[Table], source: str) -> Table:
         missing = sorted(set(names) ^ set(table.columns))
         if missing:
             raise InputError(f"{table.source}: columns differ from those of {tables[0].source}: {', '.join(missing)}")
+        for name in names:
+            found, expected = table[name].shape[1:], tables[0][name].shape[1:]
+            if found != expected:
+                raise InputError(
+                    f"{table.source}: column {name!r} holds {found} a row where {tables[0].source} holds {expected}"
+                )
     joined = {name: np.concatenate([table[name] for table in tables]) for name in names}
     return Table(joined, tables[0].metadata, source)
 
@@ -221,17 +237,28 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_table(path: str | Path, table: Table) -> None:
-    """Write a table as parquet with its metadata, aside and renamed."""
+    """Write a table as parquet with its metadata, aside and renamed.
+
+    A column with more than one axis is a list of fixed size a row, its shape in the field's metadata.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    arrays = {
-        name: pa.array(values).dictionary_encode() if values.dtype.kind in "UO" else pa.array(values)
-        for name, values in table.columns.items()
-    }
-    data = pa.table(arrays).replace_schema_metadata({METADATA_KEY: json.dumps(dict(table.metadata)).encode()})
+    arrays, fields, flat = [], [], []
+    for name, values in table.columns.items():
+        array, shape = pa.array(values.ravel()), values.shape[1:]
+        if shape:
+            array = pa.FixedSizeListArray.from_arrays(array, math.prod(shape))
+        else:
+            array = array.dictionary_encode() if values.dtype.kind in "UO" else array
+            flat.append(name)
+        arrays.append(array)
+        fields.append(pa.field(name, array.type, metadata={SHAPE_KEY: json.dumps(shape)} if shape else None))
+    schema = pa.schema(fields, metadata={METADATA_KEY: json.dumps(dict(table.metadata)).encode()})
+    # Images are mostly zeros: zstd halves what snappy leaves, and a dictionary of pixels would only cost time.
+    options = {"compression": "zstd", "use_dictionary": flat, "row_group_size": 1000} if len(flat) < len(fields) else {}
     with write_aside(path) as aside:
-        pq.write_table(data, aside)
+        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), aside, **options)
 
 
 def read_table(path: str | Path) -> Table:
@@ -274,7 +301,13 @@ def _read_parquet(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         column = data.column(name)
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
-        values = column.to_numpy()
+        if pa.types.is_fixed_size_list(column.type):
+            given = (data.schema.field(name).metadata or {}).get(SHAPE_KEY)
+            shape = json.loads(given) if given else [column.type.list_size]
+            values = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
+            values = values.reshape(len(column), *shape)
+        else:
+            values = column.to_numpy()
         columns[name] = values.astype(str) if values.dtype.kind in "OU" else values
     return columns, json.loads(stored) if stored else {}
 
@@ -347,7 +380,7 @@ def known_identities(table: Table) -> npt.NDArray[np.uint64]:
     Event files: collision data, known by run != 1; simulation numbers its events from the start in every sample and is
     compared by content. Tables of the user's own: all rows, where the file itself says dataset and event.
     """
-    if table.metadata.get("representation") == "dijet":
+    if table.metadata.get("representation") in EVENT_REPRESENTATIONS:
         collisions = table.select(table["run"] != 1)
         # the same collision can be in several primary datasets
         return identity_hash(collisions.with_columns(dataset=np.full(len(collisions), "")))

@@ -11,6 +11,7 @@ from .clouds import (
     clouds_from_constituents,
     clouds_from_images,
 )
+from .conv_vae import ConvVae
 from .disco import Decorrelated, distance_correlation
 from .ensemble import EventToEnsemble, mean_power_distance
 from .flow import Flow
@@ -43,6 +44,7 @@ __all__ = [
     "SCORERS",
     "Clouds",
     "ConstantColumnError",
+    "ConvVae",
     "Decorrelated",
     "DeviceError",
     "DtypeError",

@@ -59,6 +59,13 @@ class Clouds:
         inside = slice(self.starts[i], self.starts[i + 1])
         return self.weights[inside], self.points[inside]
 
+    def take(self, rows: npt.NDArray[np.intp]) -> Clouds:
+        """Return the jets of these rows (k,), in their order."""
+        counts = np.diff(self.starts)[rows]
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        inside = np.repeat(self.starts[rows] - starts[:-1], counts) + np.arange(starts[-1])
+        return Clouds(self.weights[inside], self.points[inside], starts, self.name)
+
     def sums(self) -> Array:
         """Return the total weight (n,) of each jet."""
         return np.array([self.weights[a:b].sum() for a, b in zip(self.starts[:-1], self.starts[1:], strict=True)])

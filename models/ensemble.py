@@ -18,6 +18,8 @@ from .clouds import Array, Clouds, EmptyImageError, as_jets, clouds_from_constit
 from .inputs import ShapeError, TooFewRowsError, check_metric
 from .medoids import elbow, medoid_path
 from .scorer import require_fitted, save_scorer
+from .sinkhorn import TOLERANCE, check_tolerance, sinkhorn
+from .training import resolve_device
 from .transport import TransportOptionError, check_options, wasserstein
 
 __all__ = ["EventToEnsemble", "mean_power_distance"]
@@ -28,6 +30,7 @@ REDUCTIONS: dict[str, Callable[..., Array]] = {"min": np.min, "mean": np.mean, "
 ALLOWED = {
     "inputs": ("images", "constituents"),
     "distance": ("wasserstein", *POWERS),
+    "solver": ("exact", "sinkhorn"),
     "references": ("medoids", "average", "all"),
 }
 
@@ -50,12 +53,15 @@ class EventToEnsemble:
     """Score = distance to references drawn from a sample: the nearest one, the mean or the sum over them.
 
     inputs: "images" (n, height, width) of pT, or "constituents" (n, m, 1 + d): pT first, then coordinates relative to
-    the jet's axis, pT 0 is padding. distance: "wasserstein" (Wass(p), exact, see `transport.py`; needs POT), "mae" or
-    "mse". references: "medoids" (needs the package kmedoids for more than one), the "average" image, or "all" jets of
+    the jet's axis, pT 0 is padding. distance: "wasserstein" (Wass(p)), "mae" or "mse". solver: of the transport, "exact"
+    (`transport.py`; needs POT) or "sinkhorn" (`sinkhorn.py`: the middle of two bounds, on a GPU where there is one; it
+    logs a warning where they are further apart than the tolerance allows). references: "medoids" (needs the package kmedoids for more than one), the "average" image, or "all" jets of
     the sample. k: number of medoids; None takes the elbow of k = 1 to k_max. sample: jets at most that medoids are
     chosen from, by seed: their distances are n(n − 1)/2 transports. unbalanced: R, a cost for unequal pT sums in place
     of normalised jets. pixel: side of a pixel, 1 for distances in pixels. normalise: divide each jet's pT by their sum.
-    threads: of the transport; changes no score.
+    threads: of the transport; changes no score (None: as many as torch may use, Sinkhorn one). Of Sinkhorn alone are
+    device ("auto", "cpu", "cuda", ...) and tolerance (relative; None: 0.02); there the company changes a score by
+    rounding.
 
     metrics: the reduction over the references. "sum" is k times "mean" and ranks alike.
     """
@@ -64,6 +70,7 @@ class EventToEnsemble:
     parameter_names = (
         "inputs",
         "distance",
+        "solver",
         "p",
         "references",
         "k",
@@ -73,6 +80,8 @@ class EventToEnsemble:
         "pixel",
         "normalise",
         "threads",
+        "device",
+        "tolerance",
         "seed",
     )
 
@@ -81,6 +90,7 @@ class EventToEnsemble:
         *,
         inputs: str = "images",
         distance: str = "wasserstein",
+        solver: str = "exact",
         p: float = 1.0,
         references: str = "medoids",
         k: int | None = None,
@@ -90,10 +100,13 @@ class EventToEnsemble:
         pixel: float = 1.0,
         normalise: bool = False,
         threads: int | None = None,
+        device: str = "auto",
+        tolerance: float | None = None,
         seed: int = 0,
     ) -> None:
         self.inputs = inputs
         self.distance = distance
+        self.solver = solver
         self.p = p
         self.references = references
         self.k = k
@@ -103,6 +116,8 @@ class EventToEnsemble:
         self.pixel = pixel
         self.normalise = normalise
         self.threads = threads
+        self.device = device
+        self.tolerance = tolerance
         self.seed = seed
         self.references_: Array | None = None
         self.training_: dict[str, Any] = {}
@@ -114,8 +129,9 @@ class EventToEnsemble:
     def fit(self, x: npt.ArrayLike, *, validation: npt.ArrayLike | None = None, progress: bool = False) -> Self:
         """Choose the references from the jets x, shaped as `inputs` says, and return self.
 
-        validation: jets whose mean score ("min") is noted in `training_`; they change no reference. progress: a bar on stderr. Raises TransportOptionError, TooFewRowsError (no jets, k above them), and
-        what `as_jets`, the clouds and `wasserstein` raise.
+        validation: jets whose mean score ("min") is noted in `training_`; they change no reference. progress: a bar on
+        stderr. Raises TransportOptionError, TooFewRowsError (no jets, k above
+        them), DeviceError, and what `as_jets`, the clouds and `wasserstein` raise.
         """
         self._check_options()
         jets = self._prepared(as_jets(x), "x")
@@ -192,6 +208,25 @@ class EventToEnsemble:
             raise TransportOptionError(f"pixel is {self.pixel}; the side of a pixel is a length above 0")
         if self.references == "average" and self.inputs != "images":
             raise TransportOptionError("references='average' needs inputs='images': constituents have no mean")
+        self._check_solver()
+
+    def _check_solver(self) -> None:
+        if self.solver == "sinkhorn":
+            if self.distance in POWERS:
+                raise TransportOptionError(
+                    f"solver='sinkhorn' needs distance='wasserstein': {self.distance!r} is no transport"
+                )
+            check_tolerance(TOLERANCE if self.tolerance is None else self.tolerance)
+            resolve_device(self.device)
+            return
+        if self.device not in ("auto", "cpu"):
+            raise TransportOptionError(
+                f"device is {self.device!r}; the exact solver runs on the CPU, solver='sinkhorn' on this one"
+            )
+        if self.tolerance is not None:
+            raise TransportOptionError(
+                f"tolerance is {self.tolerance}; the exact solver has none, leave it None or take solver='sinkhorn'"
+            )
 
     def _chosen(self, n: int) -> npt.NDArray[np.int64]:
         """Return the rows, ascending, that medoids are chosen from."""
@@ -235,9 +270,21 @@ class EventToEnsemble:
         """Return distances (n, k) to the references, or (n, n) of all pairs."""
         if self.distance in POWERS:
             return mean_power_distance(jets, jets if references is None else references, power=POWERS[self.distance])
+        clouds = self._clouds(jets, "x")
         others = None if references is None else self._clouds(references, "references")
+        if self.solver == "sinkhorn":
+            return sinkhorn(
+                clouds,
+                others,
+                p=self.p,
+                unbalanced=self.unbalanced,
+                tolerance=TOLERANCE if self.tolerance is None else self.tolerance,
+                device=self.device,
+                threads=self.threads or 1,
+                progress=progress,
+            ).distance
         return wasserstein(
-            self._clouds(jets, "x"),
+            clouds,
             others,
             p=self.p,
             unbalanced=self.unbalanced,

@@ -58,6 +58,7 @@ SCORERS: dict[str, str] = {
 """Class name -> module of this room: the methods that take tables. The one place where a new method is entered."""
 
 JET_SCORERS: dict[str, str] = {
+    "ConvVae": "conv_vae",
     "EventToEnsemble": "ensemble",
 }
 """Class name -> module, likewise, of the methods that take jets (n, a, b): images or constituents."""

@@ -18,6 +18,7 @@ from .images import (
     jet_images,
     padded_constituents,
 )
+from .jets import JetProcessor, JetResult, JetSettings, relative_constituents, run_jets
 from .runner import EXECUTORS, DijetResult, ProcessingError, open_files, run_dijets
 from .search import RegionsLike, SearchResult, assign_regions, run_search
 
@@ -33,6 +34,9 @@ __all__ = [
     "ImageSettingsError",
     "JetConstituents",
     "JetImages",
+    "JetProcessor",
+    "JetResult",
+    "JetSettings",
     "NoCandidatesError",
     "ProcessingError",
     "RegionsLike",
@@ -46,6 +50,8 @@ __all__ = [
     "open_files",
     "padded_constituents",
     "read_fileset",
+    "relative_constituents",
     "run_dijets",
+    "run_jets",
     "run_search",
 ]

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import awkward as ak
 import numpy as np
 import numpy.typing as npt
 from coffea.processor import ProcessorABC
 
 from ..errors import InputError
-from ..table import DIJET_COLUMNS, IDENTITY
-from .events import READ_ERRORS, Candidates, Source, read_candidates, source_of
-from .substructure import Jets, leading_jets, momenta, n_subjettiness, ratio, tau12
+from .chunks import Columns, accumulated, chunk_columns
+from .substructure import dijet_mass, leading_jets, momenta, n_subjettiness, ratio, tau12
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-__all__ = ["DijetProcessor", "DijetSettings", "dijet_columns"]
+    from .events import Candidates
 
-Columns = dict[str, npt.NDArray[Any]]
-
-BATCH = 1000
-"""Events clustered at a time: fastjet keeps some 50 kB an event, so this bounds memory whatever the chunk."""
+__all__ = ["DijetProcessor", "DijetSettings", "check_cuts", "dijet_columns"]
 
 
 @dataclass(frozen=True)
@@ -44,22 +40,25 @@ class DijetSettings:
     max_mjj: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            if value is None:
-                continue
-            floor = 0.0 if name == "min_pt" else np.nextafter(0.0, 1.0)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not (floor <= value < np.inf):
-                raise InputError(f"{name}: {value!r} is not a positive number")
+        check_cuts(dataclasses.asdict(self))
         if self.min_mjj is not None and self.max_mjj is not None and self.min_mjj >= self.max_mjj:
             raise InputError(f"min_mjj: {self.min_mjj!r} is not below max_mjj: {self.max_mjj!r}")
+
+
+def check_cuts(cuts: Mapping[str, Any]) -> None:
+    """Raise InputError for a cut that is no positive number; `min_pt` may be 0, None is no cut."""
+    for name, value in cuts.items():
+        if value is None:
+            continue
+        floor = 0.0 if name == "min_pt" else np.nextafter(0.0, 1.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not (floor <= value < np.inf):
+            raise InputError(f"{name}: {value!r} is not a positive number")
 
 
 class DijetProcessor(ProcessorABC):  # type: ignore[misc]
     """Turn chunks of events into columns of the dijet table; keeps no state between chunks.
 
-    The accumulator has one entry a file under "files", keyed by (dataset, file name): its "cutflow" and its "rows",
-    columns by the first entry of the chunk; and under "failed" the reason, by (dataset, file name, first entry), where
-    the chunk's bytes could not be read.
+    The accumulator is that of `chunks.accumulated`.
     """
 
     def __init__(self, settings: DijetSettings | None = None) -> None:
@@ -67,22 +66,11 @@ class DijetProcessor(ProcessorABC):  # type: ignore[misc]
 
     def process(self, events: Any) -> dict[str, Any]:
         """Process one chunk of NanoEvents whose branches keep their names (BaseSchema)."""
-        meta = events.metadata
-        where = (meta["dataset"], meta["filename"])
-        start = meta.get("entrystart", 0)
-        try:
-            columns, cutflow = dijet_columns(events, self.settings)
-        except UnreadableError as error:
-            return {"files": {}, "failed": {(*where, start): str(error)}}
-        return {"files": {where: {"rows": {start: columns}, "cutflow": cutflow}}, "failed": {}}
+        return accumulated(events, partial(dijet_columns, settings=self.settings))
 
     def postprocess(self, accumulator: dict[str, Any]) -> dict[str, Any]:
         """Return the accumulator as it is; ordering is the caller's, who knows the files."""
         return accumulator
-
-
-class UnreadableError(InputError):
-    """A chunk whose bytes are damaged."""
 
 
 def dijet_columns(events: Any, settings: DijetSettings) -> tuple[Columns, dict[str, int]]:
@@ -91,64 +79,24 @@ def dijet_columns(events: Any, settings: DijetSettings) -> tuple[Columns, dict[s
     The cutflow counts "read", then what was lost in order, then "kept"; "read" is the sum of all others.
     Jet 1 is the more massive of the two leading-pT jets (the harder one when their masses are equal).
     """
-    meta = events.metadata
-    where = f"{meta['filename']}: tree {meta.get('treename', 'Events')!r}"
-    source: Source = meta.get("source") or source_of(events.fields, where)
-    try:
-        candidates = read_candidates(events, source)
-        extra = (*(("truth_signal",) if source.truth else ()), *(("genWeight",) if source.gen_weight else ()))
-        stored = {name: np.asarray(ak.to_numpy(events[name])) for name in (*IDENTITY[1:], *extra)}
-    except READ_ERRORS as error:
-        raise UnreadableError(f"{where}: cannot be read: {type(error).__name__}: {error}") from error
-    cutflow = {"read": len(candidates.unphysical), "unphysical candidates": int(candidates.unphysical.sum())}
-    parts, lost = zip(*(_batch(piece, settings) for piece in _batches(candidates)), strict=True)
-    firsts = np.arange(len(parts)) * BATCH
-    row = np.concatenate([first + part.pop("row") for first, part in zip(firsts, parts, strict=True)])
-    features = {name: np.concatenate([part[name] for part in parts]) for name in DIJET_COLUMNS[len(IDENTITY) :]}
-    for name in lost[0]:
-        cutflow[name] = sum(counts[name] for counts in lost)
-    # Events with unphysical candidates hold none here, so the clustering counted them as having no jets.
-    cutflow["fewer than two jets"] -= cutflow["unphysical candidates"]
-    cutflow["kept"] = len(row)
-    columns: Columns = {"dataset": np.full(len(row), meta["dataset"])}
-    columns |= {name: stored[name][row].astype(np.int64) for name in IDENTITY[1:]}
-    columns |= features
-    types = {"truth_signal": np.uint8, "genWeight": np.float64}
-    columns |= {name: stored[name][row].astype(types[name]) for name in extra}
-    return columns, cutflow
+    return chunk_columns(events, partial(_batch, settings=settings))
 
 
-def _batches(candidates: Candidates) -> Iterator[Candidates]:
-    n = len(candidates.unphysical)
-    for first in range(0, max(n, 1), BATCH):
-        last = min(first + BATCH, n)
-        a, b = candidates.offsets[first], candidates.offsets[last]
-        charge = None if candidates.charge is None else candidates.charge[a:b]
-        yield Candidates(
-            offsets=candidates.offsets[first : last + 1] - a,
-            pt=candidates.pt[a:b],
-            eta=candidates.eta[a:b],
-            phi=candidates.phi[a:b],
-            mass=candidates.mass[a:b],
-            charge=charge,
-            unphysical=candidates.unphysical[first:last],
-        )
-
-
-def _batch(candidates: Candidates, settings: DijetSettings) -> tuple[Columns, Mapping[str, int]]:
+def _batch(candidates: Candidates, settings: DijetSettings) -> tuple[Columns, dict[str, int]]:
     """Return the feature columns of the kept events with their "row" in the batch, and what each cut lost."""
     momentum = momenta(candidates)
     jets = leading_jets(
         candidates, momentum, radius=settings.radius, min_pt=settings.min_pt, max_abs_eta=settings.max_abs_eta
     )
-    lost = {"fewer than two jets": len(candidates.unphysical) - len(jets.event)}
+    # Events with unphysical candidates hold none here and so have no jets, but they are counted as such.
+    lost = {"fewer than two jets": int((~candidates.unphysical).sum()) - len(jets.event)}
     deta = np.abs(jets.eta[:, 0] - jets.eta[:, 1])
-    mjj = _dijet_mass(jets)
+    mjj = dijet_mass(jets)
     keep = np.ones(len(mjj), dtype=np.bool_)
     for name, passed in _cuts(settings, jets.pt[:, 0], deta, mjj).items():
         lost[f"failed {name}"] = int((keep & ~passed).sum())
         keep &= passed
-    jets = _select(jets, keep)
+    jets = jets.select(keep)  # substructure is the expensive part, so cuts come first
     taus = n_subjettiness(jets, momentum, radius=settings.radius)
     one = np.arange(len(jets.event))
     heavier = np.argmax(jets.mass, axis=1) if len(one) else one
@@ -188,19 +136,3 @@ def _cuts(
     if settings.max_mjj is not None:
         cuts["max_mjj"] = mjj <= settings.max_mjj
     return cuts
-
-
-def _dijet_mass(jets: Jets) -> npt.NDArray[np.float64]:
-    px, py, pz, energy = (values.sum(axis=1) for values in (jets.px, jets.py, jets.pz, jets.energy))
-    return np.asarray(np.sqrt(np.maximum(energy**2 - px**2 - py**2 - pz**2, 0.0)))
-
-
-def _select(jets: Jets, keep: npt.NDArray[np.bool_]) -> Jets:
-    """Return the jets of the kept events; substructure is the expensive part, so cuts come first."""
-    if keep.all():
-        return jets
-    per_jet = np.repeat(keep, jets.px.shape[1])
-    length = np.diff(jets.offsets)
-    offsets = np.concatenate([[0], np.cumsum(length[per_jet])]).astype(np.int64)
-    constituents = jets.constituents[np.repeat(per_jet, length)]
-    return Jets(jets.event[keep], jets.px[keep], jets.py[keep], jets.pz[keep], jets.energy[keep], offsets, constituents)

@@ -39,6 +39,7 @@ __all__ = [
     "jagged_constituents",
     "jet_images",
     "padded_constituents",
+    "unphysical_jets",
 ]
 
 Float = npt.NDArray[np.float64]
@@ -234,6 +235,11 @@ def jet_images(constituents: JetConstituents, *, settings: ImageSettings | None 
     return JetImages(
         images[:done], np.concatenate(kept), np.concatenate(outside), np.concatenate(outside_pt), cutflow, settings
     )
+
+
+def unphysical_jets(constituents: JetConstituents) -> Bool:
+    """Return which jets (n,) `jet_images` leaves out for unphysical constituents."""
+    return _usable(constituents)[2]
 
 
 def _usable(constituents: JetConstituents) -> tuple[Int, Bool, Bool]:

@@ -26,7 +26,16 @@ from .dijet import DijetProcessor, DijetSettings
 from .events import EventFile, inspect_file
 from .filesets import check_fileset, read_fileset
 
-__all__ = ["EXECUTORS", "DijetResult", "Processed", "ProcessingError", "open_files", "process_files", "run_dijets"]
+__all__ = [
+    "EXECUTORS",
+    "DijetResult",
+    "Processed",
+    "ProcessingError",
+    "open_files",
+    "process_files",
+    "run_dijets",
+    "run_table",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -88,9 +97,13 @@ def run_dijets(
     """
     settings = settings or DijetSettings()
     files, bad = open_files(fileset, skip_bad_files=skip_bad_files)
-    done = process_files(
+    made = {"representation": "dijet", "settings": dataclasses.asdict(settings), "ntrk": files[0].source.counting}
+    table, cutflow, skipped = run_table(
         files,
         DijetProcessor(settings),
+        bad=bad,
+        metadata=made,
+        name="dijet table",
         executor=executor,
         workers=workers,
         scheduler=scheduler,
@@ -98,30 +111,50 @@ def run_dijets(
         skip_bad_files=skip_bad_files,
         progress=progress,
     )
+    return DijetResult(table, cutflow, skipped)
+
+
+def run_table(
+    files: Sequence[EventFile],
+    processor: ProcessorABC,
+    *,
+    bad: Skipped,
+    metadata: Mapping[str, Any],
+    name: str,
+    **options: Any,
+) -> tuple[Table, dict[str, int], Skipped]:
+    """Run a processor whose accumulator is that of `chunks.accumulated`; return its table, cutflow, skipped files.
+
+    files, bad: of `open_files`; metadata: what made the table, to which cutflow, skipped and read files are added;
+    name: the table's, for errors; options: of `process_files`. Rows come in file and entry order.
+    """
+    done = process_files(files, processor, **options)
     skipped = (*bad, *done.skipped)
     sources = [file.source for file, _ in done.parts]
     dropped = set() if all(s.truth for s in sources) else {"truth_signal"}
     if dropped and any(s.truth for s in sources):
         logger.warning("truth_signal is left out of the table: not every file has it")
     rows = [part["rows"][start] for _, part in done.parts for start in sorted(part["rows"])]
-    names = [name for name in rows[0] if name not in dropped]
+    names = [column for column in rows[0] if column not in dropped]
     metadata = {
-        "representation": "dijet",
-        "settings": dataclasses.asdict(settings),
-        "ntrk": sources[0].counting,
+        **metadata,
         "cutflow": done.cutflow,
         "skipped": [list(pair) for pair in skipped],
         "files": [file.path for file, _ in done.parts],
     }
-    columns = {name: np.concatenate([part[name] for part in rows]) for name in names}
-    return DijetResult(Table(columns, metadata, "dijet table"), done.cutflow, skipped)
+    # Taken out of their chunks one column after another: of images there is never a second copy of more than one.
+    columns = {column: np.concatenate([part.pop(column) for part in rows]) for column in names}
+    return Table(columns, metadata, name), done.cutflow, skipped
 
 
-def open_files(fileset: FilesetLike, *, skip_bad_files: bool = False) -> tuple[list[EventFile], Skipped]:
+def open_files(
+    fileset: FilesetLike, *, skip_bad_files: bool = False, same_counting: bool = True
+) -> tuple[list[EventFile], Skipped]:
     """Check every file of a fileset and return those that can be processed, in order, and the others with reasons.
 
     Raises InputError for the first bad file, or when all are bad; also when the files cannot be in one table: some
-    store charge and others do not (`ntrk` would mean two things), only some store `genWeight`, or two are one file.
+    store charge and others do not (`ntrk` would mean two things; allowed without same_counting), only some store
+    `genWeight`, or two are one file.
     """
     given = check_fileset(fileset) if isinstance(fileset, Mapping) else read_fileset(fileset)
     files: list[EventFile] = []
@@ -142,7 +175,7 @@ def open_files(fileset: FilesetLike, *, skip_bad_files: bool = False) -> tuple[l
         if file.uuid in seen and any(file.uuid):
             raise InputError(f"{file.path}: is the same ROOT file as {seen[file.uuid]}; its events would count twice")
         seen[file.uuid] = file.path
-        if file.source.counting != first.source.counting:
+        if same_counting and file.source.counting != first.source.counting:
             raise InputError(
                 f"{file.path}: counts {file.source.counting} constituents as ntrk, {first.path} counts "
                 f"{first.source.counting}: one stores charge, the other does not; they cannot be in one analysis"
@@ -164,7 +197,7 @@ def process_files(
     skip_bad_files: bool = False,
     progress: bool = True,
 ) -> Processed:
-    """Run a processor over checked files; its accumulator has "files" and "failed" as DijetProcessor describes.
+    """Run a processor over checked files; its accumulator has "files" and "failed" as `chunks.accumulated` describes.
 
     A file with a damaged chunk is left out as a whole. Raises InputError, ProcessingError.
     """

@@ -15,7 +15,8 @@ from coffea.processor import ProcessorABC
 
 from ..errors import InputError, unknown_name
 from ..table import DIJET_COLUMNS, IDENTITY, Table, fold_of, identity_hash
-from .dijet import DijetSettings, UnreadableError, dijet_columns
+from .chunks import UnreadableError
+from .dijet import DijetSettings, dijet_columns
 from .runner import FilesetLike, ProcessingError, Skipped, available_cores, open_files, process_files
 
 if TYPE_CHECKING:

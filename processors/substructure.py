@@ -18,7 +18,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from .events import Candidates
 
-__all__ = ["Jets", "Taus", "leading_jets", "momenta", "n_subjettiness", "ratio", "tau12"]
+__all__ = ["Jets", "Taus", "dijet_mass", "leading_jets", "momenta", "n_subjettiness", "ratio", "tau12"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -73,6 +73,17 @@ class Jets:
         """Count the constituents among the chosen candidates of the chunk: (n, n_jets)."""
         running = np.concatenate([[0], np.cumsum(chosen[self.constituents])])
         return np.asarray(running[self.offsets[1:]] - running[self.offsets[:-1]]).reshape(self.px.shape)
+
+    def select(self, keep: npt.NDArray[np.bool_]) -> Jets:
+        """Return the jets of the events where `keep` (n,) is True."""
+        if keep.all():
+            return self
+        per_jet = np.repeat(keep, self.px.shape[1])
+        length = np.diff(self.offsets)
+        offsets = np.concatenate([[0], np.cumsum(length[per_jet])]).astype(np.int64)
+        constituents = self.constituents[np.repeat(per_jet, length)]
+        px, py, pz, energy = (values[keep] for values in (self.px, self.py, self.pz, self.energy))
+        return Jets(self.event[keep], px, py, pz, energy, offsets, constituents)
 
 
 @dataclass(frozen=True)
@@ -131,6 +142,12 @@ def leading_jets(
     # fastjet numbers constituents within their event; the chunk's rows start at the event's offset.
     constituents = rows[flat] + np.repeat(np.repeat(candidates.offsets[kept], n_jets), length)
     return Jets(kept, px[chosen], py[chosen], pz[chosen], energy[chosen], offsets, constituents)
+
+
+def dijet_mass(jets: Jets) -> Float:
+    """Return the invariant mass of the sum of each event's jets: (n,) GeV; 0 where rounding made its square negative."""
+    px, py, pz, energy = (values.sum(axis=1) for values in (jets.px, jets.py, jets.pz, jets.energy))
+    return np.asarray(np.sqrt(np.maximum(energy**2 - px**2 - py**2 - pz**2, 0.0)))
 
 
 def n_subjettiness(jets: Jets, momentum: tuple[Float, Float, Float, Float], *, radius: float = 1.0) -> Taus:

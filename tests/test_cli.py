@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
@@ -20,8 +21,9 @@ from click.testing import CliRunner
 
 from hunch.cli import cli, main
 from hunch.models import Quak
-from hunch.table import DIJET_COLUMNS, read_table
+from hunch.table import DIJET_COLUMNS, Table, read_table
 
+PROCESS_JETS = ["process", "a.root", "-o", "t.parquet", "--jets", "1"]
 HUNCH = str(Path(sys.executable).with_name("hunch"))
 
 
@@ -148,6 +150,19 @@ def test_bad_files_are_skipped_and_counted_on_request(
         (["run", "absent.yaml"], ["absent.yaml"]),
         (["process", "a.root"], ["-o TABLE.parquet"]),
         (["process", "a.root", "-o", "t.csv"], ["t.csv", ".parquet"]),
+        ([*PROCESS_JETS[:-2], "--pixels", "8", "--max-pt", "9"], ["--pixels, --max-pt: only with --jets"]),
+        (
+            [*PROCESS_JETS[:-2], "--as", "images", "--max-constituents", "8"],
+            ["--as, --max-constituents: only with --j"],
+        ),
+        ([*PROCESS_JETS, "--max-deta", "1", "--min-mjj", "9"], ["--max-deta, --min-mjj: of the dijet table"]),
+        ([*PROCESS_JETS, "--min-leading-pt", "1", "--max-mjj", "9"], ["--min-leading-pt, --max-mjj: of the dijet"]),
+        ([*PROCESS_JETS, "--force"], ["--force: only with an ANALYSIS"]),
+        ([*PROCESS_JETS, "--as", "constituents", "--pixels", "8"], ["--pixels: of images"]),
+        ([*PROCESS_JETS, "--max-constituents", "8"], ["--max-constituents: only with --as constituents"]),
+        ([*PROCESS_JETS, "--as", "objects"], ["'objects'", "images", "constituents"]),
+        ([*PROCESS_JETS, "--min-pt", "60", "--max-pt", "50"], ["min_pt: 60.0 is not below max_pt: 50.0"]),
+        ([*PROCESS_JETS[:-1], "3"], ["--jets", "3"]),
         (["fetch", "lhco"], ["lhco", "allowed"]),
         (["convert", "lhco", "absent.h5", "x.root"], ["absent.h5"]),
         (["run", "absent.yaml", "--force"], ["--force"]),
@@ -166,6 +181,53 @@ def test_wrong_calls_exit_2_and_say_what_is_allowed(
     assert all(word in err for word in words)
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+def write_jets(path: Path) -> Path:
+    """Write two events of two jets and one of a single jet."""
+    particles = ak.zip({"pt": [[100.0, 90.0], [80.0], [70.0, 60.0]], "eta": [[0.0, 0.5], [0.0], [0.1, 0.2]],
+                        "phi": [[0.0, 3.0], [1.0], [0.0, 3.1]]})  # fmt: skip
+    identity = {name: np.arange(1, 4) for name in ("run", "luminosityBlock", "event")}
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {**dict.fromkeys(identity, "int64"), "PFCands": particles.type})
+        file["Events"].extend({**identity, "PFCands": particles})
+    return path
+
+
+def test_event_files_become_images_or_constituents_of_jets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, out = write_jets(tmp_path / "e.root"), tmp_path / "jets.parquet"
+
+    def processed(*options: str) -> tuple[str, Table]:
+        arguments = ("process", str(path), "-o", str(out), "--executor", "iterative", *options)
+        status, told, err = call(monkeypatch, capfd, *arguments)
+        assert (status, err) == (0, "")
+        return told, read_table(out)
+
+    told, table = processed("--jets", "1")
+    assert "3 events, 0 files skipped" in told
+    assert table["image_1"].shape == (3, 40, 40)
+    assert table["event"].tolist() == [1, 2, 3]
+    assert "mjj" not in table
+    told, table = processed("--jets", "2", "--as", "images", "--pixels", "8", "--radius", "0.8", "--max-pt", "95")
+    assert "fewer than two jets        1" in told
+    assert table["image_2"].shape == (1, 8, 8)
+    assert table.metadata["settings"]["radius"] == 0.8
+    _, table = processed("--jets", "1", "--as", "constituents", "--max-constituents", "4", "--min-pt", "75")
+    assert table["constituents_1"].shape == (2, 4, 3)
+    assert table["constituents_1"][:, 0, 0].tolist() == [100, 80]
+    _, table = processed()
+    assert set(DIJET_COLUMNS) <= set(table.columns)
+
+
+def test_an_analysis_takes_no_options_of_jets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    analysis = tmp_path / "a.yaml"
+    analysis.write_text("samples: {data: [absent.root]}\noutput: out\n")
+    status, _, err = call(monkeypatch, capfd, "process", str(analysis), "--jets", "1", "--as", "images")
+    assert (status, "--jets, --as: for event files, not for an ANALYSIS" in err) == (2, True)
 
 
 def test_a_single_jet_is_simulated_in_the_window_asked_for(

@@ -11,6 +11,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +29,7 @@ from hunch.table import (
     fold_of,
     identity_hash,
     is_table,
+    known_identities,
     read_table,
     shared_events,
     write_aside,
@@ -107,6 +110,88 @@ def test_parquet_keeps_columns_types_and_metadata(tmp_path: Path) -> None:
     assert back.metadata["radius"] == 0.8
     assert back.metadata["identity"] == ["dataset", "event"]
     assert [p.name for p in tmp_path.iterdir()] == ["t.parquet"]
+
+
+DEEP: dict[str, Callable[[np.random.Generator], np.ndarray[Any, Any]]] = {
+    "image": lambda r: np.where(r.random((2300, 40, 40)) < 0.03, r.random((2300, 40, 40)), 0).astype(np.float32),
+    "constituents": lambda r: r.normal(size=(30, 7, 3)),
+    "strided": lambda r: r.normal(size=(5, 6, 60)).transpose(2, 0, 1)[::2, 1:],
+    "vector": lambda r: r.integers(0, 200, (11, 3)).astype(np.uint8),
+    "four axes, a missing number": lambda r: np.where(r.random((9, 2, 3, 4)) < 0.2, np.nan, 1.0),
+    "flags": lambda r: r.random((8, 5)) < 0.5,
+    "words": lambda r: np.array([["a", "bc"], ["def", ""]]),
+    "no rows": lambda r: np.zeros((0, 40, 40), dtype=np.float32),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_columns_of_more_axes_come_back(name: str, rng: np.random.Generator, tmp_path: Path) -> None:
+    values = DEEP[name](rng)
+    n, path = len(values), tmp_path / "t.parquet"
+    columns = {"dataset": np.full(n, "jets"), "mJ_1": rng.normal(size=n), "image_1": values, "image_2": values[::-1]}
+    write_table(path, Table(columns, {"representation": "images"}))
+    back = read_table(path)
+    assert set(back.columns) == {*columns, *IDENTITY}
+    for key, expected in columns.items():
+        np.testing.assert_array_equal(back[key], expected)
+        assert back[key].shape == expected.shape
+        if n:
+            assert back[key].dtype == expected.dtype
+    assert back["image_1"].dtype == values.dtype
+    assert back["image_1"].flags.writeable  # torch takes no read-only arrays
+    assert back.metadata["representation"] == "images"
+    write_table(path, Table({"image_1": values}))
+    np.testing.assert_array_equal(read_table(path)["image_1"], values)
+
+
+def test_images_are_lists_of_fixed_size_whose_zeros_take_no_room(rng: np.random.Generator, tmp_path: Path) -> None:
+    values = np.zeros((1500, 40, 40), dtype=np.float32)
+    values[:, 20, 17] = rng.random(1500)
+    write_table(tmp_path / "images.parquet", Table({"mjj": rng.normal(size=1500), "image_1": values}))
+    file = pq.ParquetFile(tmp_path / "images.parquet")
+    field = file.schema_arrow.field("image_1")
+    assert (field.type.list_size, field.metadata[b"shape"]) == (1600, b"[40, 40]")
+    assert (tmp_path / "images.parquet").stat().st_size < values.nbytes / 200
+    assert file.num_row_groups == 2  # a reader can take some of the images
+    write_table(tmp_path / "flat.parquet", Table({"mjj": rng.normal(size=1500)}))
+    flat = pq.ParquetFile(tmp_path / "flat.parquet")
+    assert flat.metadata.row_group(0).column(0).compression == "SNAPPY"
+    assert flat.num_row_groups == 1
+
+
+def test_lists_of_fixed_size_that_others_wrote_are_columns(tmp_path: Path) -> None:
+    values = np.arange(12.0).reshape(4, 3)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 3)
+    pq.write_table(pa.table({"x": lists}), tmp_path / "t.parquet")
+    np.testing.assert_array_equal(read_table(tmp_path / "t.parquet")["x"], values)
+    missing = pa.array([[1.0, 2.0], None, [3.0, 4.0]], type=pa.list_(pa.float64(), 2))
+    pq.write_table(pa.table({"x": missing}), tmp_path / "m.parquet")
+    with pytest.raises(InputError, match=r"m\.parquet: cannot be read as a table"):
+        read_table(tmp_path / "m.parquet")
+
+
+def test_columns_of_more_axes_are_selected_and_joined_but_are_no_feature(rng: np.random.Generator) -> None:
+    values = rng.normal(size=(6, 4, 5))
+    table = Table({"a": np.arange(6), "image_1": values}, source="one")
+    assert len(table) == 6
+    keep = np.array([True, False, True, True, False, False])
+    np.testing.assert_array_equal(table.select(keep)["image_1"], values[keep])
+    np.testing.assert_array_equal(table.select(np.array([5, 0]))["image_1"], values[[5, 0]])
+    joined = concatenate([table, table.select(keep)], "both")
+    np.testing.assert_array_equal(joined["image_1"], np.concatenate([values, values[keep]]))
+    with pytest.raises(InputError, match=r"one: column 'image_1' holds an array of shape \(4, 5\) a row"):
+        table.matrix(["a", "image_1"])
+    with pytest.raises(InputError, match=r"two: column 'image_1' holds \(4, 4\) a row where one holds \(4, 5\)"):
+        concatenate([table, Table({"a": np.arange(6), "image_1": values[:, :, 1:]}, source="two")], "both")
+    with pytest.raises(InputError, match="differ in length"):
+        Table({"a": np.arange(4), "image_1": values})
+
+
+@pytest.mark.parametrize("representation", ["dijet", "images", "constituents"])
+def test_simulated_events_are_not_known_by_their_numbers(representation: str, tmp_path: Path) -> None:
+    table = events(5).with_columns(run=np.array([1, 1, 7, 7, 1]))
+    write_table(tmp_path / "t.parquet", Table(table.columns, {"representation": representation}))
+    assert len(known_identities(read_table(tmp_path / "t.parquet"))) == 2
 
 
 def test_the_source_of_filled_identity_survives_a_second_round(frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from hunch.models import (
     JET_SCORERS,
+    DeviceError,
     DtypeError,
     EmptyImageError,
     EventToEnsemble,
@@ -65,6 +66,11 @@ CASES: dict[str, tuple[dict[str, Any], Callable[..., np.ndarray]]] = {
     "mae": ({"distance": "mae", "k": 2}, images),
     "mse": ({"distance": "mse", "references": "all"}, images),
     "average": ({"references": "average", "pixel": 0.05}, images),
+    "sinkhorn": ({"solver": "sinkhorn", "k": 2, "sample": 12, "device": "cpu"}, images),
+    "sinkhorn unbalanced": (
+        {"solver": "sinkhorn", "references": "average", "unbalanced": 3.0, "tolerance": 0.05, "device": "cpu"},
+        images,
+    ),
     "constituents": ({"inputs": "constituents", "k": 2, "unbalanced": 0.5}, constituents),
     "constituents mae": ({"inputs": "constituents", "k": 1, "distance": "mae", "normalise": True}, constituents),
 }
@@ -98,7 +104,9 @@ def test_it_keeps_to_the_contract(case: tuple[EventToEnsemble, Callable[..., np.
         assert np.array_equal(again.score(tests, metric=metric), scores)
         assert np.array_equal(loaded.score(tests, metric=metric), scores)
         alone = np.concatenate([scorer.score(tests[i : i + 1], metric=metric) for i in range(40)])
-        np.testing.assert_allclose(alone, scores, rtol=0, atol=1e-10)
+        # Sinkhorn's last digits depend on what else is in a product of matrices
+        rtol, atol = (1e-4, 0.0) if scorer.solver == "sinkhorn" else (0.0, 1e-10)
+        np.testing.assert_allclose(alone, scores, rtol=rtol, atol=atol)
         assert scorer.score(tests[:0], metric=metric).shape == (0,)
     assert np.array_equal(scorer.score(tests), scorer.score(tests, metric="min"))
     assert np.array_equal(scorer.score(tests.tolist()), scorer.score(tests))
@@ -124,6 +132,22 @@ def test_scores_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.array_equal(scorer.score(images(50, seed=1)), whole)
     with pytest.raises(NotNormalisedError, match="do not sum to one"):
         scorer.score(2 * images(50))
+
+
+@pytest.mark.parametrize("options", [{}, {"p": 2.0}, {"unbalanced": 4.0}, {"pixel": 0.05}])
+def test_sinkhorn_scores_are_close_to_exact_ones(options: dict[str, Any]) -> None:
+    x = images(8) * (np.arange(1, 9)[:, None, None] if "unbalanced" in options else 1)
+    exact = EventToEnsemble(references="all", **options).fit(x)
+    fast = EventToEnsemble(references="all", solver="sinkhorn", device="cpu", **options).fit(x)
+    tests = images(10, seed=1)
+    np.testing.assert_allclose(fast.score(tests, metric="mean"), exact.score(tests, metric="mean"), rtol=0.02)
+    assert (fast.score(x) == 0).all()
+    tight = EventToEnsemble(references="all", solver="sinkhorn", tolerance=0.001, device="cpu", **options).fit(x)
+    off = [
+        np.abs(scorer.score(tests, metric="mean") / exact.score(tests, metric="mean") - 1).max()
+        for scorer in (tight, fast)
+    ]
+    assert off[0] < off[1]
 
 
 def test_reductions_are_those_of_the_distances_to_the_references() -> None:
@@ -275,11 +299,21 @@ def test_bad_jets_are_named() -> None:
         ({"sample": 0}, "sample is 0"),
         ({"pixel": -1.0}, "pixel is -1"),
         ({"inputs": "constituents", "references": "average"}, "needs inputs='images'"),
+        ({"solver": "sinkhorm"}, "did you mean 'sinkhorn'"),
+        ({"solver": "sinkhorn", "distance": "mse"}, "'mse' is no transport"),
+        ({"solver": "sinkhorn", "tolerance": 1.0}, "tolerance is 1.0"),
+        ({"device": "cuda"}, "the exact solver runs on the CPU, solver='sinkhorn' on this one"),
+        ({"tolerance": 0.01}, "tolerance is 0.01; the exact solver has none"),
     ],
 )
 def test_options_that_mean_nothing_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(TransportOptionError, match=message):
         EventToEnsemble(**options).fit(images(5))
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(DeviceError, match="no device 'gpu'"):
+        EventToEnsemble(solver="sinkhorn", device="gpu").fit(images(5))
 
 
 def test_damaged_folders_are_named(tmp_path: Path) -> None:
@@ -297,7 +331,7 @@ def test_damaged_folders_are_named(tmp_path: Path) -> None:
         load_scorer(tmp_path / "s")
 
 
-def test_one_medoid_by_mse_needs_neither_pot_nor_kmedoids() -> None:
+def test_one_medoid_by_mse_or_sinkhorn_needs_neither_pot_nor_kmedoids() -> None:
     script = """
     import sys
     for name in ("ot", "ot.lp", "ot.lp.emd_wrap", "kmedoids", "scipy"):
@@ -306,6 +340,8 @@ def test_one_medoid_by_mse_needs_neither_pot_nor_kmedoids() -> None:
     from hunch.models import EventToEnsemble, MissingPackageError
     x = np.random.default_rng(0).random((5, 4, 4))
     print(EventToEnsemble(k=1, distance="mse").fit(x).score(x).shape)
+    sinkhorn = EventToEnsemble(k=1, solver="sinkhorn", device="cpu", normalise=True)
+    print(sinkhorn.fit(x).score(x).shape)
     for options in ({"k": 2, "distance": "mse"}, {"k": 1, "normalise": True}):
         try:
             EventToEnsemble(**options).fit(x)
@@ -316,6 +352,7 @@ def test_one_medoid_by_mse_needs_neither_pot_nor_kmedoids() -> None:
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.splitlines() == [
+        "(5,)",
         "(5,)",
         "more than one medoid needs the package kmedoids: pip install kmedoids",
         "exact transport needs the package POT: pip install pot",

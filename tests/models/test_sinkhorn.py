@@ -55,6 +55,64 @@ def test_bounds_hold_and_shrink_with_the_tolerance(caplog: pytest.LogCaptureFixt
     assert "of 49 distances are not known to 1e-05" in caplog.text
 
 
+def uneven(n: int, *, seed: int = 0) -> np.ndarray:
+    """Constituents (n, 16, 3) whose pT sums differ by up to a factor of four."""
+    made = jets(n, seed=seed)
+    made[..., 0] *= np.random.default_rng(seed + 9).uniform(50, 200, (n, 1))
+    return made
+
+
+@pytest.mark.parametrize("radius", [0.01, 0.7, 100.0])
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_unbalanced_is_close_to_exact_and_between_its_bounds(p: float, radius: float) -> None:
+    pytest.importorskip("ot", reason="exact transport needs POT")
+    x, y = clouds_from_constituents(uneven(8)), clouds_from_constituents(uneven(6, seed=1))
+    assert len(set(np.sign(np.subtract.outer(x.sums(), y.sums())).ravel())) == 2  # either side is the lighter one
+    exact = wasserstein(x, y, p=p, unbalanced=radius)
+    found = sinkhorn(x, y, p=p, unbalanced=radius, device="cpu")
+    assert np.median(np.abs(found.distance / exact - 1)) < 0.01
+    assert (found.lower <= exact * (1 + 1e-6)).all()
+    assert (found.upper >= exact * (1 - 1e-6)).all()
+    assert found.converged.mean() > 0.9
+    pairs = sinkhorn(x, p=p, unbalanced=radius, batch=3, device="cpu")
+    assert np.array_equal(pairs.distance, pairs.distance.T)
+    assert (np.diag(pairs.distance) == 0).all()
+    alone = sinkhorn(x, y, p=p, unbalanced=radius, batch=1, device="cpu")
+    np.testing.assert_allclose(alone.distance, found.distance, rtol=1e-4)
+
+
+def test_unbalanced_by_hand() -> None:
+    """3 GeV at 0 against 1 GeV at 0.4 with R = 2: move 1 by 0.4, pay 2 · 2; equal sums: the balanced distance."""
+    x, y = clouds_from_constituents([[[3.0, 0.0, 0.0]]]), clouds_from_constituents([[[1.0, 0.4, 0.0]]])
+    for one, other in ((x, y), (y, x)):
+        assert sinkhorn(one, other, unbalanced=2.0, device="cpu").distance[0, 0] == pytest.approx(4.4, rel=1e-6)
+    squares = sinkhorn(x, y, p=2, unbalanced=2.0, device="cpu").distance[0, 0]
+    assert squares == pytest.approx(np.sqrt(0.16 + 8.0), rel=1e-6)
+    twice, once = clouds_from_constituents([[[2.0, 0.0, 0.0]]]), clouds_from_constituents([[[1.0, 0.0, 0.0]]])
+    charged = sinkhorn(twice, once, unbalanced=2.0, device="cpu")  # the same point, but a unit more
+    assert charged.lower[0, 0] == charged.upper[0, 0] == pytest.approx(2.0, rel=1e-6)
+    even = clouds_from_constituents(jets(4))
+    np.testing.assert_allclose(
+        sinkhorn(even, unbalanced=1.0, device="cpu").distance, sinkhorn(even, device="cpu").distance, rtol=1e-4
+    )
+
+
+def test_high_powers_converge_on_images() -> None:
+    pytest.importorskip("ot", reason="exact transport needs POT")
+    rng = np.random.default_rng(0)
+    images = np.zeros((6, 40, 40))
+    for image in images:
+        places = np.clip(np.rint(rng.normal(20, 5, (30, 2))), 0, 39).astype(int)
+        np.add.at(image, tuple(places.T), rng.exponential(1.0, 30) ** 2)
+    clouds = clouds_from_images(images, normalise=True)
+    exact, found = wasserstein(clouds, p=5.0), sinkhorn(clouds, p=5.0, device="cpu")
+    off = exact > 0
+    assert np.median(np.abs(found.distance[off] / exact[off] - 1)) < 0.01
+    assert found.converged[off].mean() > 0.6
+    assert (found.lower <= exact * (1 + 1e-4)).all()
+    assert (found.upper >= exact * (1 - 1e-4)).all()
+
+
 def test_by_hand() -> None:
     """Two single deposits: their distance; a shifted image: the shift, inside the bounds."""
     image = np.zeros((2, 8, 9))
@@ -103,8 +161,16 @@ def test_bad_input_is_named() -> None:
         sinkhorn(x, clouds_from_constituents(2 * jets(3)))
     with pytest.raises(ShapeError, match="2 coordinates"):
         sinkhorn(x, clouds_from_constituents(jets(3)[..., :2]))
-    for options in ({"p": 0.5}, {"tolerance": 0.0}, {"tolerance": 2.0}, {"batch": 0}, {"threads": 0}):
+    for options in (
+        {"p": 0.5},
+        {"unbalanced": 0.0},
+        {"tolerance": 0.0},
+        {"tolerance": 2.0},
+        {"batch": 0},
+        {"threads": 0},
+    ):
         with pytest.raises(TransportOptionError, match=next(iter(options))):
             sinkhorn(x, **options)  # type: ignore[arg-type]
+    assert sinkhorn(x, clouds_from_constituents(2 * jets(3)), unbalanced=1.0, device="cpu").distance.min() > 0
     with pytest.raises(DeviceError, match="no device 'gpu'"):
         sinkhorn(x, device="gpu")

@@ -116,7 +116,7 @@ def test_the_result_does_not_depend_on_chunks_or_batches(
     assert whole.table["dataset"].tolist() == ["a"] * 40 + ["b"] * 20
     assert whole.table["event"].tolist() == [*range(40), *range(20)]
     same(whole.table, run(paths, chunk_size=7).table)
-    monkeypatch.setattr("hunch.processors.dijet.BATCH", 11)
+    monkeypatch.setattr("hunch.processors.chunks.BATCH", 11)
     same(whole.table, run(paths).table)
 
 

@@ -1,0 +1,131 @@
+"""Wass(p) between images on one grid as a loss: a debiased Sinkhorn divergence whose gradient is its potentials.
+
+With c = d^p, d the Euclidean distance of two pixels' centres, and ε = blur^p (blur in pixels),
+
+    OT(a, b) = min over f with sums a and b of Σ f c + ε KL(f | a ⊗ b)
+    S(a, b)  = OT(a, b) − ½ OT(a, a) − ½ OT(b, b)          (Feydy et al., arXiv:1810.08278, eq. 3)
+
+and the loss is S^(1/p), which goes to Wass(p) as blur goes to 0. GeomLoss has the same S for p = 1; for p = 2 its cost is
+½ d², and it takes no root. The gradient of S in b is the potential of OT(a, b) on b's side less that of OT(b, b) (the
+envelope theorem): nothing is differentiated through the iterations.
+
+One image (a) has few pixels above zero, so only their rows of the cost matrix are touched; the other (b) is a network's
+output and has all. As in `sinkhorn.py` the temperature falls from level to level, with scalings inside a level and their
+logarithms absorbed into the potentials at its end. OT(b, b) needs one potential and converges within a few averaged steps.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from .transport import TransportOptionError, check_options
+
+__all__ = ["GridTransport"]
+
+FIRST = 0.05  # the first temperature in units of the largest cost: nothing underflows in single precision
+STEPS = 6  # iterations at each temperature, half the one before
+SELF_STEPS = 12  # of OT(b, b), averaged (arXiv:1810.08278, section 3)
+TINY = 1e-30
+LEAST = -60.0  # of an exponent: below it single precision is denormal, and ten times as slow
+
+
+class GridTransport(torch.nn.Module):
+    """The loss between images (b, height·width) that sum to one, in the unit of `pixel`.
+
+    p: of Wass(p); blur: regularisation length in pixels; pixel: side of a pixel. For p = 1 the loss lies below Wass(1) by
+    about 0.6 blur (0.06 of a pixel by default, whatever the distance), for p = 2 within 1 % of Wass(2).
+    """
+
+    cost: torch.Tensor
+    kernel: torch.Tensor
+
+    def __init__(self, height: int, width: int, *, p: float = 1.0, blur: float = 0.1, pixel: float = 1.0) -> None:
+        super().__init__()
+        check_options(p, None)
+        for name, value in (("blur", blur), ("pixel", pixel)):
+            if not (math.isfinite(value) and value > 0):
+                raise TransportOptionError(f"{name} is {value}; a length above 0")
+        self.p, self.pixel = p, pixel
+        self.epsilon = blur**p
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        points = torch.stack([rows.flatten(), columns.flatten()], dim=1).double()
+        cost = torch.cdist(points, points) ** p
+        halvings = max(0, math.ceil(math.log2(FIRST * float(cost.max()) / self.epsilon)))
+        self.temperatures = tuple(self.epsilon * 2.0**k for k in range(halvings, -1, -1))
+        self.register_buffer("cost", cost.float(), persistent=False)
+        self.register_buffer("kernel", torch.exp((-cost / self.epsilon).clamp(min=LEAST)).float(), persistent=False)
+
+    def forward(self, image: torch.Tensor, reconstruction: torch.Tensor) -> torch.Tensor:
+        """Return the loss (b,) of images (b, k) against reconstructions (b, k), differentiable in the reconstructions.
+
+        Both hold no negative number and sum to one; every pixel of a reconstruction is above zero.
+        """
+        divergence: torch.Tensor = _Divergence.apply(image, reconstruction, self)  # type: ignore[no-untyped-call]
+        if self.p == 1:
+            return self.pixel * divergence.clamp(min=0)
+        root: torch.Tensor = self.pixel * divergence.clamp(min=TINY) ** (1 / self.p)
+        return root
+
+    def divergence(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return S(a, b) (n,) in pixels^p and its gradient (n, k) in b, up to a constant for each image."""
+        cost, kernel = self.cost.to(a.dtype), self.kernel.to(a.dtype)
+        count = int((a > 0).sum(dim=1).max())
+        weight, rows = a.topk(count, dim=1)
+        own = self._own(weight, rows, cost)
+        f, g = self._across(weight, rows, b, cost)
+        between = (weight * f).sum(dim=1) + (b * g).sum(dim=1)
+        h = self._self(b, kernel)
+        return between - own - (b * h).sum(dim=1), g - h
+
+    def _across(
+        self, weight: torch.Tensor, rows: torch.Tensor, b: torch.Tensor, cost: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the potentials f (n, s) on the pixels `rows` of the first image and g (n, k) on those of b."""
+        c = cost[rows].masked_fill(weight[:, :, None] == 0, torch.inf)  # images with fewer pixels than others
+        f, g = torch.zeros_like(weight), torch.zeros_like(b)
+        for epsilon in self.temperatures:
+            scaled = ((f[:, :, None] + g[:, None, :] - c) / epsilon).clamp_(min=LEAST).exp_()
+            u, v = torch.ones_like(weight), torch.ones_like(b)
+            for _ in range(STEPS):
+                u = torch.bmm(scaled, (b * v)[:, :, None])[:, :, 0].clamp(min=TINY).reciprocal()
+                u = torch.where(weight > 0, u, 1.0)
+                v = torch.bmm((weight * u)[:, None, :], scaled)[:, 0, :].clamp(min=TINY).reciprocal()
+            f, g = f + epsilon * u.log(), g + epsilon * v.log()
+        return f, g
+
+    def _self(self, b: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        """Return the potential (n, k) of OT(b, b), the same on both sides."""
+        factor = torch.ones_like(b)
+        for _ in range(SELF_STEPS):
+            factor = (factor / ((b * factor) @ kernel).clamp(min=TINY)).sqrt()
+        return factor.log().mul_(self.epsilon)
+
+    def _own(self, weight: torch.Tensor, rows: torch.Tensor, cost: torch.Tensor) -> torch.Tensor:
+        """Return half of OT(a, a) (n,): as `_self`, among the pixels `rows` alone."""
+        kernel = torch.exp(-cost[rows[:, :, None], rows[:, None, :]] / self.epsilon)
+        factor = torch.ones_like(weight)
+        for _ in range(SELF_STEPS):
+            sums = torch.bmm(kernel, (weight * factor)[:, :, None])[:, :, 0]
+            factor = torch.where(weight > 0, (factor / sums.clamp(min=TINY)).sqrt(), 1.0)
+        return (weight * factor.log()).sum(dim=1).mul_(self.epsilon)
+
+
+class _Divergence(torch.autograd.Function):
+    """S with its gradient by the envelope theorem."""
+
+    @staticmethod
+    def forward(ctx: Any, image: torch.Tensor, reconstruction: torch.Tensor, grid: GridTransport) -> torch.Tensor:
+        """Compute S and keep its gradient."""
+        value, gradient = grid.divergence(image, reconstruction)
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, outer: torch.Tensor) -> tuple[None, torch.Tensor, None]:
+        """Return the gradient of the reconstruction."""
+        (gradient,) = ctx.saved_tensors
+        return None, outer[:, None] * gradient, None
