@@ -301,6 +301,7 @@ def choose_background(
     family: str = "dijet",
     lowest: npt.ArrayLike | None = None,
     alpha: float = ALPHA,
+    highest: float = 0.0,
     spare: int = 0,
 ) -> BackgroundFit:
     """Fit every spectrum with the order that the F-test takes: one more parameter while it pays at level `alpha`.
@@ -314,8 +315,10 @@ def choose_background(
     (p < 1e-3) is left though the next one alone does not pay, where the likelihood ratio to the highest order does: of
     6.6 million events with a smooth 5 % distortion the test stopped at order 2 with p = 1e-9 where order 5 has p = 0.8.
     lowest: (n,) order to start from for each spectrum, else the family's first. A formula has one order; how Bernstein
-    polynomials choose `choose_bernstein` says. spare: orders above the F-test's for 5,000 events or more, where they converge:
-    the test misses a parameter that is too small to see and large enough to bend a local p (see `HuntSettings`).
+    polynomials choose `choose_bernstein` says. highest: with 5,000 events or more an order is also left where the likelihood ratio
+    to the highest one has p below this: several parameters that each just miss the test add up. spare: orders above that for 5,000
+    events or more, where they converge: the test misses a parameter that is too small to see and large enough to bend a local
+    p (see `HuntSettings` for both).
     """
     counts = np.atleast_2d(np.asarray(counts, dtype=np.float64))
     allowed = list(family_orders(family))
@@ -340,9 +343,9 @@ def choose_background(
         p = np.where(low | (ndf < 1), p, stats.f.sf(f_statistic, 1, max(ndf, 1)))
         # only those that took the order before may take this one
         better = p < alpha
-        to_top = 2 * (a.nll - fits[-1].nll)
+        to_top = stats.chi2.sf(2 * (a.nll - fits[-1].nll), len(allowed) - 1 - i)
         stalled = (stats.chi2.sf(chi2_a, max(ndf + 1, 1)) < BAD_FIT) & (ndf >= 1)
-        better |= stalled & fits[-1].converged & (stats.chi2.sf(to_top, len(allowed) - 1 - i) < alpha)
+        better |= fits[-1].converged & ((stalled & (to_top < alpha)) | ((total >= SPARE_FROM) & (to_top < highest)))
         better &= (total >= LOW_EVENTS) | (allowed[i + 1] <= FEW_EVENTS_ORDER)
         chosen[(chosen == i) & better & b.converged] = i + 1
     converged = np.stack([f.converged for f in fits])

@@ -31,6 +31,7 @@ __all__ = ["ConvSizes", "StackedConvVae", "mean_power_error"]
 LOG_LATENT_SIGMA = 5.0  # bound of |log sigma|
 KL_WARM_UP = 0.1  # part of the training over which the KL term is switched on
 KERNEL = 3
+GAIN = 1.5  # of the first weights: ELU and pooling shrink what passes
 
 
 def mean_power_error(x: torch.Tensor, y: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -99,17 +100,19 @@ class StackedConvVae(torch.nn.Module):
             (sizes.hidden, flat),
         ]
         for n_in, n_out in encoder:
-            self._add((members, n_out, n_in, KERNEL, KERNEL), (members, n_out), KERNEL**2 * n_in, generator)
+            self._add((members, n_out, n_in, KERNEL, KERNEL), (members, n_out), KERNEL**2 * n_in, GAIN, generator)
         for layer, (n_in, n_out) in enumerate(dense):
-            # the latent space starts narrow and the images flat
-            gain = 0.5 if layer == 1 else 1.0
-            self._add((members, n_in, n_out), (members, 1, n_out), n_in / gain**2, generator)
+            gain = 0.5 if layer == 1 else GAIN  # the latent space starts narrow
+            self._add((members, n_in, n_out), (members, 1, n_out), n_in, gain, generator)
         for n_in, n_out in decoder:
-            self._add((members, n_out, n_in, KERNEL, KERNEL), (members, n_out), KERNEL**2 * n_in, generator)
+            gain = 0.1 if n_out == 1 else GAIN  # and the images flat
+            self._add((members, n_out, n_in, KERNEL, KERNEL), (members, n_out), KERNEL**2 * n_in, gain, generator)
         self.first_dense, self.first_decoder = len(encoder), len(encoder) + len(dense)
 
-    def _add(self, weight: tuple[int, ...], bias: tuple[int, ...], fan_in: float, generator: torch.Generator) -> None:
-        start = torch.randn(weight, generator=generator) / math.sqrt(fan_in)
+    def _add(
+        self, weight: tuple[int, ...], bias: tuple[int, ...], fan_in: int, gain: float, generator: torch.Generator
+    ) -> None:
+        start = gain * torch.randn(weight, generator=generator) / math.sqrt(fan_in)
         self.weights.append(torch.nn.Parameter(start))
         self.biases.append(torch.nn.Parameter(torch.zeros(bias)))
 

@@ -142,7 +142,7 @@ class ConvVae:
             other = self._images(validation, "validation", shape=images.shape[1:])
             if not len(other):
                 raise TooFewRowsError("validation: has 0 images, at least 1 is needed")
-            train, held = flat, other.reshape(len(other), -1)
+            train, held = flat, other.reshape(len(other), flat.shape[1])
         network = self._network(sizes)
         rows = [torch.from_numpy(part).float() for part in (train, held)]
         network.scale = 1 / max(average_image_error(network, rows[1], rows[0].mean(dim=0)), 1e-30)
@@ -273,7 +273,7 @@ class ConvVae:
     @torch.no_grad()
     def _by_parts(self, images: Array, term: Any) -> Array:
         """Return what `term` gives for images (1, b, height · width) in float64, a few at a time."""
-        flat = torch.from_numpy(images.reshape(len(images), -1))
+        flat = torch.from_numpy(images.reshape(len(images), images.shape[1] * images.shape[2]))
         with few_threads(SCORE_THREADS):
             parts = [term(flat[None, i : i + SCORE_ROWS]) for i in range(0, len(flat), SCORE_ROWS)]
         return np.concatenate(parts) if parts else np.empty(0)

@@ -19,7 +19,6 @@ from .inputs import ShapeError, TooFewRowsError, check_metric
 from .medoids import elbow, medoid_path
 from .scorer import require_fitted, save_scorer
 from .sinkhorn import TOLERANCE, check_tolerance, sinkhorn
-from .training import resolve_device
 from .transport import TransportOptionError, check_options, wasserstein
 
 __all__ = ["EventToEnsemble", "mean_power_distance"]
@@ -217,7 +216,6 @@ class EventToEnsemble:
                     f"solver='sinkhorn' needs distance='wasserstein': {self.distance!r} is no transport"
                 )
             check_tolerance(TOLERANCE if self.tolerance is None else self.tolerance)
-            resolve_device(self.device)
             return
         if self.device not in ("auto", "cpu"):
             raise TransportOptionError(

@@ -29,6 +29,7 @@ FIRST = 0.05  # the first temperature in units of the largest cost: nothing unde
 STEPS = 6  # iterations at each temperature, half the one before
 SELF_STEPS = 12  # of OT(b, b), averaged (arXiv:1810.08278, section 3)
 TINY = 1e-30
+FAINTEST = 1e-12  # of a reconstruction's pixel: an untrained network's may underflow to 0, where there is no potential
 LEAST = -60.0  # of an exponent: below it single precision is denormal, and ten times as slow
 
 
@@ -72,6 +73,7 @@ class GridTransport(torch.nn.Module):
     def divergence(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return S(a, b) (n,) in pixels^p and its gradient (n, k) in b, up to a constant for each image."""
         cost, kernel = self.cost.to(a.dtype), self.kernel.to(a.dtype)
+        b = b.clamp(min=FAINTEST)
         count = int((a > 0).sum(dim=1).max())
         weight, rows = a.topk(count, dim=1)
         own = self._own(weight, rows, cost)

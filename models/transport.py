@@ -199,10 +199,11 @@ def _lengths(x: Array, y: Array) -> Array:
 
 def _distance(a: Array, b: Array, lengths: Array, p: float, unbalanced: float | None, solver: Solver) -> float:
     """Return the distance of weights a (m_x,) and b (m_y,); `lengths` (m_x, m_y), of their points, is overwritten."""
+    weight, scale = 1.0, 1.0
     if unbalanced is not None:
         a, b, lengths = _with_difference(a, b, lengths, unbalanced)
-        b = b * (a.sum() / b.sum())
-    scale = 1.0
+        weight = float(a.sum())
+        a, b = a / weight, b / b.sum()  # sums may differ by 1e-8 for the simplex: the rounding of sums of 10^9 is more
     cost = lengths
     if p != 1 and (scale := float(cost.max())) > 0:
         cost /= scale  # d^5 of small angles would vanish beside the simplex's own tolerance
@@ -212,7 +213,8 @@ def _distance(a: Array, b: Array, lengths: Array, p: float, unbalanced: float | 
     _, total, _, _, code = solver(a, b, cost, MAX_STEPS, 1)
     if code != OPTIMAL:
         raise TransportSolverError(f"the network simplex stopped with code {code} on {len(a)} against {len(b)} points")
-    return float(total) if p == 1 else scale * max(float(total), 0.0) ** (1 / p)
+    moved = weight * float(total)
+    return moved if p == 1 else scale * max(moved, 0.0) ** (1 / p)
 
 
 def _with_difference(a: Array, b: Array, lengths: Array, radius: float) -> tuple[Array, Array, Array]:

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from hunch.analysis import choose_background, fit_background, fit_with_minuit, goodness_of_fit
-from hunch.analysis.background import FAMILIES, design_matrix, is_log_linear, poisson_nll
+from hunch.analysis.background import FAMILIES, design_matrix, is_log_linear, orthonormal_basis, poisson_nll
 from hunch.analysis.bumphunt import stack
 from hunch.errors import InputError
 
@@ -103,6 +103,21 @@ def test_f_test_takes_the_third_parameter_where_it_is_needed(
 ) -> None:
     counts = rng.poisson(truth(200_000, p=(-4.0, -9.0, -1.5)), size=(20, len(edges) - 1))
     assert (choose_background(counts, edges, sqrt_s=SQRT_S).order >= 3).all()
+
+
+def test_parameters_that_each_miss_the_test_are_taken_together(
+    edges: Array, truth: Truth, rng: np.random.Generator
+) -> None:
+    """Orders 3 to 5 move by 1.8 sigma each: none pays alone, the three together do."""
+    smooth = truth(20_000)
+    basis = orthonormal_basis(edges, 5, sqrt_s=SQRT_S, family="dijet", weights=smooth)
+    counts = rng.poisson(smooth * np.exp(basis[:, 3:] @ [1.8, -1.8, 1.8]), size=(300, len(edges) - 1))
+    chosen = [choose_background(counts, edges, sqrt_s=SQRT_S, highest=level).order for level in (0.0, 0.3)]
+    assert (chosen[0] == 2).mean() > 0.3
+    assert (chosen[1] == 2).mean() < 0.1
+    few = rng.poisson(truth(4_000), size=(300, len(edges) - 1))  # and below 5,000 events nothing changes
+    orders = [choose_background(few, edges, sqrt_s=SQRT_S, highest=level).order for level in (0.0, 0.3)]
+    np.testing.assert_array_equal(*orders)
 
 
 def test_a_strong_signal_is_not_taken_for_background(edges: Array, truth: Truth) -> None:

@@ -27,6 +27,7 @@ from hunch.models import (
     Scorer,
     ScorerFolderError,
     ShapeError,
+    SinkhornDistances,
     TooFewRowsError,
     TransportOptionError,
     UnknownMetricError,
@@ -37,6 +38,7 @@ from hunch.models import (
     medoid_path,
     wasserstein,
 )
+from hunch.models.sinkhorn import sinkhorn
 
 pytest.importorskip("ot", reason="exact transport needs POT")
 pytest.importorskip("kmedoids", reason="more than one medoid needs kmedoids")
@@ -309,6 +311,27 @@ def test_bad_jets_are_named() -> None:
 def test_options_that_mean_nothing_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(TransportOptionError, match=message):
         EventToEnsemble(**options).fit(images(5))
+
+
+def test_options_of_sinkhorn_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def spy(*clouds: Any, **options: Any) -> SinkhornDistances:
+        seen.append(options)
+        return sinkhorn(*clouds, **options | {"device": "cpu"})
+
+    monkeypatch.setattr("hunch.models.ensemble.sinkhorn", spy)
+    scorer = EventToEnsemble(solver="sinkhorn", k=1, p=2.0, unbalanced=1.5, threads=2, device="cuda:7", tolerance=0.1)
+    scorer.fit(images(4)).score(images(2))
+    EventToEnsemble(solver="sinkhorn", k=1).fit(images(4))
+    given = {"p": 2.0, "unbalanced": 1.5, "tolerance": 0.1, "device": "cuda:7", "threads": 2, "progress": False}
+    usual = {"p": 1.0, "unbalanced": None, "tolerance": 0.02, "device": "auto", "threads": 1, "progress": False}
+    assert seen == [given, given, usual]
+
+
+def test_the_largest_k_is_at_most_the_sample() -> None:
+    assert EventToEnsemble(k_max=10).fit(images(4)).training_["k"] <= 4
+    assert len(EventToEnsemble(k_max=10, sample=3).fit(images(8)).training_["inertia"]) == 3
 
 
 def test_a_device_that_is_not_there_is_named() -> None:

@@ -1,0 +1,262 @@
+"""Jet images: convolutional VAEs against optimal transport and a supervised network, beside the talk's numbers (arXiv:2110.06948).
+
+`make study ONLY=jet_images`; EVENTS is the number of QCD jets that VAEs train on (12,000), all other samples follow from it.
+Jets are ours (Pythia 8 and the fast detector, R = 1.0, 550 < pT < 650 GeV). Nothing trains on, stops by or chooses
+references from the jets that are tested; the signals are seen by the supervised network and the top references alone,
+other jets than tested. The talk's choice of down-samplings and beta is taken as it stands.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from sklearn.neural_network import MLPClassifier
+
+from hunch.analysis import evaluate
+from hunch.models import ConvVae, EventToEnsemble
+from hunch.models.clouds import clouds_from_images
+from hunch.models.transport import wasserstein_rowwise
+from hunch.processors import read_fileset, run_jets
+from hunch.samples import simulate
+from hunch.table import read_table, write_table
+
+from .simulated import told
+
+Images = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+JETS = int(os.environ.get("EVENTS", "12000"))
+EPOCHS = int(os.environ.get("EPOCHS", "25"))
+PARTS = os.environ.get("PARTS", "vae,hyperparameters,transport,top_reference,supervised,latent").split(",")
+TRANSPORTED = max(JETS // 6, 50)  # jets of each kind whose distance to a reconstruction is computed
+EPS_B = 0.1
+SEEDS = {"train": 601, "test": 602, "top": 603, "w": 604, "top_reference": 605, "supervised": (606, 607, 608)}
+Network = tuple[str, int, float]  # reconstruction, blocks, beta
+Talk = tuple[float, float, float, float]  # AUC and eps_s of top, then of W
+
+VAES: dict[Network, dict[str, Talk]] = {
+    ("mse", 2, 1e-7): {"loss": (0.83, 0.48, 0.65, 0.14)},
+    ("mse", 3, 1e-8): {
+        "loss": (0.84, 0.49, 0.65, 0.12),
+        "mse": (0.84, 0.48, 0.65, 0.12),
+        "mae": (0.81, 0.39, 0.53, 0.04),
+        "wass1": (0.84, 0.51, 0.52, 0.05),
+        "wass2": (0.82, 0.51, 0.54, 0.08),
+    },
+    ("wass1", 2, 1e-8): {
+        "loss": (0.79, 0.37, 0.46, 0.04),
+        "mse": (0.76, 0.33, 0.61, 0.15),
+        "wass1": (0.79, 0.37, 0.46, 0.04),
+    },
+}
+SCANNED: tuple[Network, ...] = (("mse", 1, 1e-8), ("mse", 3, 1e-9), ("mse", 3, 1e-7), ("mse", 3, 1e-6))
+"""Networks beside those of VAES whose validation loss is compared with their tagging."""
+References = tuple[dict[str, Any], str]
+TO_QCD: tuple[tuple[dict[str, Any], str, Talk | None], ...] = (
+    ({"references": "average"}, "min", (0.81, 0.33, 0.62, 0.02)),
+    ({"k": 1}, "min", (0.83, 0.28, 0.63, 0.02)),
+    ({"k": 3}, "min", (0.85, 0.43, 0.67, 0.04)),
+    ({"k": 5}, "min", (0.87, 0.54, 0.60, 0.05)),
+    ({"k": 7}, "min", (0.87, 0.54, 0.61, 0.05)),
+    ({"p": 5.0, "k": 4}, "min", (0.67, 0.22, 0.41, 0.04)),
+    ({"distance": "mae", "k": 1}, "min", (0.82, 0.40, 0.71, 0.07)),
+    ({"distance": "mae", "k": 3}, "min", (0.82, 0.49, 0.61, 0.08)),
+)
+TO_TOP: tuple[tuple[dict[str, Any], str, Talk | None], ...] = (
+    ({"k": 3}, "min", (0.32, 0.07, 0.79, 0.53)),
+    ({"k": 5}, "min", (0.45, 0.12, 0.84, 0.62)),
+    ({"p": 5.0, "k": 2}, "min", (0.72, 0.32, 0.70, 0.06)),
+    ({"p": 5.0, "k": 3}, "min", (0.66, 0.20, 0.61, 0.04)),
+    ({"p": 5.0, "k": 5}, "sum", (0.73, 0.30, 0.58, 0.02)),
+)
+SUPERVISED: dict[str, tuple[float, float]] = {"top": (0.94, 0.81), "w": (0.96, 0.91)}
+
+
+def images(kind: str, n: int, seed: int) -> Images:
+    """Return the images (n, 40, 40) of a sample of single jets, simulated once and kept."""
+    path = Path(os.environ.get("HUNCH_STUDY", ".study")) / f"jet_{kind}_{n}_{seed}.parquet"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = path.with_suffix(".root")
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        simulate(f"jet_{kind}", n, made, seed=seed, workers=workers, progress=sys.stderr.isatty())
+        write_table(path, run_jets(read_fileset([made]), executor="iterative", progress=False).table)
+        made.unlink()
+    return np.asarray(read_table(path)["image_1"])
+
+
+def tested() -> dict[str, Images]:
+    """Return the jets that are judged: QCD, top and W."""
+    return {
+        "qcd": images("qcd", JETS // 2, SEEDS["test"]),
+        "top": images("top", JETS // 3, SEEDS["top"]),
+        "w": images("w", JETS // 3, SEEDS["w"]),
+    }
+
+
+def merit(scores: dict[str, Floats], talk: Talk | None = None) -> dict[str, Any]:
+    """Return AUC with its error and the signal efficiency at 10 % background, for top and W, beside the talk's."""
+    row: dict[str, Any] = {}
+    for i, signal in enumerate(("top", "w")):
+        label = np.repeat([0, 1], [len(scores["qcd"]), len(scores[signal])])
+        found = evaluate(np.concatenate([scores["qcd"], scores[signal]]), label)
+        cut = np.quantile(scores["qcd"], 1 - EPS_B)
+        row[f"{signal}_auc"] = round(found.auc, 3)
+        row[f"{signal}_auc_error"] = round(found.auc_error, 3)
+        row[f"{signal}_talk"] = talk[2 * i] if talk else "-"
+        row[f"{signal}_eps_s"] = round(float((scores[signal] > cut).mean()), 3)
+        row[f"{signal}_eps_s_talk"] = talk[2 * i + 1] if talk else "-"
+    return row
+
+
+def trained(network: Network, seed: int = 0) -> ConvVae:
+    """Return a VAE trained on QCD jets alone; a network trained on transport takes half of them."""
+    kind, blocks, beta = network
+    options: dict[str, Any] = {"reconstruction": "wasserstein", "p": 1.0} if kind == "wass1" else {"alpha": 2.0}
+    x = images("qcd", JETS, SEEDS["train"])
+    x = x[: len(x) // 2] if kind == "wass1" else x
+    return ConvVae(
+        seed=seed, device="auto", blocks=blocks, beta=beta, max_epochs=EPOCHS, learning_rate=2e-3, **options
+    ).fit(x, progress=sys.stderr.isatty())
+
+
+def by_kind(score: Any, jets: dict[str, Images], *, most: int | None = None) -> dict[str, Floats]:
+    """Return the scores of each kind of jets, of the first `most` of them."""
+    return {kind: score(x[:most]) for kind, x in jets.items()}
+
+
+def vae_rows(networks: dict[Network, ConvVae]) -> list[dict[str, Any]]:
+    """Return the VAE table."""
+    jets, rows = tested(), []
+    for network, scores in VAES.items():
+        vae = networks[network]
+        for metric, talk in {**scores, "latent_radius": None}.items():
+            most = TRANSPORTED if metric.startswith("wass") else None
+            found = by_kind(lambda x, v=vae, m=metric: v.score(x, metric=m), jets, most=most)
+            rows.append(told({"network": named(network), "score": metric, **merit(found, talk)}))
+    return rows
+
+
+def named(network: Network) -> str:
+    """Return a network's name in tables."""
+    return f"{network[0]}, {network[1]} down-samplings, beta {network[2]:g}"
+
+
+def hyperparameter_rows(networks: dict[Network, ConvVae]) -> list[dict[str, Any]]:
+    """Return validation loss against tagging by the loss."""
+    jets, rows = tested(), []
+    for network, vae in networks.items():
+        found = merit(by_kind(vae.score, jets))
+        loss = vae.training_["validation_loss"][0]
+        rows.append(
+            told(
+                {
+                    "network": named(network),
+                    "validation_loss": loss,
+                    "best_epoch": vae.training_["best_epoch"][0],
+                    "top_auc": found["top_auc"],
+                    "w_auc": found["w_auc"],
+                }
+            )
+        )
+    return rows
+
+
+def reference_rows(sample: Images, table: tuple[tuple[dict[str, Any], str, Talk | None], ...]) -> list[dict[str, Any]]:
+    """Return the table of distances to the references of a sample; each metric's own elbow beside its rows."""
+    jets, rows = tested(), []
+    elbows: dict[str, int] = {}
+    for options, reduction, talk in table:
+        metric = "mae" if options.get("distance") == "mae" else f"wass{options.get('p', 1.0):g}"
+        dense = options.get("references") == "average"
+        if metric not in elbows:
+            chosen = EventToEnsemble(**{k: v for k, v in options.items() if k in {"distance", "p"}}).fit(sample)
+            elbows[metric] = chosen.training_["k"]
+        scorer = EventToEnsemble(**options).fit(sample)
+        found = by_kind(
+            lambda x, s=scorer, r=reduction: s.score(x, metric=r), jets, most=TRANSPORTED if dense else None
+        )
+        k = "average" if dense else options["k"]
+        rows.append(
+            told({"metric": metric, "elbow": elbows[metric], "k": k, "method": reduction, **merit(found, talk)})
+        )
+    return rows
+
+
+def supervised_rows() -> list[dict[str, Any]]:
+    """Return what a network trained on QCD against one signal reaches, of 1,600-128-64-1."""
+    jets, rows = tested(), []
+    qcd_seed, *signal_seeds = SEEDS["supervised"]
+    background = images("qcd", JETS, qcd_seed)
+    for (signal, talk), seed in zip(SUPERVISED.items(), signal_seeds, strict=True):
+        s = images(signal, JETS // 2, seed)
+        x = np.sqrt(np.concatenate([background, s]).reshape(-1, 1600))
+        label = np.repeat([0, 1], [len(background), len(s)])
+        network = MLPClassifier((128, 64), early_stopping=True, alpha=1e-3, random_state=0).fit(x, label)
+        scores = by_kind(lambda im, n=network: n.predict_proba(np.sqrt(im.reshape(-1, 1600)))[:, 1], jets)
+        found = merit(scores)
+        rows.append(
+            told(
+                {
+                    "signal": signal,
+                    "auc": found[f"{signal}_auc"],
+                    "auc_talk": talk[0],
+                    "eps_s": found[f"{signal}_eps_s"],
+                    "eps_s_talk": talk[1],
+                }
+            )
+        )
+    return rows
+
+
+def latent_rows(networks: dict[Network, ConvVae]) -> list[dict[str, Any]]:
+    """Return the correlation of the latent distance of pairs of QCD jets with their Wass(1), against down-samplings."""
+    x = images("qcd", JETS // 2, SEEDS["test"])
+    n = min(2000, len(x) // 2)
+    first, second = x[:n], x[n : 2 * n]
+    distance = wasserstein_rowwise(
+        clouds_from_images(first, normalise=True), clouds_from_images(second, normalise=True)
+    )
+    rows = []
+    for network, vae in networks.items():
+        latent = np.linalg.norm(vae.latent_means(first) - vae.latent_means(second), axis=1)
+        rows.append(
+            told(
+                {
+                    "network": named(network),
+                    "pairs": n,
+                    "pearson": round(float(stats.pearsonr(latent, distance).statistic), 3),
+                    "spearman": round(float(stats.spearmanr(latent, distance).statistic), 3),
+                }
+            )
+        )
+    return rows
+
+
+def run() -> dict[str, Any]:
+    """Make all tables, or those of PARTS."""
+    result: dict[str, Any] = {
+        "command": "make study ONLY=jet_images",
+        "qcd_trained_on": JETS,
+        "tested": {kind: len(x) for kind, x in tested().items()},
+        "epochs": EPOCHS,
+        "eps_s_at_eps_b": EPS_B,
+        "transport_to_reconstructions_of": TRANSPORTED,
+    }
+    if {"vae", "hyperparameters", "latent"} & set(PARTS):
+        wanted = [*VAES, *(SCANNED if {"hyperparameters", "latent"} & set(PARTS) else ())]
+        networks = {network: trained(network) for network in wanted}
+        parts = {"vae": vae_rows, "hyperparameters": hyperparameter_rows, "latent": latent_rows}
+        result |= {part: rows(networks) for part, rows in parts.items() if part in PARTS}
+    if "transport" in PARTS:
+        result["transport"] = reference_rows(images("qcd", JETS, SEEDS["train"]), TO_QCD)
+    if "top_reference" in PARTS:
+        result["top_reference"] = reference_rows(images("top", JETS // 4, SEEDS["top_reference"]), TO_TOP)
+    if "supervised" in PARTS:
+        result["supervised"] = supervised_rows()
+    return result
