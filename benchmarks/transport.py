@@ -58,7 +58,7 @@ def shared_out(work: Callable[[int, int], float], pairs: list[tuple[int, int]], 
     return found
 
 
-# its `emds` are those of the energy mover's distance: at equal sums and R = 1, W1 itself
+# at equal sums its energy mover's distance is W1 / R, whatever R: nothing is left over that R would charge for
 PEER = """
 import sys, time
 import numpy as np
@@ -83,12 +83,11 @@ class OtherPython:
     def __init__(self, python: str, clouds: Clouds, folder: Path) -> None:
         self.found = folder / "distances.npy"
         np.savez(folder / "jets.npz", weights=clouds.weights, points=clouds.points, starts=clouds.starts)
-        self.process = subprocess.Popen(
-            [python, "-c", PEER, str(folder / "jets.npz"), str(self.found)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        command = [python, "-c", PEER, str(folder / "jets.npz"), str(self.found)]
+        try:
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        except OSError as error:
+            raise Unavailable(f"WASSERSTEIN_PYTHON is {python!r}, which cannot be run: {error}") from error
 
     def __call__(self, threads: int) -> tuple[float, npt.NDArray[np.float64]]:
         """Return the seconds it takes for all pairs, and the distances (n, n)."""

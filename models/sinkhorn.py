@@ -10,8 +10,9 @@ moved whatever the plan, its distance R may be left out and R^p times the differ
 
 No regularised number is given out. At each temperature the plan is rounded to one with the right sums (Altschuler et al.,
 arXiv:1705.09634, algorithm 2), whose cost is an upper bound of Wass(p)^p, and the potentials are made feasible, whose
-dual value is a lower bound. The distance is the middle of the two, half their difference bounds its error, and a pair
-has converged when that is below `tolerance` of the distance. In practice the middle is several times better than that.
+dual value is a lower bound. The best of each so far count: the distance is the middle of the two, half their difference
+bounds its error, and a pair has converged when that is below `tolerance` of the distance. In practice the middle is
+several times better than that.
 """
 
 from __future__ import annotations
