@@ -195,10 +195,10 @@ def supervised_rows() -> list[dict[str, Any]]:
     background = images("qcd", JETS, qcd_seed)
     for (signal, talk), seed in zip(SUPERVISED.items(), signal_seeds, strict=True):
         s = images(signal, JETS // 2, seed)
-        x = np.sqrt(np.concatenate([background, s]).reshape(-1, 1600))
+        x = np.sqrt(np.concatenate([background, s]).reshape(len(background) + len(s), -1))
         label = np.repeat([0, 1], [len(background), len(s)])
         network = MLPClassifier((128, 64), early_stopping=True, alpha=1e-3, random_state=0).fit(x, label)
-        scores = by_kind(lambda im, n=network: n.predict_proba(np.sqrt(im.reshape(-1, 1600)))[:, 1], jets)
+        scores = by_kind(lambda im, n=network: n.predict_proba(np.sqrt(im.reshape(len(im), -1)))[:, 1], jets)
         found = merit(scores)
         rows.append(
             told(

@@ -1,0 +1,135 @@
+"""QUAK with an axis by optimal transport: the distance of a dijet event to a prior's medoids in place of a prior's loss.
+
+`make study ONLY=transport_axes`; EVENTS is the number of QCD events, half to train on and half to test on (6,000). An event is its two jets'
+images, the first the more massive; its distance to another is the mean of Wass(1) between their first and between their second jets. It is
+one transport: the jets lie so far apart in a third coordinate that nothing is moved between them. Medoids are those of the
+training events alone, densities train on the same events' features. The prior misses the signal's masses.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hunch.models import EventToEnsemble, Quak
+from hunch.processors import JetSettings, read_fileset, run_dijets, run_jets
+from hunch.samples import simulate
+from hunch.table import QUAK_FEATURES, Table, read_table, write_table
+
+from .simulated import Masses, summary, told
+
+Floats = npt.NDArray[np.float64]
+EPOCHS = 60
+EVENTS = int(os.environ.get("EVENTS", "6000"))
+SIGNAL: Masses = (3500, 500, 100)
+PRIORS: dict[str, Masses] = {"near": (3500, 400, 80), "far": (3500, 250, 200)}
+SEEDS: dict[str, int] = {"train": 611, "test": 612, "signal": 613, "near": 614, "far": 615}
+WINDOW = (3000.0, 4200.0)  # GeV, of the m_jj of tested events
+ABOVE = 2800.0  # GeV, of the m_jj of training events
+MEDOIDS = 5
+APART = 1e3  # pixels between the first and the second jets
+
+
+def pair(name: str, n: int, masses: Masses | None = None) -> tuple[Table, Table]:
+    """Return the dijet features and the images of both jets of one sample, the same events row by row."""
+    process = "qcd" if masses is None else "zprime_xy"
+    stem = "_".join(map(str, ("pairs", process, *(masses or ()), n, SEEDS[name])))
+    folder = Path(os.environ.get("HUNCH_STUDY", ".study"))
+    paths = [folder / f"{stem}_{part}.parquet" for part in ("features", "images")]
+    if not all(path.is_file() for path in paths):
+        folder.mkdir(parents=True, exist_ok=True)
+        made = folder / f"{stem}.root"
+        simulate(
+            process,
+            n,
+            made,
+            seed=SEEDS[name],
+            workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            parameters=dict(zip(("m_zprime", "m_x", "m_y"), map(float, masses), strict=True)) if masses else None,
+            progress=sys.stderr.isatty(),
+        )
+        files = read_fileset([made])
+        write_table(paths[0], run_dijets(files, executor="iterative", progress=False).table)
+        settings = JetSettings(n_jets=2)
+        write_table(paths[1], run_jets(files, settings=settings, executor="iterative", progress=False).table)
+        made.unlink()
+    features, images = (read_table(path) for path in paths)
+    _, rows, others = np.intersect1d(event_numbers(features), event_numbers(images), return_indices=True)
+    return features.select(rows), images.select(others)
+
+
+def event_numbers(table: Table) -> npt.NDArray[np.int64]:
+    """Return one number an event of one simulated file: (n,)."""
+    return np.asarray(table["luminosityBlock"] * 10**9 + table["event"], dtype=np.int64)
+
+
+def points(images: Table) -> Floats:
+    """Return events (n, m, 4) as points: half of a pixel's pT, its row, its column, which jet it is of; zeros are padding."""
+    n = len(images)
+    both = np.stack([images["image_1"], images["image_2"]], axis=1).astype(np.float64)
+    both /= 2 * both.sum(axis=(2, 3), keepdims=True)
+    event, jet, row, column = np.nonzero(both)
+    counts = np.bincount(event, minlength=n)
+    slot = np.arange(len(event)) - np.repeat(np.cumsum(counts) - counts, counts)
+    found = np.zeros((n, int(counts.max()), 4))
+    found[event, slot] = np.column_stack([both[event, jet, row, column], row, column, APART * jet])
+    return found
+
+
+def inside(sample: tuple[Table, Table], low: float, high: float) -> tuple[Floats, Floats]:
+    """Return the features (n, 12) and the points of the events with m_jj in a window, GeV."""
+    features, images = sample
+    kept = (features["mjj"] >= low) & (features["mjj"] < high)
+    return features.select(kept).matrix(QUAK_FEATURES), points(images.select(kept))
+
+
+def run() -> dict[str, Any]:
+    """Compare the spaces; returns AUC and the largest SIC with errors."""
+    background = inside(pair("train", EVENTS // 2), ABOVE, np.inf)
+    tested = [
+        inside(pair("test", EVENTS // 2), *WINDOW),
+        inside(pair("signal", max(EVENTS // 6, 100), SIGNAL), *WINDOW),
+    ]
+    x, clouds = np.concatenate([t[0] for t in tested]), [t[1] for t in tested]
+    label = np.repeat([0, 1], [len(t[0]) for t in tested])
+
+    def distance(sample: Floats) -> Floats:
+        scorer = EventToEnsemble(inputs="constituents", k=MEDOIDS).fit(sample)
+        return np.concatenate([scorer.score(part) for part in clouds])
+
+    far_from_qcd = distance(background[1])
+    rows = [told({"prior": "-", "axes": "transport to QCD", **summary([far_from_qcd], label)})]
+    for name, masses in PRIORS.items():
+        prior = inside(pair(name, max(EVENTS // 12, 100), masses), ABOVE, np.inf)
+        quak = Quak(seed=0, device="cpu", family=False, max_epochs=EPOCHS).fit(background[0], priors={name: prior[0]})
+        loss_b, loss_s = quak.losses(x).T
+        far_from_prior = distance(prior[1])
+        # one scale for a loss in nats and a distance in pixels: the spread of the training background
+        own = distance_scale(quak, background, prior[1])
+        spaces = {
+            "losses of densities": loss_b - loss_s,
+            "transport to QCD and to the prior": far_from_qcd - far_from_prior,
+            "transport to the prior alone": -far_from_prior,
+            "background loss, transport to the prior": loss_b / own[0] - far_from_prior / own[1],
+        }
+        rows += [told({"prior": name, "axes": axes, **summary([score], label)}) for axes, score in spaces.items()]
+    return {
+        "command": "make study ONLY=transport_axes",
+        "events": EVENTS,
+        "signal": list(SIGNAL),
+        "medoids": MEDOIDS,
+        "tested_background": int((label == 0).sum()),
+        "tested_signal": int((label == 1).sum()),
+        "rows": rows,
+    }
+
+
+def distance_scale(quak: Quak, background: tuple[Floats, Floats], prior: Floats) -> tuple[float, float]:
+    """Return the spread of the background's loss and of its distance to the prior over training background."""
+    scorer = EventToEnsemble(inputs="constituents", k=MEDOIDS).fit(prior)
+    return float(quak.losses(background[0])[:, 0].std()), float(scorer.score(background[1][:500]).std())
