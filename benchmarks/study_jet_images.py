@@ -56,7 +56,6 @@ VAES: dict[Network, dict[str, Talk]] = {
 }
 SCANNED: tuple[Network, ...] = (("mse", 1, 1e-8), ("mse", 3, 1e-9), ("mse", 3, 1e-7), ("mse", 3, 1e-6))
 """Networks beside those of VAES whose validation loss is compared with their tagging."""
-References = tuple[dict[str, Any], str]
 TO_QCD: tuple[tuple[dict[str, Any], str, Talk | None], ...] = (
     ({"references": "average"}, "min", (0.81, 0.33, 0.62, 0.02)),
     ({"k": 1}, "min", (0.83, 0.28, 0.63, 0.02)),
