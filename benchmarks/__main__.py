@@ -50,7 +50,13 @@ def results_page() -> str:
         for key, value in result.items():
             if isinstance(value, list) and value and isinstance(value[0], dict):
                 columns = list(value[0])
-                lines += ["", "| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+                lines += [
+                    "",
+                    f"{key}:",
+                    "",
+                    "| " + " | ".join(columns) + " |",
+                    "| " + " | ".join("---" for _ in columns) + " |",
+                ]
                 lines += ["| " + " | ".join(shown(row[c]) for c in columns) + " |" for row in value]
                 lines.append("")
             else:
