@@ -163,8 +163,9 @@ class StackedConvVae(torch.nn.Module):
         """Return the reconstruction loss (m, b) of images x by y, (m, b, height · width) each."""
         if self.grid is None:
             return mean_power_error(x, y, self.alpha)
-        pairs = zip(x.flatten(0, 1).split(TRANSPORTED_ROWS), y.flatten(0, 1).split(TRANSPORTED_ROWS), strict=True)
-        errors: list[torch.Tensor] = [self.grid(a, b) for a, b in pairs]
+        flat, made = x.flatten(0, 1), y.flatten(0, 1)
+        starts = range(0, len(flat), TRANSPORTED_ROWS)
+        errors = [self.grid(flat[i : i + TRANSPORTED_ROWS], made[i : i + TRANSPORTED_ROWS]) for i in starts]
         return torch.cat(errors).view(x.shape[:2])
 
     def losses(self, x: torch.Tensor, *, generator: torch.Generator, progress: float) -> torch.Tensor:
