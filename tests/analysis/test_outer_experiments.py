@@ -122,3 +122,10 @@ def test_the_verdict_on_local_p_asks_for_uniformity_where_bins_are_full(rng: np.
     few = uniform[uniform > 0.01]
     assert verdicts(few, 3.0)[0] is True
     assert verdicts(few, 50.0)[0] is False
+    # somewhat too few: p-values that are too large by a third overstate nothing, which is said and no verdict
+    conservative = uniformity_of(np.minimum(4 / 3 * uniform, 1), 3000.0, "combined", 50.0)
+    assert 0.005 < conservative.below_1_percent < 0.0085
+    tail = uniformity_checks(conservative)[0]
+    assert tail.passed is None
+    assert tail.found.endswith(", conservative")
+    assert not uniformity_checks(uniformity_of(uniform, 3000.0, "combined", 50.0))[0].found.endswith("conservative")
