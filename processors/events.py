@@ -40,6 +40,8 @@ Bool = npt.NDArray[np.bool_]
 
 COLLECTIONS = ("PFCands", "PFCand")
 KINEMATICS = ("pt", "eta", "phi")
+LARGEST_PT, LARGEST_ANGLE = 1e9, 100.0
+"""GeV, and |eta| or |phi|: beyond this a value is a placeholder (-999), no momentum and no direction."""
 
 READ_ERRORS = (
     *(OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AssertionError, NotImplementedError),
@@ -99,7 +101,8 @@ class Candidates:
     """The particles of a chunk of events, flat: event i owns the slice offsets[i]:offsets[i+1].
 
     offsets: (n_events + 1,) int64; pt, mass: (n,) GeV; eta, phi: (n,); charge: (n,) int64 or None;
-    unphysical: (n_events,) True where a candidate is not finite or has negative pT (that event holds none here).
+    unphysical: (n_events,) True where a candidate is not finite, has negative pT or the values of a placeholder (that event
+    holds none here).
     """
 
     offsets: Int
@@ -190,7 +193,9 @@ def read_candidates(events: Any, source: Source) -> Candidates:
     counts, pt = _flat(events[f"{collection}_pt"])
     eta, phi = (_flat(events[f"{collection}_{name}"])[1] for name in ("eta", "phi"))
     mass = np.abs(_flat(events[f"{collection}_mass"])[1]) if source.has_mass else np.zeros_like(pt)
-    bad = ~np.isfinite(pt + eta + phi + mass) | (pt < 0)
+    angles = np.maximum(np.abs(eta), np.abs(phi))
+    # comparisons with NaN are false
+    bad = ~((pt >= 0) & (pt <= LARGEST_PT) & (angles <= LARGEST_ANGLE) & (mass <= LARGEST_PT))
     if source.has_weight:
         weight = _flat(events[f"{collection}_puppiWeight"])[1]
         bad |= ~np.isfinite(weight) | (weight < 0)

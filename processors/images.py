@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from .events import LARGEST_ANGLE, LARGEST_PT
 
 if TYPE_CHECKING:
     from .events import Candidates
@@ -39,7 +40,6 @@ __all__ = [
     "jagged_constituents",
     "jet_images",
     "padded_constituents",
-    "unphysical_jets",
 ]
 
 Float = npt.NDArray[np.float64]
@@ -54,9 +54,6 @@ BATCH = 256
 
 ROUNDING = 1e-9
 """What is taken for zero: a distance in (eta, phi), an asymmetry of second moments, a difference of brightness."""
-
-LARGEST_PT, LARGEST_ANGLE = 1e9, 100.0
-"""GeV, and |eta| or |phi|: beyond this a value is a placeholder (-999), no momentum and no direction."""
 
 
 class ConstituentsError(InputError):
@@ -235,11 +232,6 @@ def jet_images(constituents: JetConstituents, *, settings: ImageSettings | None 
     return JetImages(
         images[:done], np.concatenate(kept), np.concatenate(outside), np.concatenate(outside_pt), cutflow, settings
     )
-
-
-def unphysical_jets(constituents: JetConstituents) -> Bool:
-    """Return which jets (n,) `jet_images` leaves out for unphysical constituents."""
-    return _usable(constituents)[2]
 
 
 def _usable(constituents: JetConstituents) -> tuple[Int, Bool, Bool]:

@@ -19,7 +19,7 @@ from ..errors import InputError, unknown_name
 from ..table import Table
 from .chunks import Columns, accumulated, chunk_columns
 from .dijet import check_cuts
-from .images import ImageSettings, JetConstituents, constituents_of, jet_images, unphysical_jets
+from .images import ImageSettings, JetConstituents, constituents_of, jet_images
 from .runner import FilesetLike, Skipped, open_files, run_table
 from .substructure import Jets, dijet_mass, leading_jets, momenta
 
@@ -190,9 +190,6 @@ def _batch(candidates: Candidates, settings: JetSettings) -> tuple[Columns, dict
         soft = np.asarray((jets.pt <= settings.max_pt).all(axis=1))
         lost["failed max_pt"] = int((~soft).sum())
         jets = jets.select(soft)
-    unphysical = np.asarray(unphysical_jets(constituents_of(jets, candidates)).reshape(jets.px.shape).any(axis=1))
-    lost["unphysical constituents"] = int(unphysical.sum())
-    jets = jets.select(~unphysical)
     if settings.representation == "images":
         jets, shown, lost["nothing inside the window"] = _imaged(jets, candidates, settings.image)
     else:

@@ -105,7 +105,13 @@ def test_puppi_weight_scales_the_four_momentum_and_zero_is_dropped(write_events:
     assert candidates.charge.tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("bad", [(np.nan, 0.0, 0.0), (np.inf, 0.0, 0.0), (10.0, np.nan, 0.0), (-1.0, 0.0, 0.0)])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *[(np.nan, 0.0, 0.0), (np.inf, 0.0, 0.0), (10.0, np.nan, 0.0), (-1.0, 0.0, 0.0)],
+        *[(1e10, 0.0, 0.0), (10.0, -999.0, 0.0), (10.0, 0.0, -999.0)],  # values of placeholders
+    ],
+)
 def test_an_event_with_an_unphysical_candidate_is_marked_and_emptied(
     bad: tuple[float, float, float], write_events: Callable[..., Path]
 ) -> None:
