@@ -11,7 +11,6 @@ import numpy.typing as npt
 from .inputs import DtypeError, NonFiniteError, ScorerError, ShapeError
 
 __all__ = [
-    "SUM_TOLERANCE",
     "Clouds",
     "EmptyImageError",
     "NegativePixelError",
@@ -19,6 +18,7 @@ __all__ = [
     "as_jets",
     "clouds_from_constituents",
     "clouds_from_images",
+    "require_unit",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -72,13 +72,16 @@ class Clouds:
 
     def require_unit_sums(self) -> None:
         """Raise NotNormalisedError unless every jet sums to one within SUM_TOLERANCE."""
-        sums = self.sums()
-        bad = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
-        if len(bad):
-            raise NotNormalisedError(
-                f"{self.name}: {len(bad)} of {len(self)} do not sum to one, first {bad[0]} with {sums[bad[0]]:.6g}; "
-                "balanced transport needs it: normalise=True divides by the sum, unbalanced=R charges for the difference"
-            )
+        way = "balanced transport needs it: normalise=True divides by the sum, unbalanced=R charges for the difference"
+        require_unit(self.sums(), self.name, way)
+
+
+def require_unit(sums: Array, name: str, way: str) -> None:
+    """Raise NotNormalisedError unless the sums (n,) of jets called `name` are one within SUM_TOLERANCE; way: what to do then."""
+    bad = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
+    if len(bad):
+        first = f"first {bad[0]} with {sums[bad[0]]:.6g}"
+        raise NotNormalisedError(f"{name}: {len(bad)} of {len(sums)} do not sum to one, {first}; {way}")
 
 
 def as_jets(x: Any, *, name: str = "x", shape: tuple[int, ...] | None = None) -> Array:

@@ -14,13 +14,12 @@ import torch
 from ..errors import unknown_name
 from .autoencoder import gaussian_kl
 from .clouds import (
-    SUM_TOLERANCE,
     Array,
     EmptyImageError,
     NegativePixelError,
-    NotNormalisedError,
     as_jets,
     clouds_from_images,
+    require_unit,
 )
 from .conv_autoencoder import ConvSizes, StackedConvVae, mean_power_error
 from .densities import split_rows
@@ -267,7 +266,7 @@ class ConvVae:
             raise EmptyImageError(f"{name}: {len(empty)} of {len(images)} are empty, first {empty[0]}")
         if self.normalise:
             return np.asarray(images / sums[:, None, None])
-        require_unit(sums, name)
+        require_unit(sums, name, "normalise=True divides by the sum")
         return images
 
     @torch.no_grad()
@@ -296,16 +295,6 @@ class ConvVae:
         error = network.reconstruction_error(x, made)[0]
         loss = error if metric == "reconstruction" else (1 - self.beta) * error + self.beta * kl
         return np.asarray(loss.numpy())
-
-
-def require_unit(sums: Array, name: str) -> None:
-    """Raise NotNormalisedError unless the sums (n,) of images are one."""
-    bad = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
-    if len(bad):
-        raise NotNormalisedError(
-            f"{name}: {len(bad)} of {len(sums)} do not sum to one, first {bad[0]} with {sums[bad[0]]:.6g}; "
-            "normalise=True divides by the sum"
-        )
 
 
 @torch.no_grad()
