@@ -129,8 +129,8 @@ def simulate(
     Single jets: jet_qcd, jet_top, jet_w, one jet an event of the file
                  (--set m_top, m_w)
 
-    The jets are anti-kT, R = 1.0, |eta| < 1.5; those of top and W hold all quarks of the hadronic decay. Three
-    commands with one -n make samples of equal size.
+    The jets are anti-kT, R = 1.0, |eta| < 1.5; those of top and W hold all quarks of the hadronic decay (--set
+    min_quarks=1: that many of them). Three commands with one -n make samples of equal size.
     """
     from .samples import simulate as simulate_events
 

@@ -37,13 +37,18 @@ def leading_jet_pt(particles: ak.Array, *, min_pt: float) -> Floats:
 
 
 def single_jets(
-    particles: ak.Array, *, window: tuple[float, float], quarks: ak.Array | None, eta_max: float | None = None
+    particles: ak.Array,
+    *,
+    window: tuple[float, float],
+    quarks: ak.Array | None,
+    min_quarks: int | None = None,
+    eta_max: float | None = None,
 ) -> tuple[Ints, ak.Array]:
     """Select one jet an event and return the rows of the events that have one, and those jets' constituents.
 
     particles: lists per event with `pt`, `eta`, `phi`, `mass` and any more, by falling pT; window: the jet's pT, GeV.
     The jet is the event's leading jet or, with `quarks` (of `decay_quarks`), the leading one of those that hold all
-    quarks of one decay within dR < 1.0 of their axis, dR in pseudorapidity and azimuth. It has to lie in the window
+    quarks of one decay, or `min_quarks` of them, within dR < 1.0 of their axis, dR in pseudorapidity and azimuth. It has to lie in the window
     and within |eta| < eta_max (the detector's edge less the radius: a jet is not cut in two), else the event gives
     none. What is chosen does not depend on the window: a narrow one holds the jets of a wide one that lie in it.
     Returns (n,) row numbers and lists per selected event, by falling pT.
@@ -58,7 +63,7 @@ def single_jets(
     index = _sequence(momenta).constituent_index(min_pt=low)
     jets = _sums(momenta, index)
     if quarks is not None:
-        held = _holds_a_decay(jets, quarks[possible])
+        held = _holds_a_decay(jets, quarks[possible], min_quarks)
         jets, index = jets[held], index[held]
     first = ak.argmax(jets.pt, axis=1, keepdims=True)
     leading = ak.flatten(ak.to_packed(jets[first]), axis=1)
@@ -86,15 +91,16 @@ def decay_quarks(batch: Any, mothers: tuple[int, ...]) -> ak.Array:
     return ak.zip({"eta": np.arcsinh(pz / np.hypot(px, py)), "phi": np.arctan2(py, px), "sign": np.sign(mother)})
 
 
-def _holds_a_decay(jets: ak.Array, quarks: ak.Array) -> ak.Array:
-    """Tell for each jet whether all quarks of one sign lie within its radius."""
+def _holds_a_decay(jets: ak.Array, quarks: ak.Array, least: int | None) -> ak.Array:
+    """Tell for each jet whether the quarks of one sign, all or `least` of them, lie within its radius."""
     held = ak.zeros_like(jets.pt, dtype=bool)
     for sign in (1, -1):
         own = quarks[quarks.sign == sign]
         jet, quark = ak.unzip(ak.cartesian((jets, own), axis=1, nested=True))
         dphi = (jet.phi - quark.phi + np.pi) % (2 * np.pi) - np.pi
         near = (jet.eta - quark.eta) ** 2 + dphi**2 < JET_RADIUS**2
-        held = held | (ak.all(near, axis=2) & (ak.num(own) > 0))
+        enough = ak.all(near, axis=2) if least is None else ak.sum(near, axis=2) >= least
+        held = held | (enough & (ak.num(own) > 0))
     return held
 
 

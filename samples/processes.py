@@ -44,7 +44,8 @@ class Process:
     settings(parameters, (low, high)) gives the lines for Pythia, with the window that the jet's pT has to lie in (GeV;
     high is infinite unless it is a process of single jets); daughters names the masses whose sum has to stay below the
     first parameter, as parameter names or GeV. single_jet: an event of the sample is one jet and nothing else;
-    mothers: PDG numbers of the particles whose decay it has to hold, none for the leading jet whatever it is.
+    mothers: PDG numbers of the particles whose decay it has to hold, none for the leading jet whatever it is; quarks: how
+    many that decay leaves.
     """
 
     description: str
@@ -54,6 +55,7 @@ class Process:
     daughters: tuple[str | float, ...] = ()
     single_jet: bool = False
     mothers: tuple[int, ...] = ()
+    quarks: int = 0
 
 
 def _qcd(parameters: Mapping[str, float], window: Window) -> list[str]:
@@ -205,20 +207,22 @@ PROCESSES: dict[str, Process] = {
     "jet_qcd": Process("one QCD jet an event, the leading one", HARD, signal=False, settings=_qcd_jet, single_jet=True),
     "jet_top": Process(
         "one jet an event that holds a hadronic top decay, of t tbar",
-        {"m_top": TOP_MASS, "m_w": W_MASS, **HARD},
+        {"m_top": TOP_MASS, "m_w": W_MASS, "min_quarks": 3, **HARD},
         signal=True,
         settings=_top_jet,
         daughters=("m_w", B_MASS),
         single_jet=True,
         mothers=(TOP, W),
+        quarks=3,
     ),
     "jet_w": Process(
         "one jet an event that holds a hadronic W decay, of W + jet",
-        {"m_w": W_MASS, **HARD, "pthat_floor": 0.65},
+        {"m_w": W_MASS, "min_quarks": 2, **HARD, "pthat_floor": 0.65},
         signal=True,
         settings=_w_jet,
         single_jet=True,
         mothers=(W,),
+        quarks=2,
     ),
 }
 """Every process by name. Cross sections of the X Y processes are those of an arbitrary coupling."""
@@ -243,9 +247,11 @@ def with_defaults(process: str, parameters: Mapping[str, float] | None = None) -
             raise SimulationError(unknown_name("parameter", name, values, f"process {process!r}"))
         values[name] = float(value)
     for name, value in values.items():
-        low, high = FRACTIONS.get(name, (MASS_MIN, 13000.0))
-        if not low <= value <= high:
-            raise SimulationError(f"process {process!r}: {name} = {value:g}; allowed: {low:g} to {high:g}")
+        whole = name == "min_quarks"
+        low, high = (1.0, float(recipe.quarks)) if whole else FRACTIONS.get(name, (MASS_MIN, 13000.0))
+        if not low <= value <= high or (whole and value % 1):
+            kind = "whole numbers, " * whole
+            raise SimulationError(f"process {process!r}: {name} = {value:g}; allowed: {kind}{low:g} to {high:g}")
     if recipe.daughters:
         mother = next(iter(values))
         masses = [values[d] if isinstance(d, str) else d for d in recipe.daughters]

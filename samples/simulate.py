@@ -77,13 +77,17 @@ class SimulationReport:
 
 @dataclass(frozen=True)
 class Job:
-    """What every block needs to know; `enough` events end a block early, which changes none of them."""
+    """What every block needs to know; `enough` events end a block early, which changes none of them.
+
+    min_quarks: how many quarks of a decay a single jet has to hold.
+    """
 
     process: str
     settings: tuple[str, ...]
     seed: int
     window: tuple[float, float]
     enough: int
+    min_quarks: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,8 @@ def simulate(
     An event is accepted when its leading anti-kT R = 1.0 jet of detector candidates has pT > min_jet_pt (GeV, 1200
     unless given). Of the processes `jet_*` an event of the file is one jet with jet_pt[0] < pT < jet_pt[1] (GeV, 550
     to 650 unless given) and |eta| < 1.5, and nothing else: the leading jet (QCD), or the leading of the jets that hold
-    all quarks of a hadronic top or W decay within dR < 1.0; at most one jet is taken of a collision.
-    parameters: masses in GeV, see PROCESSES. `event` counts from 0; `truth_signal` is 1 for every process but QCD.
+    all quarks (or `min_quarks` of them) of a hadronic top or W decay within dR < 1.0; at most one jet is taken of a
+    collision. parameters: masses in GeV and the like, see PROCESSES. `event` counts from 0; `truth_signal` is 1 for every process but QCD.
     The same (process, parameters, pT cut or window, seed) gives the same events for any `workers`, and a smaller `n` the
     first of them. The file appears when it is complete; Ctrl-C leaves nothing behind. Raises SimulationError.
     """
@@ -127,7 +131,7 @@ def simulate(
             raise SimulationError(f"{name} = {value}; allowed: {low} or more")
     window = pt_window(process, min_jet_pt, jet_pt)
     settings = tuple(pythia_settings(process, values, min_jet_pt=window[0], max_jet_pt=window[1]))
-    job = Job(process, settings, seed, window, n)
+    job = Job(process, settings, seed, window, n, int(values.get("min_quarks", 0)))
     signal = int(PROCESSES[process].signal)
     start = time.perf_counter()
     tries, init_seconds, sigmas = 0, 0.0, []
@@ -293,7 +297,7 @@ def select(job: Job, batch: ak.Array, particles: ak.Array) -> tuple[npt.NDArray[
         keep = np.flatnonzero(leading_jet_pt(particles, min_pt=job.window[0]) > job.window[0])
         return keep, particles[keep]
     quarks = decay_quarks(batch, recipe.mothers) if recipe.mothers else None
-    return single_jets(particles, window=job.window, quarks=quarks)
+    return single_jets(particles, window=job.window, quarks=quarks, min_quarks=job.min_quarks)
 
 
 def final_state(batch: ak.Array) -> ak.Array:

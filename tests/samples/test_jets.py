@@ -208,6 +208,14 @@ def test_jets_are_the_same_when_fewer_are_asked_for(samples, tmp_path):
     assert few.PFCands_pt.tolist() == samples["jet_w"].PFCands_pt[:10].tolist()
 
 
+def test_jets_that_hold_a_part_of_the_decay_are_taken_where_asked_for(samples, tmp_path):
+    simulate("jet_top", 60, tmp_path / "part.root", seed=6, parameters={"min_quarks": 1}, progress=False)
+    mass = totals(candidates(read(tmp_path / "part.root")))["mass"]
+    whole = totals(candidates(samples["jet_top"]))["mass"]
+    assert np.mean(mass < 140) > np.mean(whole < 140) + 0.1
+    assert np.mean((mass > 150) & (mass < 210)) > 0.3
+
+
 @pytest.mark.slow
 def test_jets_do_not_depend_on_workers(tmp_path):
     for workers in (1, 2):  # about 200 jets a block
@@ -247,6 +255,8 @@ def test_masses_and_windows_are_options(tmp_path, process, parameters, window, m
         ("jet_top", {"parameters": {"m_topp": 170}}, "did you mean 'm_top'"),
         ("jet_top", {"parameters": {"m_top": 84}}, r"too light for daughters of 80.4 \+ 4.8 GeV"),
         ("jet_w", {"parameters": {"pthat_ceiling": 0.5}}, "pthat_ceiling = 0.5; allowed: 1 to 10"),
+        ("jet_w", {"parameters": {"min_quarks": 3}}, "min_quarks = 3; allowed: whole numbers, 1 to 2"),
+        ("jet_top", {"parameters": {"min_quarks": 1.5}}, "min_quarks = 1.5; allowed: whole numbers, 1 to 3"),
     ],
 )
 def test_wrong_options_are_named(tmp_path, process, options, message):
