@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import stats
-from sklearn.neural_network import MLPClassifier
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from hunch.analysis import evaluate
 from hunch.models import ConvVae, EventToEnsemble
@@ -32,10 +34,18 @@ Images = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 JETS = int(os.environ.get("EVENTS", "12000"))
 EPOCHS = int(os.environ.get("EPOCHS", "25"))
-PARTS = os.environ.get("PARTS", "vae,hyperparameters,transport,top_reference,supervised,latent").split(",")
+PARTS = os.environ.get("PARTS", "vae,hyperparameters,transport,partial_tops,top_reference,supervised,latent").split(",")
 TRANSPORTED = max(JETS // 6, 50)  # jets of each kind whose distance to a reconstruction is computed
 EPS_B = 0.1
-SEEDS = {"train": 601, "test": 602, "top": 603, "w": 604, "top_reference": 605, "supervised": (606, 607, 608)}
+SEEDS = {
+    "train": 601,
+    "test": 602,
+    "top": 603,
+    "w": 604,
+    "top_reference": 605,
+    "supervised": (606, 607, 608),
+    "partial": 609,
+}
 Network = tuple[str, int, float]  # reconstruction, blocks, beta
 Talk = tuple[float, float, float, float]  # AUC and eps_s of top, then of W
 
@@ -73,17 +83,22 @@ TO_TOP: tuple[tuple[dict[str, Any], str, Talk | None], ...] = (
     ({"p": 5.0, "k": 3}, "min", (0.66, 0.20, 0.61, 0.04)),
     ({"p": 5.0, "k": 5}, "sum", (0.73, 0.30, 0.58, 0.02)),
 )
+PARTIAL: tuple[int, ...] = (1, 2)
+"""Quarks of the decay that a top jet has to hold; all three in every other sample."""
 SUPERVISED: dict[str, tuple[float, float]] = {"top": (0.94, 0.81), "w": (0.96, 0.91)}
 
 
-def images(kind: str, n: int, seed: int) -> Images:
+def images(kind: str, n: int, seed: int, min_quarks: int | None = None) -> Images:
     """Return the images (n, 40, 40) of a sample of single jets, simulated once and kept."""
-    path = Path(os.environ.get("HUNCH_STUDY", ".study")) / f"jet_{kind}_{n}_{seed}.parquet"
+    held = "" if min_quarks is None else f"_{min_quarks}"
+    path = Path(os.environ.get("HUNCH_STUDY", ".study")) / f"jet_{kind}{held}_{n}_{seed}.parquet"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         made = path.with_suffix(".root")
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        simulate(f"jet_{kind}", n, made, seed=seed, workers=workers, progress=sys.stderr.isatty())
+        options = {"workers": workers, "progress": sys.stderr.isatty()}
+        parameters = None if min_quarks is None else {"min_quarks": min_quarks}
+        simulate(f"jet_{kind}", n, made, seed=seed, parameters=parameters, **options)
         write_table(path, run_jets(read_fileset([made]), executor="iterative", progress=False).table)
         made.unlink()
     return np.asarray(read_table(path)["image_1"])
@@ -166,8 +181,13 @@ def hyperparameter_rows(networks: dict[Network, ConvVae]) -> list[dict[str, Any]
     return rows
 
 
-def reference_rows(sample: Images, table: tuple[tuple[dict[str, Any], str, Talk | None], ...]) -> list[dict[str, Any]]:
-    """Return the table of distances to the references of a sample; each metric's own elbow beside its rows."""
+def reference_rows(
+    sample: Images, table: tuple[tuple[dict[str, Any], str, Talk | None], ...], anomalous: tuple[str, ...] = ("far",)
+) -> list[dict[str, Any]]:
+    """Return the table of distances to the references of a sample; each metric's own elbow beside its rows.
+
+    anomalous: "far" from the references, or "near", or both.
+    """
     jets, rows = tested(), []
     elbows: dict[str, int] = {}
     for options, reduction, talk in table:
@@ -180,25 +200,55 @@ def reference_rows(sample: Images, table: tuple[tuple[dict[str, Any], str, Talk 
         found = by_kind(
             lambda x, s=scorer, r=reduction: s.score(x, metric=r), jets, most=TRANSPORTED if dense else None
         )
-        k = "average" if dense else options["k"]
+        row = {
+            "metric": metric,
+            "elbow": elbows[metric],
+            "k": "average" if dense else options["k"],
+            "method": reduction,
+        }
+        for side in anomalous:
+            told_side = {"anomalous": side} if len(anomalous) > 1 else {}
+            signed = {kind: x if side == "far" else -x for kind, x in found.items()}
+            rows.append(told({**row, **told_side, **merit(signed, talk)}))
+    return rows
+
+
+def partial_rows() -> list[dict[str, Any]]:
+    """Return how the distance to QCD tags top jets that hold the whole decay, or so many of its quarks or more."""
+    qcd, n = images("qcd", JETS, SEEDS["train"]), JETS // 6
+    tops = {3: images("top", JETS // 3, SEEDS["top"])[:n]}
+    tops |= {held: images("top", n, SEEDS["partial"], min_quarks=held) for held in PARTIAL}
+    background, rows = images("qcd", JETS // 2, SEEDS["test"]), []
+    for options, reduction, talk in TO_QCD:
+        if options.get("references") == "average":
+            continue
+        scorer = EventToEnsemble(**options).fit(qcd)
+        scores = {held: scorer.score(x, metric=reduction) for held, x in {0: background, **tops}.items()}
+        row: dict[str, Any] = {
+            "metric": "mae" if options.get("distance") == "mae" else f"wass{options.get('p', 1.0):g}",
+            "k": options["k"],
+        }
+        for held in tops:
+            label = np.repeat([0, 1], [len(background), n])
+            auc = evaluate(np.concatenate([scores[0], scores[held]]), label).auc
+            row[f"auc_{held}_quarks"] = round(auc, 3)
+            row[f"eps_s_{held}_quarks"] = round(float((scores[held] > np.quantile(scores[0], 1 - EPS_B)).mean()), 3)
         rows.append(
-            told({"metric": metric, "elbow": elbows[metric], "k": k, "method": reduction, **merit(found, talk)})
+            told(
+                {**row, "auc_talk": None if talk is None else talk[0], "eps_s_talk": None if talk is None else talk[1]}
+            )
         )
     return rows
 
 
 def supervised_rows() -> list[dict[str, Any]]:
-    """Return what a network trained on QCD against one signal reaches, of 1,600-128-64-1."""
+    """Return what a convolutional network trained on QCD against one signal reaches."""
     jets, rows = tested(), []
     qcd_seed, *signal_seeds = SEEDS["supervised"]
     background = images("qcd", JETS, qcd_seed)
     for (signal, talk), seed in zip(SUPERVISED.items(), signal_seeds, strict=True):
-        s = images(signal, JETS // 2, seed)
-        x = np.sqrt(np.concatenate([background, s]).reshape(len(background) + len(s), -1))
-        label = np.repeat([0, 1], [len(background), len(s)])
-        network = MLPClassifier((128, 64), early_stopping=True, alpha=1e-3, random_state=0).fit(x, label)
-        scores = by_kind(lambda im, n=network: n.predict_proba(np.sqrt(im.reshape(len(im), -1)))[:, 1], jets)
-        found = merit(scores)
+        network = classifier(background, images(signal, JETS // 2, seed))
+        found = merit(by_kind(lambda x, n=network: logits(n, x), jets))
         rows.append(
             told(
                 {
@@ -211,6 +261,49 @@ def supervised_rows() -> list[dict[str, Any]]:
             )
         )
     return rows
+
+
+def classifier(background: Images, signal: Images) -> nn.Module:
+    """Train three blocks of two convolutions and a pooling, and keep the epoch of the smallest loss on a tenth of the jets."""
+    torch.manual_seed(0)
+    blocks: list[nn.Module] = []
+    for before, after in ((1, 16), (16, 32), (32, 64)):
+        blocks += [nn.Conv2d(before, after, 3, padding=1), nn.ELU(), nn.Conv2d(after, after, 3, padding=1), nn.ELU()]
+        blocks.append(nn.MaxPool2d(2))
+    network = nn.Sequential(
+        *blocks, nn.Flatten(), nn.LazyLinear(64), nn.ELU(), nn.Dropout(0.3), nn.Linear(64, 1), nn.Flatten(0)
+    )
+    x = shown(np.concatenate([background, signal]))
+    label = torch.arange(len(x)).ge(len(background)).float()
+    network(x[:2])
+    order = torch.randperm(len(x))
+    held, rows = order[: len(x) // 10], order[len(x) // 10 :]
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    best, kept = np.inf, network.state_dict()
+    for _ in range(EPOCHS):
+        network.train()
+        for part in rows[torch.randperm(len(rows))].split(128):
+            optimiser.zero_grad()
+            binary_cross_entropy_with_logits(network(x[part]), label[part]).backward()
+            optimiser.step()
+        network.eval()
+        with torch.no_grad():
+            loss = float(binary_cross_entropy_with_logits(network(x[held]), label[held]))
+        if loss < best:
+            best, kept = loss, {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict(kept)
+    return network
+
+
+def shown(x: Images) -> torch.Tensor:
+    """Return images (n, 1, height, width) as the classifier sees them: roots of the pixels, of order one."""
+    return torch.from_numpy(10 * np.sqrt(x))[:, None]
+
+
+@torch.no_grad()
+def logits(network: nn.Module, x: Images) -> Floats:
+    """Return the classifier's output (n,)."""
+    return torch.cat([network(part) for part in shown(x).split(500)]).double().numpy()
 
 
 def latent_rows(networks: dict[Network, ConvVae]) -> list[dict[str, Any]]:
@@ -254,8 +347,12 @@ def run() -> dict[str, Any]:
         result |= {part: rows(networks) for part, rows in parts.items() if part in PARTS}
     if "transport" in PARTS:
         result["transport"] = reference_rows(images("qcd", JETS, SEEDS["train"]), TO_QCD)
+    if "partial_tops" in PARTS:
+        result["partial_tops"] = partial_rows()
     if "top_reference" in PARTS:
-        result["top_reference"] = reference_rows(images("top", JETS // 4, SEEDS["top_reference"]), TO_TOP)
+        result["top_reference"] = reference_rows(
+            images("top", JETS // 4, SEEDS["top_reference"]), TO_TOP, ("far", "near")
+        )
     if "supervised" in PARTS:
         result["supervised"] = supervised_rows()
     return result

@@ -34,12 +34,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Make everything small; return the samples asked for, in order."""
     asked: list[tuple[str, int]] = []
 
-    def images(kind: str, n: int, seed: int) -> np.ndarray:
+    def images(kind: str, n: int, seed: int, min_quarks: int | None = None) -> np.ndarray:
         asked.append((kind, seed))
-        return made_up(kind, n, seed)
+        return made_up(kind if min_quarks is None else ("qcd", "w")[min_quarks - 1], n, seed)
 
     monkeypatch.setattr(study_jet_images, "images", images)
-    for name, value in {"JETS": 240, "EPOCHS": 1, "TRANSPORTED": 10, "SCANNED": ()}.items():
+    for name, value in {"JETS": 240, "EPOCHS": 2, "TRANSPORTED": 10, "SCANNED": ()}.items():
         monkeypatch.setattr(study_jet_images, name, value)
     return asked
 
@@ -54,9 +54,30 @@ def test_references_and_supervised(small: list[tuple[str, int]], monkeypatch: py
     assert (five["top_talk"], five["w_eps_s_talk"]) == (0.87, 0.05)
     assert [row["signal"] for row in result["supervised"]] == ["top", "w"]
     assert result["supervised"][0]["auc"] > 0.9
+    assert result["supervised"][1]["eps_s"] > 0.7
     judged = {("qcd", 602), ("top", 603), ("w", 604)}
     seen = set(small) - judged
     assert seen == {("qcd", 601), ("qcd", 606), ("top", 607), ("w", 608)}
+
+
+def test_tops_that_hold_less_and_both_sides_of_a_reference(
+    small: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_jet_images, "PARTS", ["partial_tops", "top_reference"])
+    monkeypatch.setattr(study_jet_images, "TO_QCD", study_jet_images.TO_QCD[:4:3])
+    monkeypatch.setattr(study_jet_images, "TO_TOP", study_jet_images.TO_TOP[:1])
+    result = json.loads(json.dumps(study_jet_images.run()))
+    (row,) = result["partial_tops"]  # the average image is left out
+    assert row["k"] == 5
+    assert row["auc_3_quarks"] > 0.95
+    assert row["auc_2_quarks"] > 0.8 > row["auc_1_quarks"]
+    assert row["auc_talk"] == 0.87
+    far, near = result["top_reference"]
+    assert (far["anomalous"], near["anomalous"]) == ("far", "near")
+    assert near["top_auc"] > 0.8
+    assert far["top_auc"] < 0.2
+    assert far["w_auc"] == pytest.approx(1 - near["w_auc"], abs=0.002)
+    assert {("qcd", 601), ("top", 605), ("top", 609)} == set(small) - {("qcd", 602), ("top", 603), ("w", 604)}
 
 
 def test_vaes_see_qcd_alone(small: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch) -> None:
