@@ -72,7 +72,9 @@ class Jets(Section):
 class RegionSettings(Section):
     """Shape, number and size of the regions, fixed before the scan; axis: the losses that stand for the signal.
 
-    What is absent `Analysis.region_settings` fills in.
+    decorrelation: boundaries that follow the mass, as `hunch.analysis.fit_fixed_efficiency` ("map") or
+    `fit_quantile_regression` ("quantile") fit them on held-out background. What is absent `Analysis.region_settings`
+    fills in.
     """
 
     shape: Literal["difference", "plane", "l5", "tree", "mosaic"] | None = None
@@ -80,6 +82,7 @@ class RegionSettings(Section):
     number: Annotated[int, Field(ge=1, le=64)] | None = None
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    decorrelation: Literal["map", "quantile"] | None = None
 
 
 class PlaneScanSettings(Section):
@@ -189,6 +192,11 @@ class Analysis(Section):
             raise ValueError("plane_scan: needs samples.priors, the second axis of the plane")
         if self.weak_supervision and self.regions.axis != "family":
             raise ValueError("weak_supervision: needs regions.axis: family")
+        if self.regions.decorrelation is not None and self.regions.shape in {"plane", "tree"}:
+            raise ValueError(
+                f"regions.decorrelation: boundaries of shape {self.regions.shape} cannot follow the mass; "
+                "difference, l5 and mosaic can"
+            )
         if self.regions.shape == "mosaic" and not self._can_be_mosaic:
             raise ValueError(
                 "regions.shape: mosaic needs one model of a family of priors: samples.background, at least two "

@@ -84,7 +84,7 @@ def drawn_from_events(
     the pool has less than ten times the events, experiments are made smaller. Returns the spectra, the mean number of events
     and how they were drawn. Raises InputError where no pool event lies in a region.
     """
-    region = regions.assign(pool.losses, pool.fold)
+    region = regions.assign(pool.losses, pool.fold, pool.mjj)
     cell = np.digitize(pool.mjj, edges) - 1
     bins = len(edges) - 1
     inside = (region >= 0) & (cell >= 0) & (cell < bins)

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from ..errors import InputError, unknown_name
 from ..table import write_json
 from .cuts import slice_of, upper_cut
+from .mass_curve import MassCurve, moving_cut
 from .mosaic import join_neighbourhoods, mosaic_place
 from .tree import group_priors, leaf_of, tree_cuts
 
@@ -36,6 +37,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Rows = tuple[tuple[float, ...], ...]
 SHAPES = ("difference", "plane", "l5", "tree", "mosaic")
+FIXED_SHAPES = ("plane", "tree")
+"""Shapes whose boundaries cannot follow the mass."""
 MIN_EVENTS = 150
 MOST_OF_ALL = 0.5  # of the events in a mosaic: fewer regions rather than larger ones
 MIN_MOSAIC = 80  # events of a region: more would let in background that hides a signal of one place
@@ -55,6 +58,8 @@ class Regions:
     centre, scale[fold]: of each prior axis ("l5", "tree"); groups: the priors of each branch of a tree, or the neighbourhoods of each region of a
     mosaic, from 0.
     columns: of the losses that are looked at, the background's first; none given: all.
+    curves[fold]: one for each boundary of "difference", "l5" and "mosaic" where it follows the mass; the cuts are then of
+    the score less its curve.
     """
 
     shape: str
@@ -66,18 +71,27 @@ class Regions:
     scale: Rows = ()
     groups: tuple[tuple[int, ...], ...] = ()
     columns: tuple[int, ...] = ()
+    curves: tuple[tuple[MassCurve, ...], ...] = ()
 
     @property
     def n_folds(self) -> int:
         """Return the number of folds that the boundaries were fixed for."""
         return len(self.cuts)
 
-    def assign(self, losses: npt.ArrayLike, fold: npt.ArrayLike | None = None) -> Ints:
-        """Return the region of each event, -1 for none: losses (n, 1 + n_priors), fold (n,) of the model that scored it."""
+    def assign(
+        self, losses: npt.ArrayLike, fold: npt.ArrayLike | None = None, mjj: npt.ArrayLike | None = None
+    ) -> Ints:
+        """Return the region of each event, -1 for none: losses (n, 1 + n_priors), fold (n,) of the model that scored it.
+
+        mjj: (n,) GeV, read by boundaries that follow the mass; without it they raise InputError.
+        """
         values = chosen_columns(as_losses(losses), self.columns)
         folds = np.zeros(len(values), dtype=np.int64) if fold is None else np.asarray(fold, dtype=np.int64)
         if len(folds) and not (folds.min() >= 0 and folds.max() < self.n_folds):
             raise InputError(f"folds {folds.min()} to {folds.max()} found, regions fixed for 0 to {self.n_folds - 1}")
+        if self.curves and mjj is None:
+            raise InputError("these regions have boundaries that follow the mass: the events' mjj is needed")
+        mass = np.zeros(len(values)) if mjj is None else np.asarray(mjj, dtype=np.float64)
         region = np.full(len(values), -1, dtype=np.int64)
         for f, cuts in enumerate(self.cuts):
             here = folds == f
@@ -85,14 +99,25 @@ class Regions:
                 region[here] = assign_plane(values[here], cuts)
             elif self.shape == "mosaic" and self.groups:
                 place, score = mosaic_place(values[here], self.groups, self.alpha)
+                if self.curves:
+                    score = score - self.followed(f, mass[here])[np.arange(len(place)), place]
                 region[here] = np.where(score > np.asarray(cuts[0])[place], place, -1)
             elif self.groups:
                 rows = np.flatnonzero(here & (values[:, 0] > cuts[0][0]))
                 region[rows] = leaf_of(self.axes(values[rows], f), cuts, self.groups)
+            elif self.curves:
+                left = self.score(values[here], f)[:, None] - self.followed(f, mass[here])
+                # slices are nested: the first boundary that an event passes
+                passed = left > np.asarray(cuts[0])
+                region[here] = np.where(passed.any(axis=1), passed.argmax(axis=1), -1)
             else:
                 index = slice_of(self.score(values[here], f), cuts[0])
                 region[here] = np.where(index < self.n_regions, index, -1)
         return region
+
+    def followed(self, fold: int, mjj: Floats) -> Floats:
+        """Return what is subtracted from the score at each boundary: masses (n,) GeV -> (n, boundaries)."""
+        return np.stack([curve.at(mjj) for curve in self.curves[fold]], axis=1)
 
     def axes(self, losses: Floats, fold: int) -> Floats:
         """Return the standardised prior axes of events of one fold: (n, 1 + n_priors) -> (n, n_priors)."""
@@ -128,6 +153,10 @@ def read_regions(path: str | Path) -> Regions:
             as_rows(raw.get("scale", ())),
             tuple(tuple(int(k) for k in group) for group in raw.get("groups", ())),
             tuple(int(c) for c in raw.get("columns", ())),
+            tuple(
+                tuple(MassCurve(tuple(map(float, c["masses"])), tuple(map(float, c["values"]))) for c in fold)
+                for fold in raw.get("curves", ())
+            ),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: no regions can be read: {error}") from error
@@ -198,13 +227,16 @@ def fix_regions(
     alpha: float = 1.0,
     columns: Sequence[int] = (),
     expected_events: float | None = None,
+    decorrelation: str | None = None,
+    mjj: Sequence[npt.ArrayLike] = (),
 ) -> Regions:
     """Fix the regions on held-out losses inside the fit range, one array (n_f, 1 + n_priors) a fold.
 
     fraction: share of background events kept by all regions together; `expected_events`: background-like events that
     will be hunted inside the fit range, by which the fraction is raised so that each region expects 150; columns: of
-    the losses to look at, the background's first (none: all).
-    Raises InputError where the held-out events are too few for that.
+    the losses to look at, the background's first (none: all). decorrelation: "map" or "quantile" lets each boundary of
+    "difference", "l5" and "mosaic" follow the masses mjj (GeV, one array a fold), so that it keeps the same share of
+    background at every mass. Raises InputError where the held-out events are too few for that.
     """
     if shape not in SHAPES:
         raise InputError(unknown_name("region shape", shape, SHAPES))
@@ -212,7 +244,12 @@ def fix_regions(
         raise InputError(f"the fraction of events kept lies in (0, 1], found {fraction:g}")
     if n_regions < 1:
         raise InputError(f"at least one region, found {n_regions}")
+    if decorrelation is not None and shape in FIXED_SHAPES:
+        raise InputError(f"region shape {shape!r} has boundaries that cannot follow the mass: no decorrelation")
     held_out = [chosen_columns(as_losses(x), columns) for x in losses]
+    masses = [np.asarray(m, dtype=np.float64) for m in mjj] if decorrelation is not None else []
+    if decorrelation is not None and [len(m) for m in masses] != [len(x) for x in held_out]:
+        raise InputError("decorrelation needs mjj, one mass for each held-out event")
     fewest = min(len(x) for x in held_out)
     events = expected_events or sum(len(x) for x in held_out)
     least = MIN_MOSAIC if shape == "mosaic" else MIN_EVENTS
@@ -224,13 +261,31 @@ def fix_regions(
             f"{fewest} held-out events in the fit range cannot fix {n_regions} regions; give fewer or more data"
         )
     if shape == "mosaic":
-        return fix_mosaic(held_out, alpha, raised, n_regions, columns)
+        return fix_mosaic(held_out, alpha, raised, n_regions, columns, decorrelation=decorrelation, mjj=masses)
     regions = standardise(Regions(shape, n_regions, alpha, raised, (), columns=tuple(columns)), held_out)
-    return replace(regions, cuts=tuple(fix_fold(regions, x, f) for f, x in enumerate(held_out)))
+    if decorrelation is None:
+        return replace(regions, cuts=tuple(fix_fold(regions, x, f) for f, x in enumerate(held_out)))
+    shares = [raised * (r + 1) / n_regions for r in range(n_regions)]
+    moving = [
+        [moving_cut(regions.score(x, f), masses[f], share, decorrelation) for share in shares]
+        for f, x in enumerate(held_out)
+    ]
+    return replace(
+        regions,
+        cuts=tuple((tuple(cut for _, cut in fold),) for fold in moving),
+        curves=tuple(tuple(curve for curve, _ in fold) for fold in moving),
+    )
 
 
 def fix_mosaic(
-    held_out: Sequence[Floats], alpha: float, fraction: float, n_regions: int, columns: Sequence[int]
+    held_out: Sequence[Floats],
+    alpha: float,
+    fraction: float,
+    n_regions: int,
+    columns: Sequence[int],
+    *,
+    decorrelation: str | None = None,
+    mjj: Sequence[Floats] = (),
 ) -> Regions:
     """Fix at most n_regions regions of equal population, `fraction` of the held-out events together if there are that many.
 
@@ -248,8 +303,15 @@ def fix_mosaic(
     groups = join_neighbourhoods(losses[:, 1:], each * len(losses), n_regions)
     place, score = mosaic_place(losses, groups, alpha)
     share = [each * len(losses) / max(int((place == g).sum()), 1) for g in range(len(groups))]
-    cuts = tuple(upper_cut(score[place == g], min(share[g], 1.0)) for g in range(len(groups)))
-    return Regions("mosaic", len(groups), alpha, each * len(groups), ((cuts,),), groups=groups, columns=tuple(columns))
+    whole = Regions("mosaic", len(groups), alpha, each * len(groups), (), groups=groups, columns=tuple(columns))
+    if decorrelation is None:
+        cuts = tuple(upper_cut(score[place == g], min(share[g], 1.0)) for g in range(len(groups)))
+        return replace(whole, cuts=((cuts,),))
+    moving = [
+        moving_cut(score[place == g], mjj[0][place == g], min(share[g], 1.0), decorrelation) for g in range(len(groups))
+    ]
+    curves, cuts = zip(*moving, strict=True)
+    return replace(whole, cuts=((cuts,),), curves=(curves,))
 
 
 def standardise(regions: Regions, held_out: Sequence[Floats]) -> Regions:

@@ -83,8 +83,8 @@ They were fixed before the hunted events were looked at, on events that no model
 {% endfor %}{% endif %}
 <h2>Checks</h2>
 <div class="pair">{{ figure("fit_range") }}{{ figure("sculpting") }}</div>
-{% if r.sculpting is defined %}<table><tr><th>sculpting</th><th>held-out events</th><th>JSD [nats]</th><th>random selections</th><th>95 % of them below</th></tr>
-{% for s in r.sculpting %}<tr><td>{{ s.region }}</td><td>{{ s.n_events }}</td><td>{{ "%.4f"|format(s.jsd) }}</td><td>{{ "%.4f"|format(s.floor) }}</td><td>{{ "%.4f"|format(s.floor_95) }}</td></tr>{% endfor %}</table>{% endif %}
+{% if r.sculpting is defined %}<table><tr><th>sculpting</th><th>held-out events</th><th>JSD [nats]</th><th>random selections</th><th>95 % of them below</th>{% if r.sculpting_before %}<th>JSD of one cut at all masses</th>{% endif %}</tr>
+{% for s in r.sculpting %}<tr><td>{{ s.region }}</td><td>{{ s.n_events }}</td><td>{{ "%.4f"|format(s.jsd) }}</td><td>{{ "%.4f"|format(s.floor) }}</td><td>{{ "%.4f"|format(s.floor_95) }}</td>{% if r.sculpting_before %}<td>{{ "%.4f"|format(r.sculpting_before[loop.index0].jsd) }}</td>{% endif %}</tr>{% endfor %}</table>{% endif %}
 {% if r.spurious_signal is defined and r.spurious_signal %}<table><tr><th>spurious signal</th><th>largest, in statistical errors</th><th>noise of that</th><th>order</th><th>within 0.3 + 3 noise</th></tr>
 {% for s in r.spurious_signal %}<tr><td>region {{ s.region }}</td><td>{{ "%.2f"|format(s.worst) }}</td><td>{{ "%.2f"|format(s.noise) }}</td><td>{{ s.lowest }}</td><td>{{ "yes" if s.resolved else "no" }}</td></tr>{% endfor %}</table>{% endif %}
 <table><tr><th>local p of background-only experiments at</th><th>KS p (uniform)</th><th>share below 0.05</th><th>below 0.01</th></tr>

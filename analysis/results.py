@@ -50,6 +50,7 @@ def result_of(found: Search, *, no_significance: str | None = None) -> dict[str,
         "regions": dataclasses.asdict(found.regions) | {"regions": fits_of(hunted, found.region_names, found.minuit)},
         "hunt_cutflow": found.cutflow,
         "sculpting": [dataclasses.asdict(s) for s in found.sculpting],
+        "sculpting_before": [dataclasses.asdict(s) for s in found.sculpting_before],
         "spurious_signal": [dataclasses.asdict(s) for s in found.spurious],
         "background_envelope": background_envelope(hunted).as_dict(),
         "injection_linearity": dataclasses.asdict(found.linearity),
@@ -191,7 +192,7 @@ def draw_figures(
     counts = np.histogram(masses, hunted.edges)[0].astype(np.float64)
     fit = choose_background(counts[None], hunted.edges, sqrt_s=hunted.settings.sqrt_s, family=hunted.settings.family)
     shown = {"data": data.select(window.inside(data.mjj)), **{f"prior {n}": p for n, p in priors.items()}}
-    assigned = {name: found.regions.assign(s.losses, s.fold) for name, s in shown.items()}
+    assigned = {name: found.regions.assign(s.losses, s.fold, s.mjj) for name, s in shown.items()}
     n_regions = found.regions.n_regions
     inclusive_counts, region_counts = found.sculpting_spectra
     leading = leading_regions(hunted)

@@ -80,7 +80,8 @@ def stand_in(calibration: Scored, n: int, rng: np.random.Generator) -> Scored:
 class RegionChoice:
     """How regions are to be fixed: shape, number, fraction of the background kept, alpha of the loss difference.
 
-    columns: of the losses that the regions look at, the background's first; none given: all.
+    columns: of the losses that the regions look at, the background's first; none given: all. decorrelation: "map" or
+    "quantile", boundaries that follow the mass (`fix_regions`).
     """
 
     shape: str = "difference"
@@ -88,11 +89,12 @@ class RegionChoice:
     fraction: float = 0.02
     alpha: float = 1.0
     columns: tuple[int, ...] = ()
+    decorrelation: str | None = None
 
 
 @dataclass(frozen=True)
 class Search:
-    """Everything one search found."""
+    """Everything one search found; sculpting_before: of the same regions with boundaries that do not follow the mass."""
 
     fit_range: FitRange
     regions: Regions
@@ -103,6 +105,7 @@ class Search:
     q0_p: tuple[tuple[float | None, ...], ...]
     cutflow: dict[str, int]
     sculpting: tuple[Sculpting, ...]
+    sculpting_before: tuple[Sculpting, ...]
     sculpting_spectra: tuple[Floats, Floats]
     spurious: tuple[Spurious, ...]
     linearity: Linearity
@@ -144,21 +147,23 @@ def choose_regions(calibration: Scored, fit_range: FitRange, choice: RegionChoic
         raise InputError(
             f"{calibration.name}: no held-out event in the fit range {fit_range.low:g} to {fit_range.high:g} GeV"
         )
-    folds = [inside.losses[inside.fold == f] for f in range(int(calibration.fold.max()) + 1)]
+    folds = [inside.fold == f for f in range(int(calibration.fold.max()) + 1)]
     return fix_regions(
-        folds,
+        [inside.losses[own] for own in folds],
         shape=choice.shape,
         fraction=choice.fraction,
         n_regions=choice.number,
         alpha=choice.alpha,
         columns=choice.columns,
         expected_events=expected_events,
+        decorrelation=choice.decorrelation,
+        mjj=[inside.mjj[own] for own in folds],
     )
 
 
 def region_counts(events: Scored, regions: Regions, edges: Floats) -> Floats:
     """Return the spectrum of each region: edges (bins + 1,) GeV -> counts (regions, bins)."""
-    region = regions.assign(events.losses, events.fold)
+    region = regions.assign(events.losses, events.fold, events.mjj)
     found = [np.histogram(events.mjj[region == r], edges)[0] for r in range(regions.n_regions)]
     return np.stack(found).astype(np.float64)
 
@@ -215,7 +220,7 @@ def search(
         )
     regions = choose_regions(calibration, window, choice, expected_events=len(hunted.mjj))
     names = tuple(f"region {r}" for r in range(regions.n_regions))
-    assigned = regions.assign(hunted.losses, hunted.fold)
+    assigned = regions.assign(hunted.losses, hunted.fold, hunted.mjj)
     spectra = tuple(spectrum(hunted.mjj[assigned == r], window.edges) for r in range(regions.n_regions))
     cutflow = {
         "below the fit range": int((data.mjj < window.low).sum()),
@@ -238,6 +243,13 @@ def search(
     held_counts = region_counts(held_out, regions, edges)
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x5C]))
     shaped = tuple(sculpting(inclusive_counts, c, region=n, rng=rng) for n, c in zip(names, held_counts, strict=True))
+    before: tuple[Sculpting, ...] = ()
+    if choice.decorrelation is not None:
+        fixed = choose_regions(
+            calibration, window, dataclasses.replace(choice, decorrelation=None), expected_events=len(hunted.mjj)
+        )
+        counts = region_counts(held_out, fixed, edges)
+        before = tuple(sculpting(inclusive_counts, c, region=n, rng=rng) for n, c in zip(names, counts, strict=True))
     spurious: tuple[Spurious, ...] = ()
     notes: list[str] = []
     if independent:
@@ -273,6 +285,7 @@ def search(
         q0_p=tuple(q0_row(found, r) for r in range(len(names))),
         cutflow=cutflow,
         sculpting=shaped,
+        sculpting_before=before,
         sculpting_spectra=(inclusive_counts, held_counts),
         spurious=spurious,
         linearity=injection_linearity(

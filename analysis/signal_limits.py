@@ -71,7 +71,7 @@ def as_signal(signal: Scored, regions: Regions) -> Signal:
 
     Raises InputError where no event lies in any region.
     """
-    assigned = regions.assign(signal.losses, signal.fold)
+    assigned = regions.assign(signal.losses, signal.fold, signal.mjj)
     counts = np.array([(assigned == r).sum() for r in range(regions.n_regions)], dtype=np.float64)
     if counts.sum() == 0:
         raise InputError(f"signal {signal.name}: none of its {len(signal.mjj)} events lies in a region; no limit on it")

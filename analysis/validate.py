@@ -107,7 +107,8 @@ def uniformity_checks(of: Uniformity) -> tuple[Check, Check]:
     return (
         Check(
             f"{where}, tail",
-            f"below 1e-2: {of.below_1_percent:.4f}, below 1e-3: {of.below_0_1_percent:.5f}" + ", conservative" * conservative,
+            f"below 1e-2: {of.below_1_percent:.4f}, below 1e-3: {of.below_0_1_percent:.5f}"
+            + ", conservative" * conservative,
             "inside 99 % binomial intervals; below them where bins hold few events, else no verdict from half the rate on",
             tail,
         ),

@@ -48,8 +48,8 @@ class RegionsLike(Protocol):
         """How many there are."""
         ...
 
-    def assign(self, losses: Float, fold: Int) -> Int:
-        """Return the region (0 to n_regions - 1, -1 for none) of losses (n, m) by the scorer of fold (n,)."""
+    def assign(self, losses: Float, fold: Int, mjj: Float) -> Int:
+        """Return the region (0 to n_regions - 1, -1 for none) of losses (n, m) by the scorer of fold (n,), at masses mjj (n,) GeV."""
         ...
 
 
@@ -83,7 +83,7 @@ def assign_regions(
         order.append(rows)
         parts.append(own)
     losses = np.concatenate(parts)[np.argsort(np.concatenate(order))]
-    return np.asarray(regions.assign(losses, fold), dtype=np.int64)
+    return np.asarray(regions.assign(losses, fold, table["mjj"]), dtype=np.int64)
 
 
 def spectra_of(mjj: Float, region: Int, *, n_regions: int, edges: Sequence[float]) -> hist.Hist[Any]:

@@ -268,6 +268,7 @@ def test_weak_supervision_narrows_the_family_by_the_other_folds(folder: Path) ->
     [
         ("weak_supervision: true\nregions: {axis: priors}\n", "weak_supervision: needs regions.axis: family"),
         ("plane_scan: {degre: 4}\n", "did you mean 'degree'"),
+        ("regions: {shape: tree, decorrelation: map}\n", "regions.decorrelation: boundaries of shape tree cannot"),
     ],
 )
 def test_keys_that_do_not_fit_are_named(folder: Path, change: str, message: str) -> None:
@@ -414,3 +415,12 @@ def test_a_score_that_knows_the_mass_is_decorrelated_on_request(folder: Path, rn
     assert found["decorrelated"] < 0.4 * found["plain"]
     stored = json.loads((folder / "decorrelated/models/fold_0/scorer.json").read_text())
     assert stored["parameters"]["decorrelation"] == 20
+
+
+def test_boundaries_follow_the_mass_on_request(folder: Path) -> None:
+    result = run(analysis(folder, "regions: {decorrelation: quantile}\n"), progress=False)
+    regions = read_regions(folder / "out" / "regions.json")
+    assert len(regions.curves[0]) == regions.n_regions == 3
+    assert [s["region"] for s in result["sculpting_before"]] == [s["region"] for s in result["sculpting"]]
+    assert abs(result["best"]["mass"] / 3800 - 1) < 0.05
+    assert "JSD of one cut at all masses" in (folder / "out" / "report.html").read_text(encoding="utf-8")

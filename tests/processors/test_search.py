@@ -32,7 +32,10 @@ class Slices:
     def n_regions(self) -> int:
         return len(self.cuts[0]) - 1
 
-    def assign(self, losses: npt.NDArray[np.float64], fold: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def assign(
+        self, losses: npt.NDArray[np.float64], fold: npt.NDArray[np.int64], mjj: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.int64]:
+        assert len(mjj) == len(losses)
         region = np.full(len(losses), -1)
         for number, cuts in enumerate(self.cuts):
             inside = np.searchsorted(np.asarray(cuts), losses[:, 0]) - 1
@@ -60,7 +63,7 @@ def expected_counts(table: Any, paths: list[Path], regions: Slices) -> npt.NDArr
     """Fill the spectra from the table with numpy alone."""
     x, fold = table.matrix(FEATURES), fold_of(identity_hash(table), len(paths))
     losses = np.stack([load_scorer(path).losses(x) for path in paths])[fold, np.arange(len(x))]
-    region = regions.assign(losses, fold)
+    region = regions.assign(losses, fold, table["mjj"])
     edges = [-np.inf, *EDGES, np.inf]
     return np.stack([np.histogram(table["mjj"][region == r], edges)[0] for r in range(regions.n_regions)])
 
