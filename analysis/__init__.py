@@ -23,6 +23,7 @@ from .discovery import discovery_p
 from .envelope import Envelope, background_envelope
 from .export import write_datacard, write_hepdata, write_histograms
 from .gross_vitells import GrossVitells, global_p_gross_vitells, up_crossings
+from .joint_scan import JointScan, joint_gross_vitells, joint_scan
 from .limit_model import LimitModel, limit_model, write_workspaces
 from .limits import Limits, cls_limits, model_cls, model_discovery_p
 from .metrics import Metrics, evaluate, roc, significance_improvement
@@ -63,6 +64,7 @@ __all__ = [
     "GlobalUniformity",
     "GrossVitells",
     "HuntSettings",
+    "JointScan",
     "LimitModel",
     "Limits",
     "LocalScan",
@@ -115,6 +117,8 @@ __all__ = [
     "hunt_files",
     "hunt_of",
     "hunt_spectra",
+    "joint_gross_vitells",
+    "joint_scan",
     "limit_figure",
     "limit_folder",
     "limit_model",

@@ -15,11 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from .background import is_log_linear
 from .brazil_band import limit_figure
 from .bumphunt import BumpHunt, HuntSettings, hunt
 from .combination import z_value
 from .export import write_datacard, write_hepdata, write_histograms
 from .figures import save_figure
+from .joint_scan import joint_gross_vitells
 from .limit_model import RESOLUTION_ERROR, SCALE_ERROR, limit_model, write_workspaces
 from .limits import Limits, cls_limits, model_discovery_p
 from .regions import Regions
@@ -118,6 +120,21 @@ def limits_of(
     }
 
 
+def joint_global_p(found: BumpHunt, shares: Floats) -> dict[str, Any] | None:
+    """Return the largest z of the joint fit in the scan, its mass and its global p; None for a background that is not log-linear."""
+    if not is_log_linear(found.settings.family) or len(found.masses) < 2:
+        return None
+    mass, of = joint_gross_vitells(found, shares)
+    return {
+        "mass": mass,
+        "z": float(z_value(of.p_local)),
+        "p_global": of.p,
+        "p_global_error": of.p_error,
+        "z_global": of.z,
+        "pseudo_experiments": of.n,
+    }
+
+
 def write_limits(
     found: BumpHunt, limits: Mapping[str, Limits], folder: str | Path, *, names: Sequence[str]
 ) -> dict[str, Any]:
@@ -126,7 +143,8 @@ def write_limits(
     `folder`/SIGNAL holds limits.pdf and .png, workspace_MASS.json, datacard_MASS.txt with its histograms_MASS.root, and
     hepdata/; `folder`/spectra.root every region's spectrum and background fit. Where the limits are blind, only the figure is
     written: the other files hold the counts. Each signal's entry has `joint_fit`, the joint fit of all regions: pyhf's q0 p-value
-    and z at every mass with the signal's scale and resolution free in their errors, and what sets it apart from a combination.
+    and z at every mass with the signal's scale and resolution free in their errors, and what sets it apart from a combination; its `gross_vitells` the
+    global p of its largest z in the whole scan, from up-crossings.
     """
     target = Path(folder)
     joint: dict[str, dict[str, Any]] = {}
@@ -151,6 +169,7 @@ def write_limits(
         p = [None if isinstance(model, str) else model_discovery_p(model) for model in models]
         z = [None if value is None else float(z_value(value)) for value in p]
         joint[name] = {"masses": of.masses.tolist(), "p_q0": p, "z": z, "note": JOINT}
+        joint[name]["gross_vitells"] = joint_global_p(found, of.efficiencies[0])
         write_workspaces(usable, own)
         for model in usable:
             write_datacard(model, own)

@@ -300,13 +300,19 @@ def test_limits_are_set_on_signals_that_nothing_trained_on(folder: Path, rng: np
     shares = np.array([(inside == r).sum() for r in range(regions.n_regions)]) / 800
     kept = shares > 0.02 * shares.sum()
     assert limits["efficiencies"][at] == pytest.approx(np.where(kept, shares, 0))
+    whole_scan = limits["joint_fit"]["gross_vitells"]
+    assert abs(whole_scan["mass"] / 3800 - 1) < 0.05
+    assert whole_scan["z"] == pytest.approx(max(z for z in limits["joint_fit"]["z"] if z is not None), rel=0.15)
+    assert whole_scan["z_global"] < whole_scan["z"]
     files = out / "limits" / "truth"
     workspace = json.loads(next(files.glob("workspace_*.json")).read_text())
     assert pyhf.Workspace(workspace).model().config.poi_name == "mu"
     for name in ("limits.png", "limits.pdf", "hepdata/submission.yaml", "../spectra.root"):
         assert (files / name).stat().st_size > 0
     assert len(list(files.glob("datacard_*.txt"))) == len(limits["masses"]) - limits["failed"]
-    assert "signal like truth" in (out / "report.html").read_text(encoding="utf-8")
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "signal like truth" in page
+    assert "by up-crossings" in page
     assert len(result["training"][0]["rows"]) == 2  # background and prior: no signal
 
 
