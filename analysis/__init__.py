@@ -38,10 +38,11 @@ from .results import draw_figures, result_of
 from .scan import LocalScan, scan_spectra
 from .search import RegionChoice, Scored, Search, search, stand_in
 from .signal_limits import Signal, as_signal, hunt_of, limits_of, write_limits
-from .spectra import FitRange, find_fit_range, mass_edges, mass_grid, spectrum, write_spectra
+from .spectra import FitRange, mass_edges, mass_grid, spectrum, write_spectra
 from .spectrum_files import GivenSpectra, read_spectra
 from .spectrum_hunt import SpectrumHunt, draw_spectrum_figures, hunt_spectra, spectrum_result
 from .spectrum_job import hunt_files, limit_folder, read_result, report_folder, validate_folder
+from .spectrum_range import find_fit_range
 from .tail import TailFit, fit_tail, upper_limit
 from .user_function import UserFunction, parse_function
 from .validate import Check, Validation, validate

@@ -22,7 +22,8 @@ from .metrics import Metrics, evaluate
 from .minuit_fit import MinuitFit, fit_with_minuit
 from .regions import Regions, chosen_columns, difference_score, fix_regions
 from .resonance import SignalShape, fit_signal_shape
-from .spectra import FitRange, find_fit_range, mass_edges, mass_grid, spectrum
+from .spectra import FitRange, mass_edges, mass_grid, spectrum
+from .spectrum_range import find_fit_range
 from .validation import (
     Sculpting,
     Spurious,

@@ -13,13 +13,11 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..table import Table
-from .background import choose_background, goodness_of_fit
 
 __all__ = [
     "DIJET_EDGES",
     "FitRange",
     "as_hist",
-    "find_fit_range",
     "mass_edges",
     "mass_grid",
     "resolution_edges",
@@ -144,51 +142,6 @@ def search_grid(mjj: Floats, *, sqrt_s: float, reach: float = 0.0) -> Floats:
     if np.median(mjj) < DIJET_EDGES[0] or top >= DIJET_EDGES[-1]:
         grid = resolution_edges(float(mjj.min()), min(top * 1.001, 0.999 * sqrt_s))
     return grid[: int(np.searchsorted(grid, top, side="right")) + 1]
-
-
-def find_fit_range(
-    mjj: npt.ArrayLike, *, sqrt_s: float, family: str = "dijet", p_min: float = 0.05, reach: float = 0.0
-) -> FitRange:
-    """Find the fit range on an inclusive spectrum, masses (n,) in GeV: kept for all regions.
-
-    The upper edge is the first one above every event, and above `reach` (GeV), the largest mass that will be hunted in. The lower edge is the lowest one above the spectrum's peak
-    (in events per GeV) from which the background family, its order chosen by F-test, fits with p > `p_min`, and two bins
-    more where there is a turn-on: that edge only says that the sample is too small to see the rest of the turn-on, which regions, selected by
-    shape, can have more of (100 background-only datasets: 12 % of local p below 0.05 three bins above it).
-    Raises InputError when there is none.
-    """
-    masses = np.asarray(mjj, dtype=np.float64)
-    masses = masses[(masses > 0) & (masses < sqrt_s)]
-    if len(masses) < 50:
-        raise InputError(
-            f"{len(masses)} events between 0 and sqrt_s = {sqrt_s:g} GeV cannot set a fit range; give fit_range"
-        )
-    grid = search_grid(masses, sqrt_s=sqrt_s, reach=reach)
-    counts = np.histogram(masses, grid)[0].astype(np.float64)
-    density = counts / np.diff(grid)
-    # a running mean over three bins, so that one fluctuation is not the peak
-    smooth = np.convolve(density, np.ones(3) / 3, mode="same")
-    first = int(np.argmax(smooth))
-    tried = []
-    for low in range(first, len(grid) - MIN_BINS):
-        fit = choose_background(counts[None, low:], grid[low:], sqrt_s=sqrt_s, family=family)
-        p = float(goodness_of_fit(counts[None, low:], fit.expected, fit.n_parameters)[0])
-        tried.append((p, grid[low]))
-        if p > p_min and bool(fit.converged[0]):
-            # a threshold, unlike a turn-on, leaves at most its own bin and one more below the peak
-            margin = MARGIN_BINS if (counts[:first] > 0).sum() > 2 else 0
-            start = max(low, min(low + margin, len(grid) - 1 - MIN_BINS))
-            fit = choose_background(counts[None, start:], grid[start:], sqrt_s=sqrt_s, family=family)
-            p = float(goodness_of_fit(counts[None, start:], fit.expected, fit.n_parameters)[0])
-            chosen = "lowest edge above the peak that fits"
-            if start > low:
-                chosen = f"{start - low} bins above the {chosen}, {grid[low]:.0f} GeV"
-            return FitRange(tuple(float(e) for e in grid[start:]), chosen, p)
-    best = max(tried, default=(0.0, grid[first]))
-    raise InputError(
-        f"no edge above the peak at {grid[first]:.0f} GeV starts a range of {MIN_BINS} bins or more that the {family} "
-        f"family fits with p > {p_min:g} (best: {best[1]:.0f} GeV, p = {best[0]:.2g}); give fit_range: [low, high]"
-    )
 
 
 def mass_grid(fit_range: FitRange, mjj: npt.ArrayLike, *, resolution: float = RESOLUTION, step: float = 0.5) -> Floats:

@@ -27,6 +27,8 @@ from .versions import versions
 __all__ = ["hunt_files", "limit_folder", "read_result", "report_folder", "validate_folder"]
 
 log = logging.getLogger(__name__)
+MANY = 8
+"""Regions from which Fisher's method, when nobody chose it, is worth a note: a signal of one region drowns in the sum."""
 
 
 def hunt_files(
@@ -57,7 +59,13 @@ def hunt_files(
         unit=unit,
         luminosity=None if luminosity is None else read_luminosity(luminosity),
     )
-    for note in given.notes:
+    notes = list(given.notes)
+    if len(given.spectra) >= MANY and "combination" not in settings:
+        notes.append(
+            f"{len(given.spectra)} regions are combined by Fisher's method, in which a signal of one of them drowns: regions "
+            "of a mosaic want --combination simes"
+        )
+    for note in notes:
         log.warning("%s", note)
     shape = SignalShape(width=width, source="Gaussian of stated width")
     found = hunt_spectra(
@@ -79,7 +87,7 @@ def hunt_files(
         },
         **answer,
         "cutflow": {**given.cutflow, **answer["cutflow"]},
-        "notes": [*given.notes, *answer["notes"]],
+        "notes": [*notes, *answer["notes"]],
     }
     result = dict(finite(result))
     for name in ("result.json", "limits.json", "limits", "validation.json"):

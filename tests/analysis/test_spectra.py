@@ -37,6 +37,24 @@ def test_the_range_starts_above_the_turn_on(turn_on: Any) -> None:
     assert found.high == edges[edges > turn_on.max()][0]
 
 
+@pytest.mark.parametrize(("mass", "events"), [(3500.0, 300), (4300.0, 100), (6000.0, 24)])
+def test_a_bump_far_above_does_not_push_the_range_above_itself(mass: float, events: int, turn_on: Any) -> None:
+    plain = find_fit_range(turn_on, sqrt_s=SQRT_S)
+    bump = np.random.default_rng(5).normal(mass, 60, events)
+    found = find_fit_range(np.concatenate([turn_on, bump]), sqrt_s=SQRT_S)
+    assert 2400 < found.low <= plain.low + 300
+    assert found.p_value is not None
+    assert found.p_value < 0.05
+    assert "that fits but for a bump" in found.chosen
+
+
+def test_a_hole_far_above_does_not_push_the_range_above_itself(turn_on: Any) -> None:
+    plain = find_fit_range(turn_on, sqrt_s=SQRT_S)
+    found = find_fit_range(turn_on[(turn_on < 4869) | (turn_on > 5058)], sqrt_s=SQRT_S)
+    assert 2400 < found.low <= plain.low + 300
+    assert "whose first bins fit (the range as a whole has p = " in found.chosen
+
+
 def test_a_spectrum_without_a_turn_on_starts_at_its_peak() -> None:
     masses = 1530 * np.random.default_rng(3).uniform(size=5000) ** (-1 / 7.0)
     assert find_fit_range(masses[masses < 8000], sqrt_s=SQRT_S).low <= 1700
