@@ -34,7 +34,9 @@ Images = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 JETS = int(os.environ.get("EVENTS", "12000"))
 EPOCHS = int(os.environ.get("EPOCHS", "25"))
-PARTS = os.environ.get("PARTS", "vae,hyperparameters,transport,partial_tops,top_reference,supervised,latent").split(",")
+PARTS = os.environ.get(
+    "PARTS", "vae,hyperparameters,transport,spread,partial_tops,top_reference,supervised,latent"
+).split(",")
 TRANSPORTED = max(JETS // 6, 50)  # jets of each kind whose distance to a reconstruction is computed
 EPS_B = 0.1
 SEEDS = {
@@ -213,6 +215,37 @@ def reference_rows(
     return rows
 
 
+def spread_rows() -> list[dict[str, Any]]:
+    """Return smallest and largest AUC of the distance to medoids of four QCD samples, halves of two."""
+    jets, rows = tested(), []
+    seeds = (SEEDS["train"], SEEDS["supervised"][0])
+    halves = [half for seed in seeds for half in np.array_split(images("qcd", JETS, seed), 2)]
+    label = {kind: np.repeat([0, 1], [len(jets["qcd"]), len(jets[kind])]) for kind in ("top", "w")}
+    for options, reduction, talk in TO_QCD:
+        if options.get("references") == "average":
+            continue
+        found = []
+        for half in halves:
+            scorer = EventToEnsemble(**options).fit(half)
+            scores = by_kind(lambda x, s=scorer, r=reduction: s.score(x, metric=r), jets)
+            pairs = {kind: np.concatenate([scores["qcd"], scores[kind]]) for kind in label}
+            found.append([evaluate(pairs[kind], label[kind]).auc for kind in label])
+        low, high = np.min(found, axis=0).round(3), np.max(found, axis=0).round(3)
+        rows.append(
+            told(
+                {
+                    "metric": "mae" if options.get("distance") == "mae" else f"wass{options.get('p', 1.0):g}",
+                    "k": options["k"],
+                    "top_auc": f"{low[0]} to {high[0]}",
+                    "top_talk": None if talk is None else talk[0],
+                    "w_auc": f"{low[1]} to {high[1]}",
+                    "w_talk": None if talk is None else talk[2],
+                }
+            )
+        )
+    return rows
+
+
 def partial_rows() -> list[dict[str, Any]]:
     """Return how the distance to QCD tags top jets that hold the whole decay, or so many of its quarks or more."""
     qcd, n = images("qcd", JETS, SEEDS["train"]), JETS // 6
@@ -347,6 +380,8 @@ def run() -> dict[str, Any]:
         result |= {part: rows(networks) for part, rows in parts.items() if part in PARTS}
     if "transport" in PARTS:
         result["transport"] = reference_rows(images("qcd", JETS, SEEDS["train"]), TO_QCD)
+    if "spread" in PARTS:
+        result["spread_of_four_qcd_samples"] = spread_rows()
     if "partial_tops" in PARTS:
         result["partial_tops"] = partial_rows()
     if "top_reference" in PARTS:

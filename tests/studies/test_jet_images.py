@@ -63,7 +63,7 @@ def test_references_and_supervised(small: list[tuple[str, int]], monkeypatch: py
 def test_tops_that_hold_less_and_both_sides_of_a_reference(
     small: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study_jet_images, "PARTS", ["partial_tops", "top_reference"])
+    monkeypatch.setattr(study_jet_images, "PARTS", ["spread", "partial_tops", "top_reference"])
     monkeypatch.setattr(study_jet_images, "TO_QCD", study_jet_images.TO_QCD[:4:3])
     monkeypatch.setattr(study_jet_images, "TO_TOP", study_jet_images.TO_TOP[:1])
     result = json.loads(json.dumps(study_jet_images.run()))
@@ -72,12 +72,19 @@ def test_tops_that_hold_less_and_both_sides_of_a_reference(
     assert row["auc_3_quarks"] > 0.95
     assert row["auc_2_quarks"] > 0.8 > row["auc_1_quarks"]
     assert row["auc_talk"] == 0.87
+    (spread,) = result["spread_of_four_qcd_samples"]
+    low, high = map(float, spread["top_auc"].split(" to "))
+    assert 0.9 < low <= high <= 1
     far, near = result["top_reference"]
     assert (far["anomalous"], near["anomalous"]) == ("far", "near")
     assert near["top_auc"] > 0.8
     assert far["top_auc"] < 0.2
     assert far["w_auc"] == pytest.approx(1 - near["w_auc"], abs=0.002)
-    assert {("qcd", 601), ("top", 605), ("top", 609)} == set(small) - {("qcd", 602), ("top", 603), ("w", 604)}
+    assert {("qcd", 601), ("qcd", 606), ("top", 605), ("top", 609)} == set(small) - {
+        ("qcd", 602),
+        ("top", 603),
+        ("w", 604),
+    }
 
 
 def test_vaes_see_qcd_alone(small: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch) -> None:
