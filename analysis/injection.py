@@ -32,7 +32,8 @@ class Linearity:
     sigma: error of the yield (events) where there is no signal; strengths: injected yield in sigma; injected: in events;
     fitted, error: mean of the fits, and its error; pull_mean, pull_width: of (fitted - injected) / own error;
     coverage_68, coverage_95: share of fits whose own interval of 1, and 1.96, errors holds the truth; failed: fits left out;
-    n: pseudo-experiments a strength; slope, offset: of the straight line through the means.
+    n: pseudo-experiments a strength; slope, offset: of the straight line through the means; fewest: background events expected
+    in the emptiest bin of the signal's window.
     """
 
     region: str
@@ -50,6 +51,7 @@ class Linearity:
     n: int
     slope: float
     offset: float
+    fewest: float
 
 
 def injection_linearity(
@@ -107,6 +109,7 @@ def injection_linearity(
         n=n,
         slope=float(slope),
         offset=float(offset),
+        fewest=float(expected[window].min()),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from hunch.analysis import HuntSettings, Regions, Scored, fix_regions, hunt
+from hunch.analysis import HuntSettings, Regions, Scored, SignalShape, fix_regions, hunt
+from hunch.analysis.injection import injection_linearity
 from hunch.analysis.outer_experiments import (
     drawn_from_events,
     drawn_from_fit,
@@ -18,7 +20,7 @@ from hunch.analysis.outer_experiments import (
     hunt_experiments,
 )
 from hunch.analysis.spectra import as_hist
-from hunch.analysis.validate import uniformity_checks
+from hunch.analysis.validate import injection_check, uniformity_checks
 from hunch.analysis.validation import uniformity_of
 from hunch.errors import InputError
 
@@ -129,3 +131,14 @@ def test_the_verdict_on_local_p_asks_for_uniformity_where_bins_are_full(rng: np.
     assert tail.passed is None
     assert tail.found.endswith(", conservative")
     assert not uniformity_checks(uniformity_of(uniform, 3000.0, "combined", 50.0))[0].found.endswith("conservative")
+
+
+def test_the_verdict_on_injections_asks_for_full_bins(edges: Array, truth: Truth) -> None:
+    def verdict(events: float, mass: float, **wrong: float) -> bool | None:
+        found = injection_linearity(truth(events), edges, mass, shape=SignalShape(), settings=HuntSettings(), n=60)
+        return injection_check(dataclasses.replace(found, **wrong)).passed
+
+    assert verdict(20_000, 2400.0) is True
+    assert verdict(20_000, 2400.0, slope=0.8) is False
+    # 80 events of a mosaic's region: stated
+    assert verdict(80, 3000.0, slope=0.8) is None
