@@ -66,7 +66,10 @@ VAES: dict[Network, dict[str, Talk]] = {
         "wass1": (0.79, 0.37, 0.46, 0.04),
     },
 }
-SCANNED: tuple[Network, ...] = (("mse", 1, 1e-8), ("mse", 3, 1e-9), ("mse", 3, 1e-7), ("mse", 3, 1e-6))
+SCANNED: tuple[Network, ...] = (
+    *(("mse", 1, 1e-8), ("mse", 2, 1e-8)),  # with 3 down-samplings of VAES: latent distance at one beta
+    *(("mse", 3, 1e-9), ("mse", 3, 1e-7), ("mse", 3, 1e-6)),
+)
 """Networks beside those of VAES whose validation loss is compared with their tagging."""
 TO_QCD: tuple[tuple[dict[str, Any], str, Talk | None], ...] = (
     ({"references": "average"}, "min", (0.81, 0.33, 0.62, 0.02)),
