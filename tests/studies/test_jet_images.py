@@ -36,7 +36,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
     def images(kind: str, n: int, seed: int, min_quarks: int | None = None) -> np.ndarray:
         asked.append((kind, seed))
-        return made_up(kind if min_quarks is None else ("qcd", "w")[min_quarks - 1], n, seed)
+        return made_up(kind if min_quarks is None else "qcd", n, seed)
 
     monkeypatch.setattr(study_jet_images, "images", images)
     for name, value in {"JETS": 240, "EPOCHS": 2, "TRANSPORTED": 10, "SCANNED": ()}.items():
@@ -63,15 +63,15 @@ def test_references_and_supervised(small: list[tuple[str, int]], monkeypatch: py
 def test_tops_that_hold_less_and_both_sides_of_a_reference(
     small: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study_jet_images, "PARTS", ["spread", "partial_tops", "top_reference"])
+    monkeypatch.setattr(study_jet_images, "PARTS", ["spread", "partly_held", "top_reference"])
     monkeypatch.setattr(study_jet_images, "TO_QCD", study_jet_images.TO_QCD[:4:3])
     monkeypatch.setattr(study_jet_images, "TO_TOP", study_jet_images.TO_TOP[:1])
     result = json.loads(json.dumps(study_jet_images.run()))
-    (row,) = result["partial_tops"]  # the average image is left out
-    assert row["k"] == 5
-    assert row["auc_3_quarks"] > 0.95
-    assert row["auc_2_quarks"] > 0.8 > row["auc_1_quarks"]
-    assert row["auc_talk"] == 0.87
+    top, w = result["partly_held"]  # the average image is left out
+    assert (top["signal"], top["k"], w["signal"]) == ("top", 5, "w")
+    assert top["auc_whole"] > 0.95
+    assert 0.3 < top["auc_part"] < 0.7
+    assert (top["auc_talk"], w["eps_s_talk"]) == (0.87, 0.05)
     (spread,) = result["spread_of_four_qcd_samples"]
     low, high = map(float, spread["top_auc"].split(" to "))
     assert 0.9 < low <= high <= 1
@@ -80,7 +80,7 @@ def test_tops_that_hold_less_and_both_sides_of_a_reference(
     assert near["top_auc"] > 0.8
     assert far["top_auc"] < 0.2
     assert far["w_auc"] == pytest.approx(1 - near["w_auc"], abs=0.002)
-    assert {("qcd", 601), ("qcd", 606), ("top", 605), ("top", 609)} == set(small) - {
+    assert {("qcd", 601), ("qcd", 606), ("top", 605), ("top", 609), ("w", 610)} == set(small) - {
         ("qcd", 602),
         ("top", 603),
         ("w", 604),
