@@ -12,7 +12,7 @@ from hunch.analysis import HuntSettings, RegionChoice, Regions, Scored, fix_regi
 from hunch.errors import InputError
 
 Array = np.ndarray[Any, Any]
-N = 40_000
+N = 16_000
 
 
 def background(rng: np.random.Generator, n: int, hypotheses: int = 1) -> tuple[Array, Array]:
@@ -41,9 +41,9 @@ def test_every_region_keeps_one_share_at_every_mass(
     np.testing.assert_allclose(np.bincount(moving.assign(losses, mjj=mjj) + 1)[1:], 0.2 * N / n, atol=2)
     mass, others = background(rng, N, hypotheses)
     before, after = shares(fixed.assign(others), mass, n), shares(moving.assign(others, mjj=mass), mass, n)
-    assert np.all(before[:, 1] > 1.25 * before[:, 0])
-    # some 1,000 and more events in each half of a region
-    np.testing.assert_allclose(after[:, 1] / after[:, 0], 1, atol=0.15)
+    assert np.all(before[:, 1] > 1.15 * before[:, 0])
+    # some 400 and more events in each half of a region
+    np.testing.assert_allclose(after[:, 1] / after[:, 0], 1, atol=0.25)
 
 
 def test_folds_have_curves_of_their_own_and_are_read_again(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -58,7 +58,7 @@ def test_folds_have_curves_of_their_own_and_are_read_again(tmp_path: Path, rng: 
     region = again.assign(both, fold, np.concatenate([mjj, mass]))
     for f, m in enumerate((mjj, mass)):
         found = shares(region[fold == f], m, 3)
-        np.testing.assert_allclose(found[:, 1] / found[:, 0], 1, atol=0.15)
+        np.testing.assert_allclose(found[:, 1] / found[:, 0], 1, atol=0.25)
     assert regions.curves[0][0].values[0] < regions.curves[0][0].values[-1]
     assert regions.curves[1][0].values[0] > regions.curves[1][0].values[-1]
 
@@ -91,7 +91,7 @@ def test_what_is_missing_or_cannot_be_is_named(rng: np.random.Generator) -> None
 
 def test_a_search_states_the_sculpting_before_and_after(rng: np.random.Generator) -> None:
     held_out, data = (
-        Scored(name, *background(rng, n), np.zeros(n, dtype=np.int64)) for name, n in (("b", N), ("d", 8_000))
+        Scored(name, *background(rng, n), np.zeros(n, dtype=np.int64)) for name, n in (("b", N), ("d", 4_000))
     )
     options: dict[str, Any] = {"fit_range": (2800, 6000), "progress": False}
     found = search(
@@ -104,6 +104,6 @@ def test_a_search_states_the_sculpting_before_and_after(rng: np.random.Generator
     assert isinstance(found.regions, Regions)
     assert len(found.regions.curves[0]) == 3
     for before, after in zip(found.sculpting_before, found.sculpting, strict=True):
-        assert before.jsd > 3 * before.floor_95
+        assert before.jsd > 2 * before.floor_95
         assert after.jsd < 1.5 * after.floor_95
-    assert sum(found.cutflow.values()) == 8_000
+    assert sum(found.cutflow.values()) == 4_000
