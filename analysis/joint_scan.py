@@ -16,10 +16,11 @@ from scipy.linalg import block_diag
 from threadpoolctl import threadpool_limits
 
 from ..errors import InputError
-from .background import BackgroundFit, choose_background, is_log_linear, log_offset, orthonormal_basis
-from .bumphunt import BumpHunt
+from .background import BackgroundFit, choose_background, is_log_linear, log_offset
+from .bumphunt import BumpHunt, HuntSettings
 from .curve_fit import LogLinear, fit_curve
 from .gross_vitells import GrossVitells, global_p_gross_vitells
+from .scan import basis_and_start
 
 __all__ = ["JointScan", "joint_gross_vitells", "joint_scan"]
 
@@ -68,13 +69,13 @@ def joint_scan(
     converged = np.zeros((n, len(templates)), dtype=bool)
     for own in np.unique(orders, axis=0):
         rows = np.flatnonzero((orders == own).all(axis=1))
-        bases, starts = [], []
-        for r, order in enumerate(own.tolist()):
-            weights = np.maximum(spectra[rows, r].mean(axis=0), 1e-3 * max(spectra[rows, r].mean(), 1e-9))
-            basis = orthonormal_basis(bins, order, sqrt_s=sqrt_s, family=family, weights=weights)
-            log_expected = background.log_expected[rows * regions + r]
-            bases.append(basis)
-            starts.append((log_expected - offset) @ (basis * weights[:, None]))
+        found = [
+            basis_and_start(
+                spectra[rows, r], background, rows * regions + r, bins, offset, sqrt_s=sqrt_s, family=family
+            )
+            for r in range(regions)
+        ]
+        bases, starts = zip(*found, strict=True)
         curve, theta = LogLinear(block_diag(*bases), np.tile(offset, regions)), np.concatenate(starts, axis=1)
         for i, row in enumerate(rows):
             flat = np.broadcast_to(spectra[row].ravel(), (len(templates), regions * n_bins))
@@ -86,9 +87,7 @@ def joint_scan(
     return JointScan(z, signal, error, converged)
 
 
-def joint_gross_vitells(
-    found: BumpHunt, shares: npt.ArrayLike, *, n: int = EXPERIMENTS, level: float = 0.5
-) -> tuple[float, GrossVitells]:
+def joint_gross_vitells(found: BumpHunt, shares: npt.ArrayLike, *, n: int = EXPERIMENTS) -> tuple[float, GrossVitells]:
     """Return the mass (GeV) of the joint fit's largest z over the whole scan of a hunt, and that z's global p.
 
     shares: (regions,) of the signal; regions with none are left out. n experiments drawn from the hunt's background fits
@@ -96,26 +95,26 @@ def joint_gross_vitells(
     """
     share = np.asarray(shares, dtype=np.float64)
     used = np.flatnonzero(share > 0)
-    settings, edges = found.experiment_settings, found.edges
-    lowest = None if settings.lowest_orders is None else np.asarray(settings.lowest_orders)[used]
-    options: dict[str, Any] = {"sqrt_s": settings.sqrt_s, "family": settings.family}
+    edges = found.edges
 
-    def scanned(counts: Floats, least: Any, choice: Any) -> JointScan:
+    def scanned(counts: Floats, settings: HuntSettings) -> Floats:
+        """Return z (n, masses) of experiments (n, regions used, bins)."""
+        options: dict[str, Any] = {"sqrt_s": settings.sqrt_s, "family": settings.family}
+        lowest = settings.lowest_orders
         fits = choose_background(
             counts.reshape(-1, counts.shape[-1]),
             edges,
-            lowest=None if least is None else np.tile(least, len(counts)),
-            highest=choice.highest,
-            spare=choice.spare_orders,
+            lowest=None if lowest is None else np.tile(np.asarray(lowest)[used], len(counts)),
+            highest=settings.highest,
+            spare=settings.spare_orders,
             **options,
         )
-        return joint_scan(counts, fits, found.templates, share[used], edges, **options)
+        return joint_scan(counts, fits, found.templates, share[used], edges, **options).z
 
     with threadpool_limits(1):
-        first = None if found.settings.lowest_orders is None else np.asarray(found.settings.lowest_orders)[used]
-        observed = scanned(found.counts[None, used], first, found.settings).z[0]
-        rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x70]))
+        observed = scanned(found.counts[None, used], found.settings)[0]
+        rng = np.random.default_rng(np.random.SeedSequence([found.settings.seed, 0x70]))
         drawn = rng.poisson(found.background.expected[used], size=(n, len(used), len(edges) - 1)).astype(np.float64)
-        curves = scanned(drawn, lowest, settings).z
+        curves = scanned(drawn, found.experiment_settings)
     best = int(observed.argmax())
-    return float(found.masses[best]), global_p_gross_vitells(float(observed[best]), curves, level=level)
+    return float(found.masses[best]), global_p_gross_vitells(float(observed[best]), curves)

@@ -112,15 +112,32 @@ def pair_fits(
 
         return fit_formula_signal
     offset = log_offset(edges, sqrt_s=sqrt_s, family=family)
-    weights = np.maximum(counts.mean(axis=0), 1e-3 * max(counts.mean(), 1e-9))
-    basis = orthonormal_basis(edges, int(background.order[rows[0]]), sqrt_s=sqrt_s, family=family, weights=weights)
-    # the background fit may have used other weights for its basis: this one is orthonormal under its own
-    start = (background.log_expected[rows] - offset) @ (basis * weights[:, None])
+    basis, start = basis_and_start(counts, background, rows, edges, offset, sqrt_s=sqrt_s, family=family)
 
     def fit_log_linear_signal(pairs: npt.NDArray[np.int64], templates: Floats) -> PairFits:
         return fit_signal(counts[pairs], basis, offset, templates, start[pairs])
 
     return fit_log_linear_signal
+
+
+def basis_and_start(
+    counts: Floats,
+    background: BackgroundFit,
+    rows: npt.NDArray[np.int64],
+    edges: Floats,
+    offset: Floats,
+    *,
+    sqrt_s: float,
+    family: str,
+) -> tuple[Floats, Floats]:
+    """Return a basis (bins, k) for log-linear fits of one order, and the background fits in it (n, k).
+
+    counts: (n, bins), which stand at `rows` of `background`; offset: `log_offset` (bins,).
+    """
+    weights = np.maximum(counts.mean(axis=0), 1e-3 * max(counts.mean(), 1e-9))
+    basis = orthonormal_basis(edges, int(background.order[rows[0]]), sqrt_s=sqrt_s, family=family, weights=weights)
+    # the background fit may have used other weights for its basis: this one is orthonormal under its own
+    return basis, (background.log_expected[rows] - offset) @ (basis * weights[:, None])
 
 
 def fit_signal(

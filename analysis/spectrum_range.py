@@ -68,7 +68,7 @@ def find_fit_range(
 
     def first_bins_fit(low: int) -> bool:
         """Tell whether no run of bins from this edge on is what the fit misses."""
-        later = [low + j for j in range(1, LONGEST_TURN_ON + 1) if low + j in lows]
+        later = range(low + 1, low + 1 + LONGEST_TURN_ON)
         _, whole, converged = fitted(low)
         return converged and all(stats.chi2.sf(whole - fitted(other)[1], other - low) > p_min for other in later)
 
@@ -79,9 +79,9 @@ def find_fit_range(
 
     found = next((low for low in lows if fitted(low)[2] and (fitted(low)[0] > p_min or bump_alone(low))), None)
     chosen = "that fits" if found is None or fitted(found)[0] > p_min else "that fits but for a bump"
-    if (found is None or found > first + LONGEST_TURN_ON) and p_min < 1:
-        near = next((low for low in lows if first_bins_fit(low)), None)
-        if near is not None and near != found:
+    if found is None or found > first + LONGEST_TURN_ON:
+        near = next((low for low in lows[:-LONGEST_TURN_ON] if first_bins_fit(low)), None)
+        if near is not None and (found is None or near < found):
             found, chosen = near, f"whose first bins fit (the range as a whole has p = {fitted(near)[0]:.2g})"
     if found is None:
         best = max(((fitted(low)[0], grid[low]) for low in lows), default=(0.0, grid[first]))

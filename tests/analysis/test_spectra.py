@@ -48,6 +48,14 @@ def test_a_bump_far_above_does_not_push_the_range_above_itself(mass: float, even
     assert "that fits but for a bump" in found.chosen
 
 
+def test_the_tail_alone_is_never_taken_for_its_first_bins() -> None:
+    """Steps that no edge can describe: the last edges have no bins behind them to be compared with."""
+    edges = np.array([e for e in DIJET_EDGES if 1530 <= e <= 3279], dtype=float)
+    masses = np.repeat(0.5 * (edges[1:] + edges[:-1]), [900 if i % 2 else 300 for i in range(len(edges) - 1)])
+    with pytest.raises(InputError, match=r"no edge above the peak .*; give fit_range"):
+        find_fit_range(masses, sqrt_s=SQRT_S)
+
+
 def test_a_hole_far_above_does_not_push_the_range_above_itself(turn_on: Any) -> None:
     plain = find_fit_range(turn_on, sqrt_s=SQRT_S)
     found = find_fit_range(turn_on[(turn_on < 4869) | (turn_on > 5058)], sqrt_s=SQRT_S)
