@@ -184,6 +184,11 @@ def hyperparameter_rows(networks: dict[Network, ConvVae]) -> list[dict[str, Any]
     return rows
 
 
+def metric_of(options: dict[str, Any]) -> str:
+    """Return the name of a distance in tables."""
+    return "mae" if options.get("distance") == "mae" else f"wass{options.get('p', 1.0):g}"
+
+
 def reference_rows(
     sample: Images, table: tuple[tuple[dict[str, Any], str, Talk | None], ...], anomalous: tuple[str, ...] = ("far",)
 ) -> list[dict[str, Any]]:
@@ -194,7 +199,7 @@ def reference_rows(
     jets, rows = tested(), []
     elbows: dict[str, int] = {}
     for options, reduction, talk in table:
-        metric = "mae" if options.get("distance") == "mae" else f"wass{options.get('p', 1.0):g}"
+        metric = metric_of(options)
         dense = options.get("references") == "average"
         if metric not in elbows:
             chosen = EventToEnsemble(**{k: v for k, v in options.items() if k in {"distance", "p"}}).fit(sample)
@@ -235,7 +240,7 @@ def spread_rows() -> list[dict[str, Any]]:
         rows.append(
             told(
                 {
-                    "metric": "mae" if options.get("distance") == "mae" else f"wass{options.get('p', 1.0):g}",
+                    "metric": metric_of(options),
                     "k": options["k"],
                     "top_auc": f"{low[0]} to {high[0]}",
                     "top_talk": None if talk is None else talk[0],
@@ -268,7 +273,7 @@ def partial_rows() -> list[dict[str, Any]]:
         for number, (kind, samples) in enumerate(signals.items()):
             row: dict[str, Any] = {
                 "signal": kind,
-                "metric": "mae" if options.get("distance") == "mae" else f"wass{options.get('p', 1.0):g}",
+                "metric": metric_of(options),
                 "k": options["k"],
             }
             for held, x in samples.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from hunch.analysis import (
     choose_background,
     goodness_of_fit,
     hunt,
+    hunt_files,
     hunt_spectra,
     spectrum_hunt,
 )
@@ -219,3 +222,15 @@ def test_hunt_refuses_what_it_cannot_fit(counts: np.ndarray[Any, Any], masses: l
 def test_hunt_needs_bins_for_its_parameters() -> None:
     with pytest.raises(InputError, match="4 bins are too few"):
         hunt([as_hist(EDGES[:5], [9, 5, 3, 1])], [1000.0], settings=HuntSettings(pseudo_experiments=1))
+
+
+def test_many_regions_are_told_what_fisher_does_to_them(tmp_path: Path, rng: np.random.Generator) -> None:
+    edges = np.array([e for e in DIJET_EDGES if 1530 <= e <= 4010], dtype=float)
+    counts = {f"r{i}": rng.poisson(300 * np.exp(-np.arange(len(edges) - 1) / 4)).tolist() for i in range(8)}
+    source = tmp_path / "many.json"
+    source.write_text(json.dumps({"edges": edges.tolist(), "counts": counts}))
+    options: dict[str, Any] = {"pseudo_experiments": 10, "masses": (2000.0, 2200.0), "progress": False}
+    told = hunt_files([str(source)], tmp_path / "out", **options)
+    assert "8 regions are combined by Fisher's method" in told["notes"][0]
+    chosen = hunt_files([str(source)], tmp_path / "out", combination="fisher", **options)
+    assert not any("Fisher" in note for note in chosen["notes"])
