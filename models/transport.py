@@ -17,6 +17,7 @@ import importlib
 import math
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -228,16 +229,32 @@ def _with_difference(a: Array, b: Array, lengths: Array, radius: float) -> tuple
 
 
 def _run(tasks: list[Task], threads: int | None, *, progress: bool) -> None:
+    """Do the tasks in threads, of which the caller's is one; after an error or Ctrl-C no further task is begun."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = allowed_threads(MANY) if threads is None else min(threads, cores)
+    workers = min(allowed_threads(MANY) if threads is None else min(threads, cores), len(tasks))
+    left = deque(tasks)
     shown = progress and sys.stderr.isatty()
     with tqdm(total=len(tasks), desc="transport", unit="block", disable=not shown, file=sys.stderr) as bar:
-        if workers == 1 or len(tasks) < 2:
-            for task in tasks:
-                task()
-                bar.update()
-            return
-        with ThreadPoolExecutor(workers) as pool:
-            for done in pool.map(lambda task: task(), tasks):
-                bar.update()
-                del done
+
+        # no future for each task: a main thread that wakes for each result takes the interpreter lock from the workers
+        def work(update: Callable[[], None] | None) -> None:
+            try:
+                while True:
+                    try:
+                        task = left.popleft()
+                    except IndexError:
+                        return
+                    task()
+                    if update:
+                        update()
+            finally:
+                left.clear()
+
+        def update() -> None:
+            bar.update(len(tasks) - len(left) - bar.n)
+
+        with ThreadPoolExecutor(max(workers - 1, 1)) as pool:
+            others = [pool.submit(work, None) for _ in range(workers - 1)]
+            work(update)
+            for other in others:
+                other.result()

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -246,6 +247,28 @@ def test_options_that_mean_nothing_are_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("hunch.models.transport.MAX_STEPS", 1)
     with pytest.raises(TransportSolverError, match="stopped with code 3"):
         wasserstein(x, threads=2)
+
+
+@pytest.mark.parametrize("error", [TransportSolverError, KeyboardInterrupt])
+def test_after_an_error_or_ctrl_c_no_further_block_is_begun(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    done: list[int] = []
+
+    def fails(a: np.ndarray, *rest: object) -> tuple[object, ...]:
+        done.append(len(a))
+        if len(done) == 3:
+            raise error("the third pair")
+        time.sleep(1e-3)
+        return None, 0.0, None, None, transport.OPTIMAL
+
+    monkeypatch.setattr(transport, "_solver", lambda: fails)
+    monkeypatch.setattr("hunch.models.transport.BLOCK", 1)
+    for threads in (1, 2):
+        done.clear()
+        with pytest.raises(error, match="the third pair"):
+            wasserstein(clouds_from_constituents(jets(12)), threads=threads)
+        assert len(done) <= 3 + threads
 
 
 def test_without_pot_the_error_names_it() -> None:
