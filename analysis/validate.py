@@ -12,7 +12,14 @@ import numpy.typing as npt
 from .bumphunt import BumpHunt
 from .dependence import distance_correlation
 from .injection import Linearity, injection_linearity
-from .outer_experiments import GlobalUniformity, drawn_from_events, drawn_from_fit, global_uniformity, hunt_experiments
+from .outer_experiments import (
+    GlobalUniformity,
+    drawn_from_events,
+    drawn_from_fit,
+    global_uniformity,
+    hunt_experiments,
+    shared_distances,
+)
 from .regions import Regions, chosen_columns, difference_score
 from .search import Scored
 from .validation import Uniformity, local_p_uniformity
@@ -128,10 +135,11 @@ def uniformity_checks(of: Uniformity) -> tuple[Check, Check]:
 
 def global_check(of: GlobalUniformity) -> Check:
     """Judge the global p of outer experiments."""
+    shared = "" if of.ks_p_shared is None else f" ({of.ks_p_shared:.2g} among experiments that share such a pool)"
     return Check(
         f"global p, {of.n} outer experiments of {of.inner} inner ones, drawn from {of.how}",
-        f"below 0.05: {of.below_5_percent:.3f}, below 0.01: {of.below_1_percent:.3f}, KS p = {of.ks_p:.2g}",
-        "rejections within 99 % binomial intervals, KS p above 0.01",
+        f"below 0.05: {of.below_5_percent:.3f}, below 0.01: {of.below_1_percent:.3f}, KS p = {of.ks_p:.2g}{shared}",
+        "rejections within 99 % binomial intervals, KS p above 0.01, of the shared pool where there is one",
         of.compatible,
     )
 
@@ -213,5 +221,9 @@ def validate(
         else:
             spectra, mean, how = drawn_from_fit(found, n=outer, rng=rng)
         p = hunt_experiments(spectra, found, inner=inner, seed=seed, workers=workers, progress=progress)
-        judged = (global_uniformity(p, how=how, inner=inner, events=mean),)
+        shared = None
+        if pool is not None and regions is not None:
+            times = len(pool.mjj) / mean
+            shared = shared_distances(found, times=times, n=outer, seed=seed, workers=workers, progress=progress)
+        judged = (global_uniformity(p, how=how, inner=inner, events=mean, shared=shared),)
     return Validation(injections, tuple(uniformity), judged, dependence)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import ndtr
 
 from hunch.analysis import HuntSettings, Regions, Scored, SignalShape, fix_regions, hunt
@@ -18,6 +19,7 @@ from hunch.analysis.outer_experiments import (
     global_p_of,
     global_uniformity,
     hunt_experiments,
+    shared_distances,
 )
 from hunch.analysis.spectra import as_hist
 from hunch.analysis.validate import injection_check, uniformity_checks
@@ -77,6 +79,39 @@ def test_verdicts() -> None:
     assert not global_uniformity(n**1.6, how="x", inner=500, events=1.0).compatible
     bumps = np.concatenate([n[:190], np.full(10, 0.001)])
     assert not global_uniformity(bumps, how="x", inner=500, events=1.0).compatible
+
+
+def test_the_verdict_knows_that_experiments_share_a_pool() -> None:
+    uniform = np.arange(1, 201) / 201
+    p = uniform - 0.12 * np.sin(np.pi * np.clip(uniform / 0.9 - 0.1 / 0.9, 0, 1))  # 0.12 from uniform, not in the tail
+    alone = global_uniformity(p, how="x", inner=500, events=1.0)
+    assert not alone.compatible
+    assert alone.ks_p_shared is None
+    wide, narrow = np.linspace(0.04, 0.14, 100), np.linspace(0.04, 0.06, 100)
+    shared = global_uniformity(p, how="x", inner=500, events=1.0, shared=wide)
+    assert shared.ks_p == alone.ks_p
+    assert shared.ks_p_shared == pytest.approx((1 + (wide >= 0.12).sum()) / 101, abs=0.05)
+    assert shared.compatible
+    assert not global_uniformity(p, how="x", inner=500, events=1.0, shared=narrow).compatible
+    # rejections are judged as before
+    bumps = np.concatenate([np.arange(1, 191) / 191, np.full(10, 0.001)])
+    assert not global_uniformity(bumps, how="x", inner=500, events=1.0, shared=wide).compatible
+
+
+def test_experiments_that_share_much_of_a_pool_are_further_from_uniform(edges: Array, truth: Truth) -> None:
+    found = hunt(
+        [as_hist(edges, np.round(truth(3000)))],
+        np.linspace(1800, 3000, 4),
+        settings=HuntSettings(pseudo_experiments=0, seed=1),
+        progress=False,
+    )
+    options: dict[str, Any] = {"n": 60, "seed": 2, "pools": 24, "progress": False}
+    far, near = shared_distances(found, times=1000, **options), shared_distances(found, times=1.25, **options)
+    independent = stats.kstwo(60)
+    assert np.median(far) == pytest.approx(independent.median(), abs=3 * independent.std() / np.sqrt(24) * 1.25)
+    assert np.median(near) > 2.5 * np.median(far)
+    parallel = shared_distances(found, times=1000, workers=2, **{**options, "pools": 3})
+    assert np.array_equal(parallel, shared_distances(found, times=1000, **{**options, "pools": 3}))
 
 
 def test_experiments_of_the_fit_have_a_uniform_global_p(edges: Array, truth: Truth, rng: np.random.Generator) -> None:
