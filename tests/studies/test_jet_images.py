@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import study_jet_images, study_transport_axes
+from benchmarks import study_jet_images, study_jet_preprocessing, study_transport_axes
 from hunch.models import wasserstein_rowwise
 from hunch.models.clouds import clouds_from_constituents, clouds_from_images
 from hunch.table import QUAK_FEATURES, Table
@@ -125,3 +126,45 @@ def test_transport_as_an_axis(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(auc) == 9
     assert auc["near", "transport to QCD and to the prior"] > 0.95
     assert auc["near", "background loss, transport to the prior"] > 0.9
+
+
+def test_what_the_talk_leaves_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows for every setting; references and tested jets are different ones; a coarse detector keeps the pT."""
+    study = study_jet_preprocessing
+    asked: list[tuple[str, int]] = []
+
+    def constituents(kind: str, n: int, seed: int, min_quarks: int | None = None) -> np.ndarray:
+        asked.append((kind, seed))
+        rng = np.random.default_rng(seed)
+        prongs = PRONGS[kind if min_quarks is None else "qcd"]
+        axes = 0.3 * (prongs > 1) * np.array([[np.cos(a), np.sin(a)] for a in 2 * np.pi * np.arange(prongs) / prongs])
+        points = axes[rng.integers(prongs, size=(n, 20))] + rng.normal(0, 0.05, (n, 20, 2))
+        return np.concatenate([rng.exponential(size=(n, 20, 1)), points], axis=2)
+
+    monkeypatch.setattr(study, "constituents", constituents)
+    for name, value in {"TESTED": 25, "DENSE": 5, "REFERENCES": 2}.items():
+        monkeypatch.setattr(study, name, value)
+    monkeypatch.setattr(study, "SETTINGS", {name: study.SETTINGS[name] for name in list(study.SETTINGS)[::6]})
+    result = json.loads(json.dumps(study.run()))
+    assert len(result["rows"]) == 2 * len(study.DISTANCES)
+    assert {row["images"] for row in result["rows"]} == {"as in jet_images", "towers of 0.1 x 0.087"}
+    assert float(result["rows"][1]["top auc"].split()[0]) > 0.9
+    assert result["rows"][1]["part of top auc"] != result["rows"][1]["top auc"]
+    judged = {("qcd", 602), ("top", 603), ("w", 604), ("top", 609)}
+    assert set(asked) - judged == {("qcd", 601), ("top", 605)}
+    jets = constituents("top", 30, 1)
+    seen = study.towers(jets, np.random.default_rng(0))
+    np.testing.assert_allclose(seen[..., 0].sum(axis=1), jets[..., 0].sum(axis=1))
+    assert (seen[..., 0] > 0).sum() < (jets[..., 0] > 0).sum()
+    moved = (seen[..., :1] * seen[..., 1:]).sum(axis=1) - (jets[..., :1] * jets[..., 1:]).sum(axis=1)
+    assert np.abs(moved / jets[..., 0].sum(axis=1)[:, None]).max() < 0.05
+
+
+def test_constituents_are_simulated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUNCH_STUDY", str(tmp_path))
+    jets = study_jet_preprocessing.constituents("top", 4, 1, min_quarks=1)
+    assert jets.shape == (4, 200, 3)
+    assert (jets[..., 0].sum(axis=1) > 400).all()
+    assert [path.name for path in tmp_path.iterdir()] == ["constituents_top_1_4_1.parquet"]
+    monkeypatch.setattr(study_jet_preprocessing, "simulate", None)
+    assert np.array_equal(study_jet_preprocessing.constituents("top", 4, 1, min_quarks=1), jets)

@@ -1,0 +1,145 @@
+"""What the talk on jet images leaves open (arXiv:2110.06948): how far its tables move with it, on the same jets.
+
+`make study ONLY=jet_preprocessing`; EVENTS as in `jet_images`, whose jets these are, kept as constituents. The talk does
+not state the images' width, nor the detector's granularity, nor how jets are turned and mirrored in detail. Each row has
+one of these changed, and the AUC of the distance to QCD references, and of W by the distance to tops: the mean over
+`REFERENCES` samples of 500 jets, with the smallest and largest. No choice is made by these numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hunch.analysis import evaluate
+from hunch.models import EventToEnsemble
+from hunch.processors import ImageSettings, JetSettings, jet_images, padded_constituents, read_fileset, run_jets
+from hunch.samples import simulate
+from hunch.table import read_table, write_table
+
+from .simulated import told
+from .study_jet_images import JETS, SEEDS, metric_of
+
+Floats = npt.NDArray[np.float64]
+SLOTS = 200
+REFERENCES = 3  # samples of jets, of whose medoids the mean is taken
+TESTED = max(JETS // 8, 60)  # jets of each kind
+DENSE = max(JETS // 24, 30)  # jets of each kind, for an average image, which has a weight in most pixels
+TOWER = (0.1, 2 * np.pi / 72)  # eta, phi: a hadron calorimeter's
+
+SETTINGS: dict[str, tuple[dict[str, Any], bool]] = {
+    "as in jet_images": ({}, False),
+    "half width 0.5": ({"half_eta": 0.5, "half_phi": 0.5}, False),
+    "half width 1.6": ({"half_eta": 1.6, "half_phi": 1.6}, False),
+    "not mirrored": ({"flip": False}, False),
+    "not turned": ({"rotate": False}, False),
+    "half width 0.5, not mirrored": ({"half_eta": 0.5, "half_phi": 0.5, "flip": False}, False),
+    "towers of 0.1 x 0.087": ({}, True),
+}
+"""What is changed: settings of the image, and whether constituents are calorimeter towers."""
+DISTANCES: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("qcd", {"references": "average"}, "0.81 0.62"),
+    ("qcd", {"k": 1}, "0.83 0.63"),
+    ("qcd", {"k": 5}, "0.87 0.60"),
+    ("qcd", {"p": 5.0, "k": 4}, "0.67 0.41"),
+    ("qcd", {"distance": "mae", "k": 1}, "0.82 0.71"),
+    ("qcd", {"distance": "mae", "k": 3}, "0.82 0.61"),
+    ("top", {"k": 3}, "0.32 0.79"),
+    ("top", {"k": 5}, "0.45 0.84"),
+)
+"""References, options of the distance, and the talk's AUC of top and of W."""
+
+
+def constituents(kind: str, n: int, seed: int, min_quarks: int | None = None) -> Floats:
+    """Return constituents (n, SLOTS, 3) of single jets: pT in GeV, eta and phi from the axis; simulated once and kept."""
+    held = "" if min_quarks is None else f"_{min_quarks}"
+    path = Path(os.environ.get("HUNCH_STUDY", ".study")) / f"constituents_{kind}{held}_{n}_{seed}.parquet"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = path.with_suffix(".root")
+        parameters = None if min_quarks is None else {"min_quarks": min_quarks}
+        simulate(f"jet_{kind}", n, made, seed=seed, parameters=parameters, progress=sys.stderr.isatty())
+        settings = JetSettings(representation="constituents", max_constituents=SLOTS)
+        found = run_jets(read_fileset([made]), settings=settings, executor="iterative", progress=False)
+        write_table(path, found.table)
+        made.unlink()
+    return np.asarray(read_table(path)["constituents_1"], dtype=np.float64)
+
+
+def towers(jets: Floats, rng: np.random.Generator) -> Floats:
+    """Return the jets (n, slots, 3) with the pT of each calorimeter tower at its centre; the grid lies anywhere on a jet."""
+    found = np.zeros_like(jets)
+    shift = rng.uniform(size=(len(jets), 2))
+    for seen, jet, start in zip(found, jets, shift, strict=True):
+        real = jet[jet[:, 0] > 0]
+        cells, inside = np.unique(np.floor(real[:, 1:] / TOWER + start).astype(int), axis=0, return_inverse=True)
+        seen[: len(cells), 0] = np.bincount(inside.ravel(), weights=real[:, 0])
+        seen[: len(cells), 1:] = (cells + 0.5 - start) * TOWER
+    return found
+
+
+def samples() -> dict[str, Floats]:
+    """Return constituents of what references are taken from, and of the jets that are judged."""
+    jets = {
+        "qcd": constituents("qcd", JETS, SEEDS["train"]),
+        "top": constituents("top", JETS // 4, SEEDS["top_reference"]),
+        "tested qcd": constituents("qcd", JETS // 2, SEEDS["test"])[:TESTED],
+        "tested top": constituents("top", JETS // 3, SEEDS["top"])[:TESTED],
+        "tested part of top": constituents("top", JETS // 6, SEEDS["partial"]["top"], min_quarks=1)[:TESTED],
+        "tested w": constituents("w", JETS // 3, SEEDS["w"])[:TESTED],
+    }
+    return {name: jet[: 4 * TESTED] for name, jet in jets.items()}
+
+
+def spread(values: list[float]) -> str:
+    """Write a mean and its range."""
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def run() -> dict[str, Any]:
+    """Make the table."""
+    jets, rows = samples(), []
+    coarse = {name: towers(jet, np.random.default_rng(5)) for name, jet in jets.items()}
+    for name, (changed, calorimeter) in SETTINGS.items():
+        settings = ImageSettings(**changed)
+        images = {
+            kind: jet_images(padded_constituents(jet), settings=settings).images
+            for kind, jet in (coarse if calorimeter else jets).items()
+        }
+        tested = [kind for kind in images if kind.startswith("tested")]
+        for reference, options, talk in DISTANCES:
+            dense = options.get("references") == "average"
+            auc: dict[str, list[float]] = {kind: [] for kind in tested[1:]}
+            for seed in range(1 if dense else REFERENCES):
+                scorer = EventToEnsemble(seed=seed, **options).fit(images[reference])
+                score = {kind: scorer.score(images[kind][: DENSE if dense else None], metric="min") for kind in tested}
+                for kind, values in auc.items():
+                    both = np.concatenate([score["tested qcd"], score[kind]])
+                    label = np.repeat([0, 1], [len(score["tested qcd"]), len(score[kind])])
+                    values.append(evaluate(both, label).auc)
+            rows.append(
+                told(
+                    {
+                        "images": name,
+                        "references": reference,
+                        "metric": metric_of(options),
+                        "k": "average" if dense else options["k"],
+                        **{f"{kind.removeprefix('tested ')} auc": spread(values) for kind, values in auc.items()},
+                        "talk: top, w": talk,
+                    }
+                )
+            )
+    return {
+        "command": "make study ONLY=jet_preprocessing",
+        "tested": f"{TESTED} jets of each kind, {DENSE} for the average image",
+        "reference_samples": REFERENCES,
+        "far_from_references": "anomalous",
+        "rows": rows,
+    }
