@@ -198,6 +198,9 @@ def done(jobs: Sequence[Callable[[], T]], what: str, unit: str, *, workers: int,
 
     executor = ProcessPoolExecutor(max_workers=workers)
     try:
-        return [future.result() for future in bar([executor.submit(job) for job in jobs])]
-    finally:
+        found = [future.result() for future in bar([executor.submit(job) for job in jobs])]
+    except BaseException:
         executor.shutdown(wait=True, kill_workers=True)
+        raise
+    executor.shutdown(wait=True)
+    return found
