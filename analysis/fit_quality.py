@@ -1,11 +1,13 @@
 """Does the background function describe what it was fitted to? Where it does not, no p-value of a bump means anything.
 
 A real resonance spoils the fit of the background alone too. So a fit that is bad is looked at again with the largest
-excess. It is a bump, and the function is right about the rest, where both hold: without the bins of the excess the
-function fits; and a smooth function of three more parameters, too stiff to follow a bump, leaves most of the excess.
-The second is asked of 5,000 events or more: fewer let any bend follow a bump, and show no bend of a smooth background.
+excess. It is a bump, and the function is right about the rest, where all hold: without the bins of the excess the
+function fits; none of these bins lies far below it, for a hole in a spectrum lifts what is beside it; three bins with events
+lie below them, for at the start of a range the function bends to anything; and a smooth function of three more parameters,
+too stiff to follow a bump, leaves most of the excess.
+The last is asked of 5,000 events or more: fewer let any bend follow a bump, and show no bend of a smooth background.
 Of 6.6 million events with smooth distortions of 5 to 30 % that five parameters cannot follow, most pass the first test
-with excesses of up to 50 sigma, and fail the second.
+with excesses of up to 50 sigma, and fail the last.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from .background import (
     design_matrix,
@@ -40,19 +43,23 @@ MIN_EXCESS = 3.0  # z below which there is no bump
 MORE = 3  # smooth parameters more
 KEPT = 0.65  # share of its z that a bump keeps against them: 0.67 and more of 200 bumps, but fewer at a sparse end
 FEW = 5_000  # events
+HOLE = 4.0  # sigma by which no bin of a bump lies below the background of the others
+BELOW = 3  # bins with events below a bump
 
 
 @dataclass(frozen=True)
 class Excess:
     """The largest excess of a spectrum that its background fit does not describe: at mass (GeV), z sigma.
 
-    p_outside: of the best background fit without its bins; z_smoother: what is left of z with three more parameters;
-    events: in the whole spectrum.
+    p_outside: of the best background fit without its bins; deficit: sigma by which the lowest of these bins lies below that
+    fit; bins_below: with events, below these bins; z_smoother: what is left of z with three more parameters; events: in the whole spectrum.
     """
 
     mass: float
     z: float
     p_outside: float
+    deficit: float
+    bins_below: int
     z_smoother: float
     events: int
 
@@ -60,7 +67,7 @@ class Excess:
     def is_bump(self) -> bool:
         """Tell a bump on a background that is described from a shape that the function lacks."""
         stays = self.z_smoother > max(MIN_EXCESS, KEPT * self.z) or self.events < FEW
-        return self.p_outside > DOUBTFUL and stays
+        return self.p_outside > DOUBTFUL and self.deficit < HOLE and self.bins_below >= BELOW and stays
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,8 @@ def largest_excess(
     return Excess(
         mass,
         float(z.max()),
-        outside_p(counts, edges, mass, width=width, lowest=order, sqrt_s=sqrt_s, family=family),
+        *without_bump(counts, edges, mass, width=width, lowest=order, sqrt_s=sqrt_s, family=family),
+        int((counts[edges[1:] <= mass * (1 - WINDOW * width)] > 0).sum()),
         smoother_z(counts, edges, mass, width=width, order=order, sqrt_s=sqrt_s, family=family),
         int(counts.sum()),
     )
@@ -117,23 +125,27 @@ def away_from(edges: Floats, mass: float, width: float) -> npt.NDArray[np.bool_]
     return np.asarray((edges[1:] <= mass * (1 - WINDOW * width)) | (edges[:-1] >= mass * (1 + WINDOW * width)))
 
 
-def outside_p(
+def without_bump(
     counts: Floats, edges: Floats, mass: float, *, width: float, lowest: int, sqrt_s: float, family: str
-) -> float:
-    """Return how well a family fits one spectrum (bins,) without the bins within 2 widths of a mass (GeV): best order's p.
+) -> tuple[float, float]:
+    """Fit one spectrum (bins,) without the bins within 2 widths of a mass (GeV), in every order from `lowest` on.
 
-    lowest: order from which to try; 0 where too few bins are left.
+    Returns how well the best of them fits, a p-value, 0 where too few bins are left; and by how many sigma the lowest of
+    the bins left out lies below it.
     """
     away = away_from(edges, mass, width)
-    best = 0.0
+    best, deficit = 0.0, 0.0
     for order in family_orders(family):
         if order < lowest or away.sum() <= order + 2:
             continue
         fit = fit_background(counts[None], edges, order, sqrt_s=sqrt_s, family=family, mask=away.astype(np.float64))
         if fit.converged[0]:
-            p = goodness_of_fit(counts[None, away], fit.expected[:, away], fit.n_parameters)
-            best = max(best, float(p[0]))
-    return best
+            p = float(goodness_of_fit(counts[None, away], fit.expected[:, away], fit.n_parameters)[0])
+            if p > best:
+                best = p
+                fewer = special.pdtr(counts[~away], np.maximum(fit.expected[0, ~away], 1e-300))
+                deficit = float(-special.ndtri(np.maximum(fewer, 1e-300)).min(initial=0.0))
+    return best, deficit
 
 
 def smoother_z(
@@ -207,7 +219,8 @@ def quality_notes(qualities: Sequence[FitQuality], *, refusing: bool) -> list[st
         said = f"{q.region}: the {q.family} function, order {q.order}, fits the spectrum with p = {q.p_value:.2g}"
         if q.excess is not None:
             said += (
-                f"; no bump explains that: without the bins around {q.excess.mass:.0f} GeV p = {q.excess.p_outside:.2g}, and "
+                f"; no bump explains that: without the bins around {q.excess.mass:.0f} GeV p = {q.excess.p_outside:.2g}, one "
+                f"of these lies {q.excess.deficit:.1f} sigma below that fit, {q.excess.bins_below} bins with events are below them, and "
                 f"of the {q.excess.z:.1f} sigma there a smoother function leaves {q.excess.z_smoother:.1f}"
             )
         end = "no significance is quoted" if q.unfit and refusing else "read its p-values with care"

@@ -121,6 +121,7 @@ def range_of_spectrum(
         return FitRange(tuple(edges[start : stop + 1].tolist()), chosen, p)
     stop = last_bin(counts, edges, sqrt_s=sqrt_s, family=family)
     filled = np.flatnonzero(counts[:stop])
+    check_start(counts, edges, int(filled[0]))
     # the logarithm of a mass, in the function or in the steps of the scan, needs an edge above 0
     floor = max(int(filled[0]), 1 if edges[0] == 0 else 0)
     density = counts[floor:stop] / np.diff(edges[floor : stop + 1])
@@ -131,6 +132,9 @@ def range_of_spectrum(
     turn_on = peak - floor > 2
     tried = []
     for low in range(peak, max(peak + 1, stop - MIN_BINS + 1)):
+        if not counts[low]:  # no range starts in a hole
+            tried.append(0.0)
+            continue
         p, excess = described(counts[low:stop], edges[low : stop + 1], shape, sqrt_s=sqrt_s, family=family)
         level = P_WHOLE if low == peak and not turn_on else P_MIN
         bump = excess is not None and excess.is_bump and (not turn_on or excess.mass > CLEAR * edges[low])
@@ -139,7 +143,8 @@ def range_of_spectrum(
             if not turn_on and tried[0] > UNFIT and counts[:low].sum() > 0.5 * counts.sum():
                 # a fit that is doubtful and said to be so is better than most of the events unseen
                 break
-            return settled(counts, edges, low, stop, turn_on, p, shape, sqrt_s=sqrt_s, family=family)
+            fits = "that fits" if p > level else "that fits but for a bump"
+            return settled(counts, edges, low, stop, turn_on, p, shape, fits, sqrt_s=sqrt_s, family=family)
     if not turn_on:
         return FitRange(tuple(edges[peak : stop + 1].tolist()), "all bins; no part with most events fits", tried[0])
     low = peak + int(np.argmax(tried))
@@ -154,22 +159,23 @@ def settled(
     turn_on: bool,
     p: float,
     shape: SignalShape,
+    fits: str,
     *,
     sqrt_s: float,
     family: str,
 ) -> FitRange:
-    """Return the range from the edge that was found, its margin above a turn-on added, with the fit's p there."""
+    """Return the range from the edge that was found, its margin above a turn-on added, with the fit's p there; fits: why."""
     first = int(np.flatnonzero(counts)[0])
     start = max(low, min(low + MARGIN_BINS, stop - MIN_BINS)) if turn_on else low
     if start > low:
         p, _ = described(counts[start:stop], edges[start : stop + 1], shape, sqrt_s=sqrt_s, family=family)
-        chosen = f"{start - low} bins above the lowest edge above the peak that fits, {edges[low]:.0f} GeV"
+        chosen = f"{start - low} bins above the lowest edge above the peak {fits}, {edges[low]:.0f} GeV"
     elif start == 1 > first and edges[0] == 0:
         chosen = "all bins but the first, which starts at 0"
     elif start == first:
         chosen = "all bins" if (start, stop) == (0, len(counts)) else "all bins from the first that holds an event"
     else:
-        chosen = "lowest edge above the peak that fits"
+        chosen = f"lowest edge above the peak {fits}"
     return FitRange(tuple(edges[start : stop + 1].tolist()), chosen, p)
 
 
@@ -227,6 +233,16 @@ def check_bins(counts: Floats, edges: Floats, *, family: str) -> None:
         raise InputError(
             f"all bins from {edges[last]:g} to {edges[-1]:g} GeV are zero, though the bins below let one expect {tail:.0f} events just there: it is "
             f"cut off there. --fit-range {edges[0]:g} {edges[last]:g} hunts below the cut"
+        )
+
+
+def check_start(counts: Floats, edges: Floats, first: int) -> None:
+    """Refuse a spectrum that is cut off below: empty bins, and then one that is neither sparse nor the foot of a turn-on."""
+    density = counts / np.diff(edges)
+    if first and counts[first] > LOST and density[first] >= 0.5 * density.max():
+        raise InputError(
+            f"all bins from {edges[0]:g} to {edges[first]:g} GeV are zero, and the next one holds {counts[first]:.0f} events: the spectrum is cut off "
+            f"there. --fit-range {edges[first]:g} {edges[-1]:g} hunts above the cut"
         )
 
 

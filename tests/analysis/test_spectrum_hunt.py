@@ -111,6 +111,29 @@ def test_a_real_bump_is_not_taken_for_a_failing_function(
     assert found.hunt.global_p.above == 0
 
 
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize(
+    ("events", "hole", "left"),
+    [(2e5, slice(12, 13), 0.0), (2e5, slice(6, 7), 0.8), (3000, slice(8, 9), 0.0), (2e5, slice(12, 15), 0.0)],
+)
+def test_a_hole_is_not_made_an_excess_of_its_neighbours(
+    events: float, hole: slice, left: float, rng: np.random.Generator
+) -> None:
+    counts = rng.poisson(expected(events)).astype(float)
+    counts[hole] = np.round(left * counts[hole])
+    found = hunt_spectra({"all": as_hist(EDGES, counts)}, settings=SETTINGS, progress=False)
+    # hunted above the hole, and it is said what that costs
+    assert found.fit_range.low >= EDGES[hole.start + 1]
+    assert found.hunt.scan.z.max() < 3.5
+    assert any("are not hunted in" in note for note in found.notes)
+    # in a range that holds it there is no significance
+    refused = hunt_spectra(
+        {"all": as_hist(EDGES, counts)}, settings=SETTINGS, fit_range=(EDGES[0], EDGES[-1]), progress=False
+    )
+    assert refused.no_significance is not None
+    assert any("below that fit" in note or "fits the spectrum with p" in note for note in refused.notes)
+
+
 def test_a_smooth_excess_of_many_sigma_is_no_bump(rng: np.random.Generator) -> None:
     counts = rng.poisson(expected(6.6e6, ripple=0.26, waves=1.38, phase=4.0)).astype(float)
     found = hunt(
@@ -140,8 +163,9 @@ def test_the_range_starts_above_a_turn_on_and_says_so(rng: np.random.Generator) 
 def test_leading_and_trailing_empty_bins(rng: np.random.Generator) -> None:
     counts = rng.poisson(expected(1e5)).astype(float)
     counts[:5] = 0
-    assert window(counts).low == EDGES[5]
-    assert "first that holds an event" in window(counts).chosen
+    with pytest.raises(InputError, match=rf"from 890 to {EDGES[5]:g} GeV are zero.*--fit-range {EDGES[5]:g} 5455"):
+        window(counts)
+    assert window(counts, fit_range=(EDGES[5], 5455)).low == EDGES[5]
     with pytest.raises(InputError, match=rf"below {EDGES[5]:g} GeV are all zero"):
         window(counts, fit_range=(890, 5455))
     cut = rng.poisson(expected(1e5)).astype(float)
@@ -149,6 +173,8 @@ def test_leading_and_trailing_empty_bins(rng: np.random.Generator) -> None:
     with pytest.raises(InputError, match=rf"from {EDGES[15]:g} to 5455 GeV are zero.*--fit-range 890 {EDGES[15]:g}"):
         window(cut)
     assert window(cut, fit_range=(890, EDGES[15])).high == EDGES[15]
+    counts[4] = 10  # a sparse start is no cut
+    assert window(counts).low in EDGES[4:7]
     sparse = rng.poisson(expected(400)).astype(float)  # a tight region: most of its bins are empty, and that is data
     assert window(sparse).high == EDGES[-1]
 
