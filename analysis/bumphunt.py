@@ -210,8 +210,10 @@ def stack(spectra: Mapping[str, hist.Hist[Any]] | Sequence[hist.Hist[Any]]) -> t
             raise InputError(
                 f"{name} is weighted or no spectrum of counts: bin {i} ({edges[i]:g} to {edges[i + 1]:g} GeV) holds {values[i]:g}"
             )
-        variances = histogram.variances()  # None where a plain storage was filled with weights
-        if variances is not None and not np.array_equal(variances, values):
+        variances = histogram.variances()
+        if variances is None:  # a plain storage that was filled with weights, scaled, or added up
+            log.warning("%s: its storage does not tell whether it was filled with weights; taken for counts", name)
+        elif not np.array_equal(variances, values):
             raise InputError(f"{name} is weighted (its variances are not its contents); data carry no weights")
         rows.append(values)
     return edges, np.stack(rows)

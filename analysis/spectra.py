@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
+WEIGHTS = ("genWeight", "weight", "weights")  # columns of a table that would be an event's weight
 
 # The CMS dijet mass binning in GeV (arXiv:1010.0203 and later dijet searches): about one mass resolution a bin.
 # fmt: off
@@ -117,8 +118,9 @@ def spectra_of_table(table: Table, *, sqrt_s: float) -> tuple[dict[str, hist.His
         raise InputError(
             f"{table.source}: column 'mjj' reaches {mjj.max():g} GeV, sqrt_s is {sqrt_s:g}; another --sqrt-s?"
         )
-    if "genWeight" in table and len(np.unique(table["genWeight"])) > 1:
-        raise InputError(f"{table.source}: column 'genWeight' differs between events; data carry no weights")
+    for name in WEIGHTS:
+        if name in table and len(np.unique(table[name])) > 1:
+            raise InputError(f"{table.source}: column {name!r} differs between events; data carry no weights")
     edges = search_grid(mjj, sqrt_s=sqrt_s)
     cutflow = {"below the bins": int((mjj < edges[0]).sum())}
     if "region" not in table:

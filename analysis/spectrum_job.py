@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .. import __version__
 from ..errors import HunchError
@@ -27,6 +27,8 @@ from .versions import versions
 __all__ = ["hunt_files", "limit_folder", "read_result", "report_folder", "validate_folder"]
 
 log = logging.getLogger(__name__)
+RESULT_KEYS = ("best", "scan", "fit_range", "regions", "signal_shape", "configuration")
+"""What every result.json holds."""
 MANY = 8
 """Regions from which Fisher's method, when nobody chose it, is worth a note: a signal of one region drowns in the sum."""
 
@@ -155,9 +157,15 @@ def report_folder(output: Path) -> None:
 
 
 def read_result(output: Path) -> dict[str, Any]:
-    """Read an output folder's result.json."""
+    """Read an output folder's result.json; raises HunchError where it is missing, damaged or none of ours."""
     path = output / "result.json"
     if not path.is_file():
         raise HunchError(f"{path}: not there yet; hunch run or hunch hunt first")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise HunchError(f"{path}: truncated or no JSON ({error}); hunch run or hunch hunt writes it anew") from error
+    missing = [key for key in RESULT_KEYS if not isinstance(found, dict) or key not in found]
+    if missing:
+        raise HunchError(f"{path}: no result of hunch run or hunch hunt; missing: {', '.join(missing)}")
+    return cast("dict[str, Any]", found)

@@ -522,6 +522,8 @@ def test_a_formula_of_ones_own_is_fitted(
     [
         (("limits", "{empty}"), "result.json: not there yet"),
         (("validate", "{empty}"), "result.json: not there yet"),
+        (("limits", "{empty}/foreign"), "result.json: no result of hunch run or hunch hunt; missing: best, scan"),
+        (("validate", "{empty}/truncated"), "result.json: truncated or no JSON"),
         (("validate", "{empty}", "--retrain", "2"), "--retrain: only with an ANALYSIS"),
         (("limits", "{empty}", "--efficiencies", "a,b"), "--efficiencies 'a,b': numbers are expected"),
         (("limits", "nothing.yaml"), "nothing.yaml"),
@@ -536,6 +538,9 @@ def test_limits_and_checks_say_what_is_missing(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    for folder, text in {"foreign": '{"a": 1}', "truncated": '{"best": {'}.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "result.json").write_text(text)
     status, out, err = call(monkeypatch, capfd, *(a.format(empty=tmp_path) for a in arguments))
     assert (status, out) == (2, "")
     assert message in err

@@ -165,6 +165,17 @@ def test_raised_orders_are_kept(strong: Array, edges: Array) -> None:
     assert np.all(order >= [3, 2, 4])
 
 
+def test_it_is_said_where_nothing_tells_whether_a_spectrum_is_weighted(
+    strong: Array, edges: Array, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = HuntSettings(pseudo_experiments=0)
+    plain = spectra_of(strong, edges)[0]
+    hunt([plain], MASSES, settings=settings)
+    assert not caplog.records
+    hunt({"summed": plain + plain}, MASSES, settings=settings)
+    assert "summed: its storage does not tell" in caplog.text
+
+
 def test_weighted_and_differing_spectra_are_refused(strong: Array, edges: Array) -> None:
     settings = HuntSettings(pseudo_experiments=0)
     good = spectra_of(strong, edges)

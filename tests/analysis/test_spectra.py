@@ -10,8 +10,9 @@ import pytest
 from hunch.analysis import find_fit_range, mass_edges, mass_grid, spectrum
 from hunch.analysis.bumphunt import HuntSettings
 from hunch.analysis.search import choose_fit_range
-from hunch.analysis.spectra import DIJET_EDGES, FitRange
+from hunch.analysis.spectra import DIJET_EDGES, FitRange, spectra_of_table
 from hunch.errors import InputError
+from hunch.table import Table
 
 SQRT_S = 13_000.0
 
@@ -122,3 +123,12 @@ def test_masses_to_scan_stay_clear_of_the_ends(edges: Any) -> None:
     assert 2500 < mass_grid(window, masses)[-1] < 2700
     with pytest.raises(InputError, match="too short to scan"):
         mass_grid(FitRange((2000.0, 2100.0), "given"), masses)
+
+
+@pytest.mark.parametrize("name", ["genWeight", "weight"])
+def test_a_table_with_weights_is_refused(name: str, rng: np.random.Generator) -> None:
+    columns = {"mjj": 2000 + rng.exponential(500, 60), name: np.ones(60)}
+    assert spectra_of_table(Table(columns), sqrt_s=13000)[0].keys() == {"all events"}
+    columns[name] = np.repeat([1.0, 2.0], 30)
+    with pytest.raises(InputError, match=f"column '{name}' differs between events"):
+        spectra_of_table(Table(columns), sqrt_s=13000)
