@@ -16,9 +16,11 @@ __all__ = [
     "NegativePixelError",
     "NotNormalisedError",
     "as_jets",
+    "check_pixel",
     "clouds_from_constituents",
     "clouds_from_images",
     "require_unit",
+    "require_weights",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -118,11 +120,13 @@ def clouds_from_images(
 
     images: (n, height, width), not negative; pixel: side of a pixel, so that distances come in its unit (1: in pixels;
     0.05 for 40×40 over ±1.0 in η and φ). normalise: divide each image by its sum.
-    Raises EmptyImageError, NegativePixelError and what `as_jets` raises.
+    Raises ScorerError for a side that is no length, EmptyImageError, NegativePixelError and what `as_jets` raises.
     """
+    check_pixel(pixel)
     values = as_jets(images, name=name)
     _, height, width = values.shape
-    grid = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1).reshape(-1, 2) * pixel
+    places = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1).reshape(-1, 2)
+    grid = places * float(pixel)
     return _clouds(
         values.reshape(len(values), height * width),
         np.broadcast_to(grid, (len(values), *grid.shape)),
@@ -144,7 +148,14 @@ def clouds_from_constituents(jets: npt.ArrayLike, *, normalise: bool = False, na
     return _clouds(values[..., 0], values[..., 1:], normalise=normalise, name=name)
 
 
-def _clouds(weights: Array, points: Array, *, normalise: bool, name: str) -> Clouds:
+def check_pixel(pixel: float) -> None:
+    """Raise ScorerError unless the side of a pixel is a length above 0."""
+    if not (np.isfinite(pixel) and pixel > 0):
+        raise ScorerError(f"pixel is {pixel}; the side of a pixel is a length above 0")
+
+
+def require_weights(weights: Array, name: str) -> None:
+    """Raise NegativePixelError or EmptyImageError unless the pT (n, m) of each jet is nowhere below and somewhere above zero."""
     negative = (weights < 0).any(axis=1)
     if negative.any():
         first = int(np.flatnonzero(negative)[0])
@@ -152,12 +163,16 @@ def _clouds(weights: Array, points: Array, *, normalise: bool, name: str) -> Clo
             f"{name}: {negative.sum()} of {len(weights)} have entries below zero, first {first} "
             f"with {weights[first].min():.6g}; weights are pT, at least 0"
         )
-    counts = (weights > 0).sum(axis=1)
-    if (counts == 0).any():
-        empty = np.flatnonzero(counts == 0)
+    empty = np.flatnonzero(~(weights > 0).any(axis=1))
+    if len(empty):
         raise EmptyImageError(
-            f"{name}: {len(empty)} of {len(weights)} are empty, first {empty[0]}; nothing to transport"
+            f"{name}: {len(empty)} of {len(weights)} are empty, first {empty[0]}; there is no jet in them"
         )
+
+
+def _clouds(weights: Array, points: Array, *, normalise: bool, name: str) -> Clouds:
+    require_weights(weights, name)
+    counts = (weights > 0).sum(axis=1)
     if normalise:
         weights = weights / weights.sum(axis=1, keepdims=True)
     row, place = np.nonzero(weights)

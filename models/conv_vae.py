@@ -13,17 +13,10 @@ import torch
 
 from ..errors import unknown_name
 from .autoencoder import gaussian_kl
-from .clouds import (
-    Array,
-    EmptyImageError,
-    NegativePixelError,
-    as_jets,
-    clouds_from_images,
-    require_unit,
-)
+from .clouds import Array, as_jets, check_pixel, clouds_from_images, require_unit, require_weights
 from .conv_autoencoder import ConvSizes, StackedConvVae, mean_power_error
 from .densities import split_rows
-from .inputs import ScorerError, ShapeError, TooFewRowsError, check_metric
+from .inputs import ScorerError, ShapeError, TooFewRowsError, check_metric, whole_number
 from .scorer import require_fitted, save_scorer
 from .threads import few_threads
 from .training import Stack, TrainingSettings, resolve_device, train_stack
@@ -215,7 +208,7 @@ class ConvVae:
     def _sizes(self, height: int, width: int) -> ConvSizes:
         """Return the network's sizes, or say which option or image side does not fit."""
         for name in ("blocks", "convolutions", "channels", "hidden", "latent"):
-            value = getattr(self, name)
+            value = whole_number(name, getattr(self, name))
             most = LARGEST_BLOCKS if name == "blocks" else None
             if value < 1 or (most is not None and value > most):
                 raise ScorerError(f"{name} is {value}, allowed: {f'1 to {most}' if most else '1 or more'}")
@@ -238,6 +231,7 @@ class ConvVae:
                 f"beta is {self.beta}; allowed: 0 to 1, as the loss is (1 - beta) reconstruction + beta KL"
             )
         check_options(self.p, None, self.threads)
+        check_pixel(self.pixel)
         return StackedConvVae(
             1,
             sizes,
@@ -254,16 +248,8 @@ class ConvVae:
         images = as_jets(x, name=name)
         if shape is not None and images.shape[1:] != shape:
             raise ShapeError(f"{name}: images of {images.shape[1:]} pixels, {shape} are expected")
-        negative = (images < 0).any(axis=(1, 2))
-        if negative.any():
-            first = int(np.flatnonzero(negative)[0])
-            raise NegativePixelError(
-                f"{name}: {negative.sum()} of {len(images)} have pixels below zero, first {first} with {images[first].min():.6g}"
-            )
+        require_weights(images.reshape(len(images), images.shape[1] * images.shape[2]), name)
         sums = images.sum(axis=(1, 2))
-        if (sums == 0).any():
-            empty = np.flatnonzero(sums == 0)
-            raise EmptyImageError(f"{name}: {len(empty)} of {len(images)} are empty, first {empty[0]}")
         if self.normalise:
             return np.asarray(images / sums[:, None, None])
         require_unit(sums, name, "normalise=True divides by the sum")

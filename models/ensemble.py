@@ -14,8 +14,17 @@ import numpy.typing as npt
 import torch
 
 from ..errors import unknown_name
-from .clouds import Array, Clouds, EmptyImageError, as_jets, clouds_from_constituents, clouds_from_images
-from .inputs import ShapeError, TooFewRowsError, check_metric
+from .clouds import (
+    Array,
+    Clouds,
+    as_jets,
+    check_pixel,
+    clouds_from_constituents,
+    clouds_from_images,
+    require_unit,
+    require_weights,
+)
+from .inputs import ShapeError, TooFewRowsError, check_metric, whole_number
 from .medoids import elbow, medoid_path
 from .scorer import require_fitted, save_scorer
 from .sinkhorn import TOLERANCE, check_tolerance, sinkhorn
@@ -24,6 +33,7 @@ from .transport import TransportOptionError, check_options, wasserstein
 __all__ = ["EventToEnsemble", "mean_power_distance"]
 
 CHUNK = 4096  # jets at once in score: what is between jets and references stays small
+LEAST_ELBOW = 3  # numbers of medoids that an elbow is looked for among
 POWERS = {"mae": 1.0, "mse": 2.0}
 REDUCTIONS: dict[str, Callable[..., Array]] = {"min": np.min, "mean": np.mean, "sum": np.sum}
 ALLOWED = {
@@ -201,10 +211,21 @@ class EventToEnsemble:
         check_options(self.p, self.unbalanced, self.threads)
         for name in ("k", "k_max", "sample"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is not None and whole_number(name, value) < 1:
                 raise TransportOptionError(f"{name} is {value}; at least 1")
-        if not (np.isfinite(self.pixel) and self.pixel > 0):
-            raise TransportOptionError(f"pixel is {self.pixel}; the side of a pixel is a length above 0")
+        check_pixel(self.pixel)
+        if self.references != "medoids" and self.k is not None:
+            raise TransportOptionError(
+                f"k is {self.k}, but references={self.references!r} has no medoids; leave it None"
+            )
+        if self.k is None and self.references == "medoids" and self.k_max < LEAST_ELBOW:
+            raise TransportOptionError(
+                f"k_max is {self.k_max}; an elbow needs {LEAST_ELBOW} numbers of medoids or more, or give k"
+            )
+        if self.distance in POWERS and (self.p != 1 or self.unbalanced is not None):
+            raise TransportOptionError(
+                f"p is {self.p}, unbalanced {self.unbalanced}: options of distance='wasserstein', not of {self.distance!r}"
+            )
         if self.references == "average" and self.inputs != "images":
             raise TransportOptionError("references='average' needs inputs='images': constituents have no mean")
         self._check_solver()
@@ -241,14 +262,18 @@ class EventToEnsemble:
         return chosen
 
     def _prepared(self, jets: Array, name: str) -> Array:
-        """Return the jets (n, a, b), with unit pT sum where asked for."""
-        if not self.normalise:
-            return jets
+        """Return the jets (n, a, b), with unit pT sum where asked for, or say which hold no pT, or less than none.
+
+        Images are compared with unit sums alone; what transport asks for it asks itself.
+        """
         images = self.inputs == "images"
-        sums = jets.sum(axis=(1, 2)) if images else jets[..., 0].sum(axis=1)
-        if (sums <= 0).any():
-            first = int(np.flatnonzero(sums <= 0)[0])
-            raise EmptyImageError(f"{name}: jet {first} sums to {sums[first]:.6g}; it cannot be normalised")
+        weights = jets.reshape(len(jets), jets.shape[1] * jets.shape[2]) if images else jets[..., 0]
+        require_weights(weights, name)
+        sums = weights.sum(axis=1)
+        if not self.normalise:
+            if images and self.distance in POWERS:
+                require_unit(sums, name, "normalise=True divides by the sum")
+            return jets
         if images:
             return np.asarray(jets / sums[:, None, None])
         return np.concatenate([jets[..., :1] / sums[:, None, None], jets[..., 1:]], axis=2)

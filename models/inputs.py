@@ -20,6 +20,7 @@ __all__ = [
     "UnknownMetricError",
     "as_matrix",
     "check_metric",
+    "whole_number",
 ]
 
 Matrix = npt.NDArray[np.float64]
@@ -102,3 +103,10 @@ def check_metric(metric: str | None, metrics: tuple[str, ...], scorer: str) -> s
     if metric not in metrics:
         raise UnknownMetricError(unknown_name("metric", metric, metrics, scorer))
     return metric
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return an option as an integer; raises ScorerError for anything else, 2.0 and True too."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ScorerError(f"{name} is {value!r}; a whole number is expected")
+    return int(value)

@@ -235,7 +235,6 @@ def _run(tasks: list[Task], threads: int | None, *, progress: bool) -> None:
     left = deque(tasks)
     shown = progress and sys.stderr.isatty()
     with tqdm(total=len(tasks), desc="transport", unit="block", disable=not shown, file=sys.stderr) as bar:
-
         # no future for each task: a main thread that wakes for each result takes the interpreter lock from the workers
         def work(update: Callable[[], None] | None) -> None:
             try:

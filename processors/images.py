@@ -81,8 +81,11 @@ class ImageSettings:
     normalise: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.pixels, bool) or not isinstance(self.pixels, int) or self.pixels < 1:
+        if isinstance(self.pixels, bool) or not isinstance(self.pixels, int | np.integer) or self.pixels < 1:
             raise ImageSettingsError(f"pixels: {self.pixels!r} is not a positive whole number")
+        for name in ("rotate", "flip", "normalise"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise ImageSettingsError(f"{name}: {getattr(self, name)!r} is neither True nor False")
         for name in ("half_eta", "half_phi"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not ROUNDING < value <= LARGEST_ANGLE:

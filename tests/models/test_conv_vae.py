@@ -186,7 +186,7 @@ def test_bad_input_is_named(fitted: ConvVae) -> None:
         fitted.score(np.full((2, 8, 8), 1 / 64))
     with pytest.raises(NotNormalisedError, match="2 of 4 do not sum to one, first 1 with 2"):
         fitted.score(x * np.array([1, 2, 1, 3])[:, None, None])
-    with pytest.raises(NegativePixelError, match="1 of 4 have pixels below zero, first 2"):
+    with pytest.raises(NegativePixelError, match="1 of 4 have entries below zero, first 2"):
         fitted.score(x - 0.1 * (np.arange(4) == 2)[:, None, None])
     with pytest.raises(EmptyImageError, match="1 of 4 are empty, first 3"):
         fitted.score(x * (np.arange(4) < 3)[:, None, None])

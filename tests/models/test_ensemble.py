@@ -29,7 +29,6 @@ from hunch.models import (
     ShapeError,
     SinkhornDistances,
     TooFewRowsError,
-    TransportOptionError,
     UnknownMetricError,
     clouds_from_images,
     elbow,
@@ -38,6 +37,7 @@ from hunch.models import (
     medoid_path,
     wasserstein,
 )
+from hunch.models.inputs import ScorerError
 from hunch.models.sinkhorn import sinkhorn
 
 pytest.importorskip("ot", reason="exact transport needs POT")
@@ -180,8 +180,8 @@ def test_mean_power_distances_by_hand() -> None:
     assert mean_power_distance(x, y[:0], power=1).shape == (2, 0)
     with pytest.raises(ShapeError, match="jets have the shape"):
         mean_power_distance(x, np.ones((1, 2, 2)), power=1)
-    scorer = EventToEnsemble(distance="mse", references="all").fit(y)
-    np.testing.assert_array_equal(scorer.score(x), [1.0, 4.5])
+    scorer = EventToEnsemble(distance="mse", references="all", normalise=True).fit(y)
+    np.testing.assert_array_equal(scorer.score(x), [1.0, 0.5625])
 
 
 def test_medoids_are_the_best_rows_there_are() -> None:
@@ -255,7 +255,7 @@ def test_bad_jets_are_named() -> None:
     x[4] = 0
     with pytest.raises(EmptyImageError, match="x: 1 of 6 are empty, first 4"):
         scorer.score(x)
-    with pytest.raises(EmptyImageError, match="x: jet 4 sums to 0"):
+    with pytest.raises(EmptyImageError, match="x: 1 of 6 are empty, first 4"):
         EventToEnsemble(normalise=True, k=1).fit(x)
     x[4, 0, 0] = -1.0
     with pytest.raises(NegativePixelError, match="first 4 with -1"):
@@ -289,9 +289,36 @@ def test_bad_jets_are_named() -> None:
         EventToEnsemble(k=7).fit(images(6))
 
 
+@pytest.mark.parametrize("distance", ["wasserstein", "mae", "mse"])
+def test_every_distance_names_bad_images(distance: str) -> None:
+    x, scorer = images(6), EventToEnsemble(distance=distance, k=1).fit(images(10))
+    for fails in (scorer.score, EventToEnsemble(distance=distance, k=1).fit):
+        with pytest.raises(NotNormalisedError, match="6 of 6 do not sum to one"):
+            fails(3 * x)
+        bad = x.copy()
+        bad[4] = 0
+        with pytest.raises(EmptyImageError, match="1 of 6 are empty, first 4"):
+            fails(bad)
+        bad[4, 0, 0] = -1.0
+        with pytest.raises(NegativePixelError, match="first 4 with -1"):
+            fails(bad)
+    with pytest.raises(NegativePixelError, match="first 4 with -1"):
+        EventToEnsemble(distance=distance, k=1, normalise=True).fit(bad)
+
+
+def test_the_side_of_a_pixel_may_be_a_whole_number() -> None:
+    one, two = (EventToEnsemble(k=1, pixel=pixel).fit(images(6)).score(images(6)) for pixel in (1, 2))
+    np.testing.assert_allclose(two, 2 * one)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"k": 2.5}, "k is 2.5; a whole number"),
+        ({"k": 2, "references": "average"}, "references='average' has no medoids"),
+        ({"k_max": 2}, "k_max is 2; an elbow needs 3"),
+        ({"distance": "mae", "p": 2.0}, "p is 2.0, unbalanced None: options of distance='wasserstein'"),
+        ({"distance": "mse", "unbalanced": 1.0}, "not of 'mse'"),
         ({"inputs": "image"}, "did you mean 'images'"),
         ({"distance": "wasserstien"}, "did you mean 'wasserstein'"),
         ({"references": "medoid"}, "did you mean 'medoids'"),
@@ -309,7 +336,7 @@ def test_bad_jets_are_named() -> None:
     ],
 )
 def test_options_that_mean_nothing_are_named(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(TransportOptionError, match=message):
+    with pytest.raises(ScorerError, match=message):
         EventToEnsemble(**options).fit(images(5))
 
 
@@ -362,12 +389,12 @@ def test_one_medoid_by_mse_or_sinkhorn_needs_neither_pot_nor_kmedoids() -> None:
     import numpy as np
     from hunch.models import EventToEnsemble, MissingPackageError
     x = np.random.default_rng(0).random((5, 4, 4))
-    print(EventToEnsemble(k=1, distance="mse").fit(x).score(x).shape)
+    print(EventToEnsemble(k=1, distance="mse", normalise=True).fit(x).score(x).shape)
     sinkhorn = EventToEnsemble(k=1, solver="sinkhorn", device="cpu", normalise=True)
     print(sinkhorn.fit(x).score(x).shape)
-    for options in ({"k": 2, "distance": "mse"}, {"k": 1, "normalise": True}):
+    for options in ({"k": 2, "distance": "mse"}, {"k": 1}):
         try:
-            EventToEnsemble(**options).fit(x)
+            EventToEnsemble(normalise=True, **options).fit(x)
         except MissingPackageError as error:
             print(error)
     """

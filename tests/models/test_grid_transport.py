@@ -36,11 +36,14 @@ def exact(a: np.ndarray, b: np.ndarray, p: float) -> np.ndarray:
     return np.array([ot.emd2(x, y, cost, numItermax=10**6) for x, y in zip(a, b, strict=True)]) ** (1 / p)
 
 
-@pytest.mark.parametrize(("p", "tolerance"), [(1.0, 0.06), (2.0, 0.01)])
+@pytest.mark.parametrize(("p", "tolerance"), [(1.0, 0.06), (2.0, 0.01), (3.0, 0.01), (5.0, 0.01), (7.0, 0.02)])
 def test_the_loss_is_the_distance_of_a_linear_programme(p: float, tolerance: float) -> None:
     a, b = sparse(8, 1), dense(8, 2)
     found = GridTransport(SIDE, SIDE, p=p)(torch.from_numpy(a), torch.from_numpy(b)).numpy()
     np.testing.assert_allclose(found, exact(a, b, p), rtol=tolerance)
+    single = GridTransport(SIDE, SIDE, p=p)(torch.from_numpy(a).float(), torch.from_numpy(b).float())
+    assert single.dtype == torch.float32
+    np.testing.assert_allclose(single.numpy(), found, rtol=1e-3)
 
 
 def test_the_unit_is_that_of_the_pixel() -> None:
@@ -118,6 +121,9 @@ def test_gradient_is_that_of_finite_differences(p: float, monkeypatch: pytest.Mo
 def test_options_that_mean_nothing_are_named() -> None:
     with pytest.raises(TransportOptionError, match=r"p is 0\.5"):
         GridTransport(4, 4, p=0.5)
+    with pytest.raises(TransportOptionError, match=r"p is 8 and blur 0\.1.*0\.15 pixels or more"):
+        GridTransport(4, 4, p=8)
+    assert GridTransport(4, 4, p=8, blur=0.2).double_inside
     with pytest.raises(TransportOptionError, match="blur is 0"):
         GridTransport(4, 4, blur=0)
     with pytest.raises(TransportOptionError, match="pixel is -1"):
