@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ..errors import InputError, unknown_name
 from ..models.onnx_scorer import OnnxScorer
-from ..models.scorer import Scorer, load_scorer
+from ..models.scorer import JET_SCORERS, Scorer, load_scorer
 from ..models.storage import RECORD
 from ..table import IDENTITY, write_aside
 
@@ -81,6 +81,12 @@ def open_scorer(path: str | Path) -> tuple[Scores, int]:
         exported = OnnxScorer(path)
         return exported, exported.n_features
     scorer: Scorer = load_scorer(path)
+    name = type(scorer).__name__
+    if name in JET_SCORERS:
+        raise InputError(
+            f"{path}: {name} scores jets (n, rows, columns), a stream holds rows of numbers; "
+            "in Python: load_scorer(path).score(read_table(table)['image_1'])"
+        )
     record = json.loads((Path(path) / RECORD).read_text(encoding="utf-8"))
     return scorer, int(record["n_features"])
 

@@ -35,7 +35,7 @@ class Rows:
     @property
     def n_rows(self) -> int:
         """Number of events."""
-        return int(self.blocks[0][0].shape[0])
+        return _length(self.blocks[0][0])
 
     @property
     def n_columns(self) -> int:
@@ -83,12 +83,23 @@ def find_rows(file: Any, source: Path, key: str | None) -> Rows:
     position = {label: i for i, label in enumerate(labels)}
     blocks = []
     for node, column, dtype, own in stored:
-        if dtype.base.kind not in "fiu":
-            raise InputError(f"{source}: key {name!r} holds columns of {dtype.base}; numbers are expected")
+        if dtype is None or dtype.base.kind not in "fiu":
+            found = "text or objects" if dtype is None else dtype.base
+            columns = ", ".join(str(_text(label)) for label in own[:3]) + (", ..." if len(own) > 3 else "")
+            raise InputError(f"{source}: key {name!r} holds columns of {found} ({columns}); numbers are expected")
         blocks.append((node, column, np.array([position[_text(label)] for label in own], dtype=np.int64)))
     if not blocks:
         raise InputError(f"{source}: key {name!r} holds no columns of numbers")
-    return Rows(name, tuple(labels), tuple(blocks))
+    rows = Rows(name, tuple(labels), tuple(blocks))
+    if not rows.n_rows:
+        raise InputError(f"{source}: key {name!r} holds no rows; nothing to convert")
+    return rows
+
+
+def _length(node: Any) -> int:
+    """Return the rows of a node. For a block without any pandas' fixed layout stores one number, and its true shape beside it."""
+    shape = getattr(node._v_attrs, "shape", None)
+    return 0 if shape is not None and 0 in tuple(shape) else int(node.shape[0])
 
 
 def _stored(group: Any) -> tuple[list[Any], list[tuple[Any, str | None, Any, list[Any]]]]:
@@ -102,7 +113,8 @@ def _stored(group: Any) -> tuple[list[Any], list[tuple[Any, str | None, Any, lis
     labels = [_text(label) for label in group.axis0.read().tolist()]
     items = [group._f_get_child(n.replace("_values", "_items")).read().tolist() for n in names]
     nodes = [group._f_get_child(n) for n in names]
-    return labels, [(node, None, node.dtype, own) for node, own in zip(nodes, items, strict=True)]
+    # text and objects are pickled into an array of another kind, which has no type
+    return labels, [(node, None, getattr(node, "dtype", None), own) for node, own in zip(nodes, items, strict=True)]
 
 
 def _text(label: Any) -> Any:

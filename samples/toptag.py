@@ -7,6 +7,7 @@ are anti-kT of R = 0.8 with 550 < pT < 650 GeV, from a simulation at 14 TeV.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import sys
 from pathlib import Path
@@ -86,9 +87,15 @@ def _positions(rows: Rows, source: Path) -> list[int]:
     position = {str(column): i for i, column in enumerate(rows.columns)}
     for name in (*NAMES, LABEL):
         if name not in position:
-            # what was meant is a column that nothing else is; without one, a name too many is better than none
-            left = [column for column in position if column not in {*NAMES, LABEL}] or list(position)
-            raise InputError(unknown_name("column", name, left, f"{source}: key {rows.key!r}"))
+            where = f"{source}: key {rows.key!r}"
+            # what was meant is a column that nothing else is, and looks like it
+            left = [column for column in position if column not in {*NAMES, LABEL}]
+            if difflib.get_close_matches(name.lower(), [column.lower() for column in left], n=1, cutoff=0.7):
+                raise InputError(unknown_name("column", name, left, where))
+            raise InputError(
+                f"{where}: no column {name!r} among its {len(position)}; expected: E_0, PX_0, PY_0, PZ_0 to "
+                f"PZ_{SLOTS - 1}, and {LABEL}"
+            )
     return [position[name] for name in (*NAMES, LABEL)]
 
 

@@ -271,6 +271,17 @@ def test_after_an_error_or_ctrl_c_no_further_block_is_begun(
         assert len(done) <= 3 + threads
 
 
+def test_it_is_said_where_a_large_p_resolves_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    x = clouds_from_constituents(jets(6))
+    for p in (1.0, 2.0, 5.0):
+        wasserstein(x, p=p)
+        wasserstein_rowwise(x, x, p=p)
+    assert not caplog.records
+    wasserstein(x, p=40)
+    assert "are not resolved" in caplog.text
+    assert "at p = 40" in caplog.text
+
+
 def test_without_pot_the_error_names_it() -> None:
     script = """
     import sys

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hunch.errors import InputError
-from hunch.models import Flow, ScorerError, UnknownMetricError
+from hunch.models import EventToEnsemble, Flow, ScorerError, UnknownMetricError
 from hunch.models.onnx_export import export_onnx
 from hunch.processors import stream
 from hunch.processors.stream import stream_scores
@@ -239,3 +239,12 @@ def test_memory_stays_bounded_and_a_closed_pipe_ends_it(folder: Path) -> None:
         assert b"BrokenPipeError" in stderr.read()
     if len(held) == 2:
         assert held[1] - held[0] < 8e6, held  # of 16 MB in between
+
+
+def test_a_scorer_of_jets_says_that_it_takes_no_rows(tmp_path: Path, rng: np.random.Generator) -> None:
+    images = rng.uniform(size=(4, 3, 3))
+    EventToEnsemble(distance="mae", k=1, normalise=True).fit(images).save(tmp_path / "jets")
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="jets: EventToEnsemble scores jets"):
+        stream_scores(tmp_path / "jets", [tmp_path / "rows.csv"], tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()

@@ -111,15 +111,25 @@ def test_a_file_is_read_in_slices(tmp_path, rng, monkeypatch):
         (lambda f: put(f, 0, "PZ_5", 3.0), "row 0, column 'E_5': found 0; allowed: E above 0, or a slot of zeros"),
         (lambda f: put(put(f, 1, "PX_2", 0.0), 1, "PY_2", 0.0), "row 1, column 'PX_2': found 0; .* along the beam"),
         (lambda f: put(f, 4, "is_signal_new", 2), "row 4, column 'is_signal_new': found 2; allowed: 0 or 1"),
-        (lambda f: f.iloc[:, :700].copy(), "no column 'E_175'; did you mean"),
+        (lambda f: f.iloc[:, :700].copy(), "no column 'E_175' among its 700; expected: E_0, PX_0"),
+        (lambda f: f.drop(columns="PZ_17"), r"no column 'PZ_17' among its \d+; expected: E_0"),
         (lambda f: f.assign(extra="text"), "numbers are expected"),
     ],
 )
-def test_wrong_content_is_named_and_nothing_written(tmp_path, rng, spoil, message):
-    spoil(jets(rng, 6)[0]).to_hdf(tmp_path / "in.h5", key="table", format="table")
+@pytest.mark.parametrize("layout", ["table", "fixed"])
+def test_wrong_content_is_named_and_nothing_written(tmp_path, rng, layout, spoil, message):
+    spoil(jets(rng, 6)[0]).to_hdf(tmp_path / "in.h5", key="table", format=layout)
     with pytest.raises(InputError, match=message):
         convert_toptag(tmp_path / "in.h5", tmp_path / "out.root", chunk_size=2, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["in.h5"]
+
+
+def test_a_table_without_rows_is_no_jet(tmp_path, rng):
+    jets(rng, 3)[0].iloc[:0].to_hdf(
+        tmp_path / "in.h5", key="table", format="fixed"
+    )  # pandas stores a block of one number
+    with pytest.raises(InputError, match="key 'table' holds no rows"):
+        convert_toptag(tmp_path / "in.h5", tmp_path / "out.root", progress=False)
 
 
 def put(frame: pd.DataFrame, row: int, column: str, value: float) -> pd.DataFrame:
