@@ -3,7 +3,8 @@
 `make study ONLY=transport_axes`; EVENTS is the number of QCD events, half to train on and half to test on (6,000). An event is its two jets'
 images, the first the more massive; its distance to another is the mean of Wass(1) between their first and between their second jets. It is
 one transport: the jets lie so far apart in a third coordinate that nothing is moved between them. Medoids are those of the
-training events alone, densities train on the same events' features. The prior misses the signal's masses.
+training events alone, densities train on the same events' features; axes of different units are put together by `ScorerSpace`.
+The prior misses the signal's masses.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hunch.models import EventToEnsemble, Quak
+from hunch.models import EventToEnsemble, Flow, Quak, ScorerSpace
 from hunch.processors import JetSettings, read_fileset, run_dijets, run_jets
 from hunch.samples import simulate
 from hunch.table import QUAK_FEATURES, Table, read_table, write_table
@@ -95,27 +96,27 @@ def run() -> dict[str, Any]:
         inside(pair("test", EVENTS // 2), *WINDOW),
         inside(pair("signal", max(EVENTS // 6, 100), SIGNAL), *WINDOW),
     ]
-    x, clouds = np.concatenate([t[0] for t in tested]), [t[1] for t in tested]
+    x, clouds = (np.concatenate(parts) for parts in zip(*padded(tested), strict=True))
     label = np.repeat([0, 1], [len(t[0]) for t in tested])
 
-    def distance(sample: Floats) -> Floats:
-        scorer = EventToEnsemble(inputs="constituents", k=MEDOIDS).fit(sample)
-        return np.concatenate([scorer.score(part) for part in clouds])
+    def medoids() -> EventToEnsemble:
+        return EventToEnsemble(inputs="constituents", k=MEDOIDS)
 
-    far_from_qcd = distance(background[1])
-    rows = [told({"prior": "-", "axes": "transport to QCD", **summary([far_from_qcd], label)})]
+    to_qcd, density = medoids().fit(background[1]), Flow(seed=0, device="cpu", max_epochs=EPOCHS).fit(background[0])
+    rows = [told({"prior": "-", "axes": "transport to QCD", **summary([to_qcd.score(clouds)], label)})]
     for name, masses in PRIORS.items():
         prior = inside(pair(name, max(EVENTS // 12, 100), masses), ABOVE, np.inf)
         quak = Quak(seed=0, device="cpu", family=False, max_epochs=EPOCHS).fit(background[0], priors={name: prior[0]})
-        loss_b, loss_s = quak.losses(x).T
-        far_from_prior = distance(prior[1])
-        # one scale for a loss in nats and a distance in pixels: the spread of the training background
-        own = distance_scale(quak, background, prior[1])
+        to_prior = medoids().fit(prior[1])
+        images = ScorerSpace(to_qcd, {name: to_prior}).fit(background[1], priors={}, fitted=True)
+        both = ScorerSpace(density, {name: to_prior}).fit(
+            {"background": background[0], name: background[1]}, priors={}, fitted=True
+        )
         spaces = {
-            "losses of densities": loss_b - loss_s,
-            "transport to QCD and to the prior": far_from_qcd - far_from_prior,
-            "transport to the prior alone": -far_from_prior,
-            "background loss, transport to the prior": loss_b / own[0] - far_from_prior / own[1],
+            "losses of densities": quak.score(x, metric="difference"),
+            "transport to QCD and to the prior": images.score(clouds),
+            "transport to the prior alone": -to_prior.score(clouds),
+            "background loss, transport to the prior": both.score({"background": x, name: clouds}),
         }
         rows += [told({"prior": name, "axes": axes, **summary([score], label)}) for axes, score in spaces.items()]
     return {
@@ -129,7 +130,7 @@ def run() -> dict[str, Any]:
     }
 
 
-def distance_scale(quak: Quak, background: tuple[Floats, Floats], prior: Floats) -> tuple[float, float]:
-    """Return the spread of the background's loss and of its distance to the prior over training background."""
-    scorer = EventToEnsemble(inputs="constituents", k=MEDOIDS).fit(prior)
-    return float(quak.losses(background[0])[:, 0].std()), float(scorer.score(background[1][:500]).std())
+def padded(samples: list[tuple[Floats, Floats]]) -> list[tuple[Floats, Floats]]:
+    """Return the samples with as many points an event in each: zeros are padding."""
+    most = max(events.shape[1] for _, events in samples)
+    return [(x, np.pad(events, [(0, 0), (0, most - events.shape[1]), (0, 0)])) for x, events in samples]

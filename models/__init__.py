@@ -27,6 +27,7 @@ from .inputs import (
 from .medoids import MedoidPath, elbow, medoid_path
 from .quak import ConstantColumnError, PriorNameError, Quak
 from .scorer import JET_SCORERS, SCORERS, Scorer, load_scorer
+from .scorer_space import ScorerSpace
 from .sinkhorn import SinkhornDistances
 from .storage import ScorerFolderError
 from .training import DeviceError, TrainingDivergedError, TrainingSettings, resolve_device
@@ -62,6 +63,7 @@ __all__ = [
     "Scorer",
     "ScorerError",
     "ScorerFolderError",
+    "ScorerSpace",
     "ShapeError",
     "SinkhornDistances",
     "TooFewRowsError",
