@@ -28,6 +28,7 @@ def made_up(n: int, masses: tuple[int, int, int] | None, seed: int) -> Table:
         for name in ("tau21", "tau32", "tau43", "tau12"):
             columns[f"{name}_{jet}"] = np.clip(rng.normal(0.6 if masses and name == "tau21" else 0.7, 0.12, n), 0.01, 1)
         columns[f"ntrk_{jet}"] = rng.poisson(40, n).astype(np.float64)
+    columns["pt_1"] = 0.4 * columns["mjj"] * rng.normal(1, 0.05, n)
     assert set(QUAK_FEATURES) < set(columns)
     return Table(columns)
 
@@ -38,12 +39,14 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
     from benchmarks import simulated
 
     monkeypatch.setenv("HUNCH_STUDY", str(tmp_path))
-    monkeypatch.setenv("EVENTS", str(EVENTS))
 
-    def fill() -> None:
-        wanted = [("qcd", EVENTS // 2, seed, None) for seed in (simulated.TRAIN_SEED, simulated.TEST_SEED)]
-        wanted += [("zprime_xy", 200, simulated.SIGNAL_SEED, simulated.SIGNAL)]
-        wanted += [("zprime_xy", 150, seed, masses) for masses, seed in simulated.PRIOR_SEEDS.items()]
+    def fill(events: int = EVENTS) -> None:
+        monkeypatch.setenv("EVENTS", str(events))
+        wanted = [("qcd", events // 2, seed, None) for seed in (simulated.TRAIN_SEED, simulated.TEST_SEED)]
+        wanted += [("zprime_xy", max(events // 10, 200), simulated.SIGNAL_SEED, simulated.SIGNAL)]
+        wanted += [
+            ("zprime_xy", simulated.prior_events(), seed, masses) for masses, seed in simulated.PRIOR_SEEDS.items()
+        ]
         for process, n, seed, masses in wanted:
             write_table(simulated.sample_path(process, n, seed, masses), made_up(n, masses, seed))
 
