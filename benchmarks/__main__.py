@@ -71,6 +71,8 @@ def shown(value: object) -> str:
         return f"{value:.3g}"
     if isinstance(value, dict):
         return ", ".join(f"{k} {shown(v)}" for k, v in value.items())
+    if str(value).endswith(".png"):
+        return f"![{value}](results/{value})"
     if isinstance(value, list):
         return ", ".join(shown(v) for v in value)
     return f"`{value}`" if str(value).startswith("make ") else str(value)

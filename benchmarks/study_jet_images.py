@@ -35,10 +35,11 @@ Floats = npt.NDArray[np.float64]
 JETS = int(os.environ.get("EVENTS", "12000"))
 EPOCHS = int(os.environ.get("EPOCHS", "25"))
 PARTS = os.environ.get(
-    "PARTS", "vae,hyperparameters,transport,spread,partly_held,top_reference,supervised,latent"
+    "PARTS", "mean_images,vae,hyperparameters,transport,spread,partly_held,top_reference,supervised,latent"
 ).split(",")
 TRANSPORTED = max(JETS // 6, 50)  # jets of each kind whose distance to a reconstruction is computed
 EPS_B = 0.1
+MEANS = "jet_images_mean.png"
 SEEDS: dict[str, Any] = {
     "train": 601,
     "test": 602,
@@ -140,6 +141,38 @@ def trained(network: Network, seed: int = 0) -> ConvVae:
     return ConvVae(
         seed=seed, device="auto", blocks=blocks, beta=beta, max_epochs=EPOCHS, learning_rate=2e-3, **options
     ).fit(x, progress=sys.stderr.isatty())
+
+
+def mean_images(folder: Path) -> dict[str, Any]:
+    """Draw the mean images of QCD, top and W jets into `folder`; return the file's name and the mean images' widths."""
+    import matplotlib.pyplot as plt
+
+    rows, means = [], {kind: x.mean(axis=0, dtype=np.float64) for kind, x in tested().items()}
+    figure, axes = plt.subplots(1, len(means), figsize=(11, 3.6), layout="constrained", sharey=True)
+    shades = {"cmap": "viridis", "norm": "log", "vmin": 1e-6, "vmax": 0.1, "origin": "lower", "extent": (-1, 1, -1, 1)}
+    for axis, (kind, mean) in zip(axes, means.items(), strict=True):
+        drawn = axis.imshow(np.maximum(mean, 1e-9), **shades)
+        axis.set(
+            title=f"{kind}, {len(tested()[kind])} jets", xlabel=r"$\eta$", ylabel=r"$\phi$" if kind == "qcd" else ""
+        )
+        places = (np.arange(len(mean)) + 0.5) / len(mean) * 2 - 1
+        width, height = (np.sqrt((mean.sum(axis=i) * places**2).sum()) for i in (0, 1))
+        middle = slice(len(mean) // 2 - 2, len(mean) // 2 + 2)
+        rows.append(
+            told(
+                {
+                    "jets": kind,
+                    "width_eta": round(float(width), 3),
+                    "width_phi": round(float(height), 3),
+                    "share_within_0.1": round(float(mean[middle, middle].sum()), 3),
+                }
+            )
+        )
+    figure.colorbar(drawn, ax=axes, label="mean share of the jet's pT in a pixel")
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / MEANS, dpi=80, metadata={"Software": None})
+    plt.close(figure)
+    return {"mean_images": rows, "mean_images_figure": MEANS}
 
 
 def by_kind(score: Any, jets: dict[str, Images], *, most: int | None = None) -> dict[str, Floats]:
@@ -385,6 +418,8 @@ def run() -> dict[str, Any]:
         "eps_s_at_eps_b": EPS_B,
         "transport_to_reconstructions_of": TRANSPORTED,
     }
+    if "mean_images" in PARTS:
+        result |= mean_images(Path(__file__).parents[1] / "docs" / "results")
     if {"vae", "hyperparameters", "latent"} & set(PARTS):
         wanted = [*VAES, *(SCANNED if {"hyperparameters", "latent"} & set(PARTS) else ())]
         networks = {network: trained(network) for network in wanted}

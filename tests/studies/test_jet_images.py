@@ -168,3 +168,11 @@ def test_constituents_are_simulated_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert [path.name for path in tmp_path.iterdir()] == ["constituents_top_1_4_1.parquet"]
     monkeypatch.setattr(study_jet_preprocessing, "simulate", None)
     assert np.array_equal(study_jet_preprocessing.constituents("top", 4, 1, min_quarks=1), jets)
+
+
+def test_mean_images_are_drawn(small: list[tuple[str, int]], tmp_path: Path) -> None:
+    result = study_jet_images.mean_images(tmp_path)
+    widths = {row["jets"]: row["width_phi"] for row in result["mean_images"]}
+    assert widths["qcd"] < widths["w"]
+    assert (tmp_path / result["mean_images_figure"]).stat().st_size > 5000
+    assert set(small) == {("qcd", 602), ("top", 603), ("w", 604)}
