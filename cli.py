@@ -578,8 +578,8 @@ def limits(
     )
     of = found["signals"]["signal"]
     for mass, observed, expected in zip(of["masses"], of["observed"], of["expected"], strict=True):
-        told = "none" if observed is None else f"{observed:.3g} events (expected {expected[2]:.3g})"
-        click.echo(f"{mass:6.0f} GeV  below {told}")
+        told = "no limit" if observed is None else f"below {observed:.3g} events (expected {expected[2]:.3g})"
+        click.echo(f"{mass:6.0f} GeV  {told}")
     click.echo(f"report: {target / 'report.html'}")
 
 

@@ -122,6 +122,8 @@ def spectra_of_table(table: Table, *, sqrt_s: float) -> tuple[dict[str, hist.His
         if name in table and len(np.unique(table[name])) > 1:
             raise InputError(f"{table.source}: column {name!r} differs between events; data carry no weights")
     edges = search_grid(mjj, sqrt_s=sqrt_s)
+    # bins of ours that end below the lowest event are not the table's: a threshold is no hole in it
+    edges = edges[max(int(np.searchsorted(edges, mjj.min(), side="right")) - 1, 0) :]
     cutflow = {"below the bins": int((mjj < edges[0]).sum())}
     if "region" not in table:
         return {"all events": spectrum(mjj, edges)}, cutflow

@@ -203,7 +203,8 @@ def as_edges(values: Sequence[Any], where: str, *, scale: float = 1.0) -> Floats
     """Return bin edges in GeV; they rise, are finite and start at 0 or above."""
     edges = np.array([float(v) for v in decimals(values, where)]) * scale
     if len(edges) < 2:
-        raise InputError(f"{where}: {len(edges)} bin edges; at least two are needed")
+        empty = ": there are no rows" if len(edges) == 0 else ""
+        raise InputError(f"{where}: {len(edges)} bin edges{empty}; at least two are needed")
     wrong = np.flatnonzero(~(np.isfinite(edges[1:]) & (np.diff(edges) > 0)))
     if len(wrong) or not edges[0] >= 0:
         i = int(wrong[0]) if len(wrong) else 0

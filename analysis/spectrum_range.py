@@ -136,7 +136,8 @@ def range_of_spectrum(
             tried.append(0.0)
             continue
         p, excess = described(counts[low:stop], edges[low : stop + 1], shape, sqrt_s=sqrt_s, family=family)
-        level = P_WHOLE if low == peak and not turn_on else P_MIN
+        # a threshold may lie inside the first bin, which then says nothing of the next edge
+        level = P_WHOLE if low <= peak + 1 and not turn_on else P_MIN
         bump = excess is not None and excess.is_bump and (not turn_on or excess.mass > CLEAR * edges[low])
         tried.append(p)
         if p > level or bump:

@@ -125,6 +125,15 @@ def test_masses_to_scan_stay_clear_of_the_ends(edges: Any) -> None:
         mass_grid(FitRange((2000.0, 2100.0), "given"), masses)
 
 
+def test_the_bins_of_a_table_start_at_its_lowest_event(rng: np.random.Generator) -> None:
+    mjj = 1500 * (1 - rng.uniform(size=5000)) ** (-1 / 6)
+    spectra, cutflow = spectra_of_table(Table({"mjj": mjj}), sqrt_s=13000)
+    found = spectra["all events"]
+    assert found.axes[0].edges[0] <= mjj.min() < found.axes[0].edges[1]
+    assert found.values()[0] > 0
+    assert cutflow == {"below the bins": 0}
+
+
 @pytest.mark.parametrize("name", ["genWeight", "weight"])
 def test_a_table_with_weights_is_refused(name: str, rng: np.random.Generator) -> None:
     columns = {"mjj": 2000 + rng.exponential(500, 60), name: np.ones(60)}

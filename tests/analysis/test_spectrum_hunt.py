@@ -111,6 +111,16 @@ def test_a_real_bump_is_not_taken_for_a_failing_function(
     assert found.hunt.global_p.above == 0
 
 
+@pytest.mark.parametrize("seed", [49, 73])
+def test_a_threshold_inside_the_first_bin_costs_one_bin(seed: int) -> None:
+    """Spectra whose other bins fit with p between 0.01 and 0.05, which is no reason to drop more of them."""
+    counts = np.random.default_rng(seed).poisson(expected(2e4)).astype(float)
+    counts[0] = np.round(0.4 * counts[0])
+    found = window(counts)
+    assert found.low == EDGES[1]
+    assert 0.01 < found.p_value < 0.05
+
+
 @pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize(
     ("events", "hole", "left"),
