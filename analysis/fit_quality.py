@@ -3,8 +3,8 @@
 A real resonance spoils the fit of the background alone too. So a fit that is bad is looked at again with the largest
 excess. It is a bump, and the function is right about the rest, where all hold: without the bins of the excess the
 function fits; none of these bins lies far below it, for a hole in a spectrum lifts what is beside it; three bins with events
-lie below them, for at the start of a range the function bends to anything; and a smooth function of three more parameters,
-too stiff to follow a bump, leaves most of the excess.
+lie below them, for at the start of a range the function bends to anything, or else the function with a Gaussian there fits
+all; and a smooth function of three more parameters, too stiff to follow a bump, leaves most of the excess.
 The last is asked of 5,000 events or more: fewer let any bend follow a bump, and show no bend of a smooth background.
 Of 6.6 million events with smooth distortions of 5 to 30 % that five parameters cannot follow, most pass the first test
 with excesses of up to 50 sigma, and fail the last.
@@ -29,6 +29,7 @@ from .background import (
     is_log_linear,
     log_offset,
 )
+from .bernstein import half_deviance
 from .bumphunt import BumpHunt
 from .resonance import SignalShape, signal_templates
 from .scan import LocalScan, fit_signal
@@ -51,13 +52,14 @@ BELOW = 3  # bins with events below a bump
 class Excess:
     """The largest excess of a spectrum that its background fit does not describe: at mass (GeV), z sigma.
 
-    p_outside: of the best background fit without its bins; deficit: sigma by which the lowest of these bins lies below that
+    p_outside: of the best background fit without its bins; p_with: of the background fit and a Gaussian there, by its deviance; deficit: sigma by which the lowest of these bins lies below that
     fit; bins_below: with events, below these bins; z_smoother: what is left of z with three more parameters; events: in the whole spectrum.
     """
 
     mass: float
     z: float
     p_outside: float
+    p_with: float
     deficit: float
     bins_below: int
     z_smoother: float
@@ -66,8 +68,9 @@ class Excess:
     @property
     def is_bump(self) -> bool:
         """Tell a bump on a background that is described from a shape that the function lacks."""
+        held = self.bins_below >= BELOW or self.p_with > DOUBTFUL
         stays = self.z_smoother > max(MIN_EXCESS, KEPT * self.z) or self.events < FEW
-        return self.p_outside > DOUBTFUL and self.deficit < HOLE and self.bins_below >= BELOW and stays
+        return self.p_outside > DOUBTFUL and self.deficit < HOLE and held and stays
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class FitQuality:
 
 def largest_excess(
     counts: Floats,
+    expected: Floats,
     scan: LocalScan,
     masses: Floats,
     edges: Floats,
@@ -104,16 +108,20 @@ def largest_excess(
 ) -> Excess | None:
     """Look at the largest excess in a scan of one spectrum, counts (bins,), of Gaussians of a relative width; None below 3 sigma.
 
-    order: of the background fit behind the scan.
+    expected, order: of the background fit behind the scan, (bins,).
     """
     z = np.where(scan.converged[0], scan.z[0], -np.inf)
     if z.max() < MIN_EXCESS:
         return None
     mass = float(masses[np.argmax(z)])
+    outside, deficit = without_bump(counts, edges, mass, width=width, lowest=order, sqrt_s=sqrt_s, family=family)
+    deviance = 2 * float(half_deviance(counts[None], expected[None])[0]) - float(z.max()) ** 2
     return Excess(
         mass,
         float(z.max()),
-        *without_bump(counts, edges, mass, width=width, lowest=order, sqrt_s=sqrt_s, family=family),
+        outside,
+        float(special.chdtrc(max(len(counts) - order - 2, 1), max(deviance, 0.0))),
+        deficit,
         int((counts[edges[1:] <= mass * (1 - WINDOW * width)] > 0).sum()),
         smoother_z(counts, edges, mass, width=width, order=order, sqrt_s=sqrt_s, family=family),
         int(counts.sum()),
@@ -198,6 +206,7 @@ def fit_qualities(found: BumpHunt, names: Sequence[str]) -> tuple[FitQuality, ..
             scan = LocalScan(*(a[r : r + 1] for a in dataclasses.astuple(found.scan)))
             excess = largest_excess(
                 found.counts[r],
+                found.background.expected[r],
                 scan,
                 found.masses,
                 found.edges,

@@ -277,7 +277,10 @@ def described(
         return p, None
     scan = scan_spectra(counts[None], fit, signal_templates(shape, masses, edges), edges, sqrt_s=sqrt_s, family=family)
     order = int(fit.order[0])
-    return p, largest_excess(counts, scan, masses, edges, order=order, width=shape.width, sqrt_s=sqrt_s, family=family)
+    excess = largest_excess(
+        counts, fit.expected[0], scan, masses, edges, order=order, width=shape.width, sqrt_s=sqrt_s, family=family
+    )
+    return p, excess
 
 
 def scan_masses(
