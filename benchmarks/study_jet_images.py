@@ -180,15 +180,27 @@ def by_kind(score: Any, jets: dict[str, Images], *, most: int | None = None) -> 
     return {kind: score(x[:most]) for kind, x in jets.items()}
 
 
+def partly_held(kind: str) -> Images:
+    """Return jets of a signal that hold a quark of its decay or more, where those of `tested` hold all."""
+    return images(kind, JETS // 6, SEEDS["partial"][kind], min_quarks=1)
+
+
+def auc_of(background: Floats, signal: Floats) -> float:
+    """Return the AUC of two sets of scores."""
+    label = np.repeat([0, 1], [len(background), len(signal)])
+    return round(evaluate(np.concatenate([background, signal]), label).auc, 3)
+
+
 def vae_rows(networks: dict[Network, ConvVae]) -> list[dict[str, Any]]:
-    """Return the VAE table."""
-    jets, rows = tested(), []
+    """Return the VAE table, with the AUC of tops that the jet holds in part."""
+    jets, rows = {**tested(), "part of top": partly_held("top")}, []
     for network, scores in VAES.items():
         vae = networks[network]
         for metric, talk in {**scores, "latent_radius": None}.items():
             most = TRANSPORTED if metric.startswith("wass") else None
             found = by_kind(lambda x, v=vae, m=metric: v.score(x, metric=m), jets, most=most)
-            rows.append(told({"network": named(network), "score": metric, **merit(found, talk)}))
+            part = {"part_of_top_auc": auc_of(found["qcd"], found["part of top"])}
+            rows.append(told({"network": named(network), "score": metric, **merit(found, talk), **part}))
     return rows
 
 
@@ -259,7 +271,6 @@ def spread_rows() -> list[dict[str, Any]]:
     jets, rows = tested(), []
     seeds = (SEEDS["train"], SEEDS["supervised"][0])
     halves = [half for seed in seeds for half in np.array_split(images("qcd", JETS, seed), 2)]
-    label = {kind: np.repeat([0, 1], [len(jets["qcd"]), len(jets[kind])]) for kind in ("top", "w")}
     for options, reduction, talk in TO_QCD:
         if options.get("references") == "average":
             continue
@@ -267,8 +278,7 @@ def spread_rows() -> list[dict[str, Any]]:
         for half in halves:
             scorer = EventToEnsemble(**options).fit(half)
             scores = by_kind(lambda x, s=scorer, r=reduction: s.score(x, metric=r), jets)
-            pairs = {kind: np.concatenate([scores["qcd"], scores[kind]]) for kind in label}
-            found.append([evaluate(pairs[kind], label[kind]).auc for kind in label])
+            found.append([auc_of(scores["qcd"], scores[kind]) for kind in ("top", "w")])
         low, high = np.min(found, axis=0).round(3), np.max(found, axis=0).round(3)
         rows.append(
             told(
@@ -292,11 +302,10 @@ def partial_rows() -> list[dict[str, Any]]:
     signals = {
         kind: {
             "whole": images(kind, JETS // 3, SEEDS[kind])[:n],
-            "part": images(kind, n, SEEDS["partial"][kind], min_quarks=1),
+            "part": partly_held(kind),
         }
         for kind in ("top", "w")
     }
-    label = np.repeat([0, 1], [len(background), n])
     for options, reduction, talk in TO_QCD:
         if options.get("references") == "average":
             continue
@@ -311,7 +320,7 @@ def partial_rows() -> list[dict[str, Any]]:
             }
             for held, x in samples.items():
                 score = scorer.score(x, metric=reduction)
-                row[f"auc_{held}"] = round(evaluate(np.concatenate([far, score]), label).auc, 3)
+                row[f"auc_{held}"] = auc_of(far, score)
                 row[f"eps_s_{held}"] = round(float((score > cut).mean()), 3)
             row["auc_talk"] = None if talk is None else talk[2 * number]
             row["eps_s_talk"] = None if talk is None else talk[2 * number + 1]
@@ -326,12 +335,14 @@ def supervised_rows() -> list[dict[str, Any]]:
     background = images("qcd", JETS, qcd_seed)
     for (signal, talk), seed in zip(SUPERVISED.items(), signal_seeds, strict=True):
         network = classifier(background, images(signal, JETS // 2, seed))
-        found = merit(by_kind(lambda x, n=network: logits(n, x), jets))
+        scores = by_kind(lambda x, n=network: logits(n, x), jets)
+        found = merit(scores)
         rows.append(
             told(
                 {
                     "signal": signal,
                     "auc": found[f"{signal}_auc"],
+                    "auc_part": auc_of(scores["qcd"], logits(network, partly_held(signal))),
                     "auc_talk": talk[0],
                     "eps_s": found[f"{signal}_eps_s"],
                     "eps_s_talk": talk[1],

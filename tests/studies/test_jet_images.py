@@ -56,7 +56,7 @@ def test_references_and_supervised(small: list[tuple[str, int]], monkeypatch: py
     assert [row["signal"] for row in result["supervised"]] == ["top", "w"]
     assert result["supervised"][0]["auc"] > 0.9
     assert result["supervised"][1]["eps_s"] > 0.7
-    judged = {("qcd", 602), ("top", 603), ("w", 604)}
+    judged = {("qcd", 602), ("top", 603), ("w", 604), ("top", 609), ("w", 610)}
     seen = set(small) - judged
     assert seen == {("qcd", 601), ("qcd", 606), ("top", 607), ("w", 608)}
 
@@ -95,7 +95,8 @@ def test_vaes_see_qcd_alone(small: list[tuple[str, int]], monkeypatch: pytest.Mo
     assert [row["score"] for row in result["vae"]] == ["loss", "latent_radius"]
     assert result["hyperparameters"][0]["validation_loss"] > 0
     assert abs(result["latent"][0]["pearson"]) <= 1
-    assert set(small) == {("qcd", 601), ("qcd", 602), ("top", 603), ("w", 604)}
+    assert set(small) == {("qcd", 601), ("qcd", 602), ("top", 603), ("w", 604), ("top", 609)}
+    assert result["vae"][0]["part_of_top_auc"] == pytest.approx(0.5, abs=0.15)  # the made-up ones look like QCD
 
 
 def test_an_events_distance_is_the_mean_of_its_jets() -> None:
