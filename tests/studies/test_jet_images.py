@@ -150,6 +150,8 @@ def test_what_the_talk_leaves_open(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(result["rows"]) == 2 * len(study.DISTANCES)
     assert {row["images"] for row in result["rows"]} == {"as in jet_images", "towers of 0.1 x 0.087"}
     assert float(result["rows"][1]["top auc"].split()[0]) > 0.9
+    assert {row["w eps_s near"] == "-" for row in result["rows"] if row["references"] == "qcd"} == {True}
+    assert all(0 <= float(row["w eps_s near"].split()[0]) <= 1 for row in result["rows"] if row["references"] != "qcd")
     assert result["rows"][1]["part of top auc"] != result["rows"][1]["top auc"]
     judged = {("qcd", 602), ("top", 603), ("w", 604), ("top", 609)}
     assert set(asked) - judged == {("qcd", 601), ("top", 605)}
