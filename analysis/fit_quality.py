@@ -52,8 +52,9 @@ BELOW = 3  # bins with events below a bump
 class Excess:
     """The largest excess of a spectrum that its background fit does not describe: at mass (GeV), z sigma.
 
-    p_outside: of the best background fit without its bins; p_with: of the background fit and a Gaussian there, by its deviance; deficit: sigma by which the lowest of these bins lies below that
-    fit; bins_below: with events, below these bins; z_smoother: what is left of z with three more parameters; events: in the whole spectrum.
+    p_outside: of the best background fit without its bins; deficit: sigma by which the lowest of these bins lies below that
+    fit; bins_below: with events, below these bins; p_with: of the background fit and a Gaussian there, by its deviance;
+    z_smoother: what is left of z with three more parameters; events: in the whole spectrum.
     """
 
     mass: float

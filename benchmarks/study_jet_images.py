@@ -24,9 +24,9 @@ from hunch.analysis import evaluate
 from hunch.models import ConvVae, EventToEnsemble
 from hunch.models.clouds import clouds_from_images
 from hunch.models.transport import wasserstein_rowwise
-from hunch.processors import read_fileset, run_jets
+from hunch.processors import JetSettings, read_fileset, run_jets
 from hunch.samples import simulate
-from hunch.table import read_table, write_table
+from hunch.table import Table, read_table, write_table
 
 from .simulated import told
 
@@ -93,9 +93,16 @@ SUPERVISED: dict[str, tuple[float, float]] = {"top": (0.94, 0.81), "w": (0.96, 0
 
 
 def images(kind: str, n: int, seed: int, min_quarks: int | None = None) -> Images:
-    """Return the images (n, 40, 40) of a sample of single jets, simulated once and kept."""
+    """Return the images (n, 40, 40) of a sample of single jets."""
+    return np.asarray(sample("jet", kind, n, seed, min_quarks)["image_1"])
+
+
+def sample(
+    name: str, kind: str, n: int, seed: int, min_quarks: int | None, settings: JetSettings | None = None
+) -> Table:
+    """Return a table of single jets, simulated once and kept as NAME_KIND_n_seed; settings: what becomes of a jet."""
     held = "" if min_quarks is None else f"_{min_quarks}"
-    path = Path(os.environ.get("HUNCH_STUDY", ".study")) / f"jet_{kind}{held}_{n}_{seed}.parquet"
+    path = Path(os.environ.get("HUNCH_STUDY", ".study")) / f"{name}_{kind}{held}_{n}_{seed}.parquet"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         made = path.with_suffix(".root")
@@ -103,9 +110,10 @@ def images(kind: str, n: int, seed: int, min_quarks: int | None = None) -> Image
         options = {"workers": workers, "progress": sys.stderr.isatty()}
         parameters = None if min_quarks is None else {"min_quarks": min_quarks}
         simulate(f"jet_{kind}", n, made, seed=seed, parameters=parameters, **options)
-        write_table(path, run_jets(read_fileset([made]), executor="iterative", progress=False).table)
+        found = run_jets(read_fileset([made]), settings=settings, executor="iterative", progress=False)
+        write_table(path, found.table)
         made.unlink()
-    return np.asarray(read_table(path)["image_1"])
+    return read_table(path)
 
 
 def tested() -> dict[str, Images]:

@@ -9,9 +9,6 @@ over `REFERENCES` samples of 500 jets, with the smallest and largest. Far is ano
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +16,10 @@ import numpy.typing as npt
 
 from hunch.analysis import evaluate
 from hunch.models import EventToEnsemble
-from hunch.processors import ImageSettings, JetSettings, jet_images, padded_constituents, read_fileset, run_jets
-from hunch.samples import simulate
-from hunch.table import read_table, write_table
+from hunch.processors import ImageSettings, JetSettings, jet_images, padded_constituents
 
 from .simulated import told
-from .study_jet_images import EPS_B, JETS, SEEDS, metric_of
+from .study_jet_images import EPS_B, JETS, SEEDS, metric_of, sample
 
 Floats = npt.NDArray[np.float64]
 SLOTS = 200
@@ -59,19 +54,9 @@ DISTANCES: tuple[tuple[str, dict[str, Any], str], ...] = (
 
 
 def constituents(kind: str, n: int, seed: int, min_quarks: int | None = None) -> Floats:
-    """Return constituents (n, SLOTS, 3) of single jets: pT in GeV, eta and phi from the axis; simulated once and kept."""
-    held = "" if min_quarks is None else f"_{min_quarks}"
-    path = Path(os.environ.get("HUNCH_STUDY", ".study")) / f"constituents_{kind}{held}_{n}_{seed}.parquet"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = path.with_suffix(".root")
-        parameters = None if min_quarks is None else {"min_quarks": min_quarks}
-        simulate(f"jet_{kind}", n, made, seed=seed, parameters=parameters, progress=sys.stderr.isatty())
-        settings = JetSettings(representation="constituents", max_constituents=SLOTS)
-        found = run_jets(read_fileset([made]), settings=settings, executor="iterative", progress=False)
-        write_table(path, found.table)
-        made.unlink()
-    return np.asarray(read_table(path)["constituents_1"], dtype=np.float64)
+    """Return constituents (n, SLOTS, 3) of single jets: pT in GeV, eta and phi from the axis."""
+    settings = JetSettings(representation="constituents", max_constituents=SLOTS)
+    return np.asarray(sample("constituents", kind, n, seed, min_quarks, settings)["constituents_1"], dtype=np.float64)
 
 
 def towers(jets: Floats, rng: np.random.Generator) -> Floats:

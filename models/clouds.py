@@ -15,6 +15,7 @@ __all__ = [
     "EmptyImageError",
     "NegativePixelError",
     "NotNormalisedError",
+    "TransportOptionError",
     "as_jets",
     "check_pixel",
     "clouds_from_constituents",
@@ -38,6 +39,10 @@ class NegativePixelError(ScorerError):
 
 class NotNormalisedError(ScorerError):
     """A jet does not sum to one, which balanced transport needs."""
+
+
+class TransportOptionError(ScorerError):
+    """An option of the transport has a value that means nothing."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def clouds_from_images(
 
     images: (n, height, width), not negative; pixel: side of a pixel, so that distances come in its unit (1: in pixels;
     0.05 for 40×40 over ±1.0 in η and φ). normalise: divide each image by its sum.
-    Raises ScorerError for a side that is no length, EmptyImageError, NegativePixelError and what `as_jets` raises.
+    Raises TransportOptionError for a side that is no length, EmptyImageError, NegativePixelError and what `as_jets` raises.
     """
     check_pixel(pixel)
     values = as_jets(images, name=name)
@@ -149,9 +154,9 @@ def clouds_from_constituents(jets: npt.ArrayLike, *, normalise: bool = False, na
 
 
 def check_pixel(pixel: float) -> None:
-    """Raise ScorerError unless the side of a pixel is a length above 0."""
+    """Raise TransportOptionError unless the side of a pixel is a length above 0."""
     if not (np.isfinite(pixel) and pixel > 0):
-        raise ScorerError(f"pixel is {pixel}; the side of a pixel is a length above 0")
+        raise TransportOptionError(f"pixel is {pixel}; the side of a pixel is a length above 0")
 
 
 def require_weights(weights: Array, name: str) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from .clouds import Array, Clouds
+from .clouds import Array, Clouds, TransportOptionError
 from .inputs import ScorerError, ShapeError
 from .threads import allowed_threads
 
@@ -58,10 +58,6 @@ Task = Callable[[], None]
 
 class MissingPackageError(ScorerError):
     """What was asked for needs a package that is not installed."""
-
-
-class TransportOptionError(ScorerError):
-    """An option of the transport has a value that means nothing."""
 
 
 class TransportSolverError(ScorerError):

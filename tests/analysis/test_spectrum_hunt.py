@@ -126,10 +126,8 @@ def test_a_threshold_inside_the_first_bin_costs_one_bin(seed: int) -> None:
     ("events", "hole", "left"),
     [(2e5, slice(12, 13), 0.0), (2e5, slice(6, 7), 0.8), (3000, slice(8, 9), 0.0), (2e5, slice(12, 15), 0.0)],
 )
-def test_a_hole_is_not_made_an_excess_of_its_neighbours(
-    events: float, hole: slice, left: float, rng: np.random.Generator
-) -> None:
-    counts = rng.poisson(expected(events)).astype(float)
+def test_a_hole_is_not_made_an_excess_of_its_neighbours(events: float, hole: slice, left: float) -> None:
+    counts = np.random.default_rng(0).poisson(expected(events)).astype(float)
     counts[hole] = np.round(left * counts[hole])
     found = hunt_spectra({"all": as_hist(EDGES, counts)}, settings=SETTINGS, progress=False)
     # hunted above the hole, and it is said what that costs
@@ -141,7 +139,7 @@ def test_a_hole_is_not_made_an_excess_of_its_neighbours(
         {"all": as_hist(EDGES, counts)}, settings=SETTINGS, fit_range=(EDGES[0], EDGES[-1]), progress=False
     )
     assert refused.no_significance is not None
-    assert any("below that fit" in note or "fits the spectrum with p" in note for note in refused.notes)
+    assert any("fits the spectrum with p" in note for note in refused.notes)
 
 
 def test_a_smooth_excess_of_many_sigma_is_no_bump(rng: np.random.Generator) -> None:

@@ -209,6 +209,8 @@ def test_bad_input_is_named(fitted: ConvVae) -> None:
     for option, told in (
         ({"blocks": 4}, "blocks is 4, allowed: 1 to 3"),
         ({"channels": 0}, "channels is 0"),
+        ({"latent": 2.0}, "latent is 2.0; a whole number"),
+        ({"pixel": 0.0}, "pixel is 0.0"),
         ({"reconstruction": "powr"}, "did you mean 'power'"),
         ({"alpha": 0.0}, "alpha is 0"),
         ({"beta": 1.5}, "beta is 1.5"),

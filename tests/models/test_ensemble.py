@@ -29,6 +29,7 @@ from hunch.models import (
     ShapeError,
     SinkhornDistances,
     TooFewRowsError,
+    TransportOptionError,
     UnknownMetricError,
     clouds_from_images,
     elbow,
@@ -314,7 +315,6 @@ def test_the_side_of_a_pixel_may_be_a_whole_number() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"k": 2.5}, "k is 2.5; a whole number"),
         ({"k": 2, "references": "average"}, "references='average' has no medoids"),
         ({"k_max": 2}, "k_max is 2; an elbow needs 3"),
         ({"distance": "mae", "p": 2.0}, "p is 2.0, unbalanced None: options of distance='wasserstein'"),
@@ -336,8 +336,14 @@ def test_the_side_of_a_pixel_may_be_a_whole_number() -> None:
     ],
 )
 def test_options_that_mean_nothing_are_named(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ScorerError, match=message):
+    with pytest.raises(TransportOptionError, match=message):
         EventToEnsemble(**options).fit(images(5))
+
+
+@pytest.mark.parametrize(("name", "value"), [("k", 2.5), ("sample", True), ("k_max", "3")])
+def test_numbers_of_jets_are_whole(name: str, value: Any) -> None:
+    with pytest.raises(ScorerError, match=f"{name} is {value!r}; a whole number"):
+        EventToEnsemble(**{name: value}).fit(images(5))
 
 
 def test_options_of_sinkhorn_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:

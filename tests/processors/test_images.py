@@ -389,6 +389,7 @@ def test_arrays_that_do_not_fit_are_errors(make: Callable[[], Any], message: str
         ({"half_phi": np.nan}, "half_phi: nan"),
         ({"half_eta": np.inf}, "half_eta: inf"),
         ({"half_eta": "wide"}, "half_eta: 'wide'"),
+        ({"flip": "no"}, "flip: 'no' is neither True nor False"),
     ],
 )
 def test_impossible_settings_are_errors(options: dict[str, Any], message: str) -> None:

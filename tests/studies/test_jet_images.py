@@ -169,7 +169,7 @@ def test_constituents_are_simulated_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert jets.shape == (4, 200, 3)
     assert (jets[..., 0].sum(axis=1) > 400).all()
     assert [path.name for path in tmp_path.iterdir()] == ["constituents_top_1_4_1.parquet"]
-    monkeypatch.setattr(study_jet_preprocessing, "simulate", None)
+    monkeypatch.setattr(study_jet_images, "simulate", None)
     assert np.array_equal(study_jet_preprocessing.constituents("top", 4, 1, min_quarks=1), jets)
 
 
