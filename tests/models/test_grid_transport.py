@@ -62,6 +62,20 @@ def test_a_shifted_point_is_as_far_as_it_was_shifted() -> None:
         assert found.item() == pytest.approx(5.0, rel=1e-3)
 
 
+def test_images_are_what_they_are_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are done by groups of like numbers of pixels, whatever order they come in."""
+    monkeypatch.setattr(grid_transport, "GROUP", 3)
+    order = np.random.default_rng(5).permutation(10)
+    a, b = torch.from_numpy(sparse(10, 1)[order]), torch.from_numpy(dense(10, 2)[order])
+    grid = GridTransport(SIDE, SIDE)
+    value, gradient = grid.divergence(a, b)
+    for i in range(len(a)):
+        alone = grid.divergence(a[i : i + 1], b[i : i + 1])
+        torch.testing.assert_close(value[i : i + 1], alone[0])
+        torch.testing.assert_close(gradient[i : i + 1], alone[1])
+    assert [len(x) for x in grid.divergence(a[:0], b[:0])] == [0, 0]
+
+
 def test_equal_images_are_at_no_distance() -> None:
     a = torch.from_numpy(dense(4, 3))
     assert GridTransport(SIDE, SIDE)(a, a).max().item() < 1e-3
