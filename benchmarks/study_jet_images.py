@@ -140,15 +140,12 @@ def merit(scores: dict[str, Floats], talk: Talk | None = None) -> dict[str, Any]
     return row
 
 
-def trained(network: Network, seed: int = 0) -> ConvVae:
-    """Return a VAE trained on QCD jets alone; a network trained on transport takes half of them."""
+def trained(network: Network, **sizes: int) -> ConvVae:
+    """Return a VAE trained on QCD jets alone, of these sizes or the usual ones."""
     kind, blocks, beta = network
     options: dict[str, Any] = {"reconstruction": "wasserstein", "p": 1.0} if kind == "wass1" else {"alpha": 2.0}
-    x = images("qcd", JETS, SEEDS["train"])
-    x = x[: len(x) // 2] if kind == "wass1" else x
-    return ConvVae(
-        seed=seed, device="auto", blocks=blocks, beta=beta, max_epochs=EPOCHS, learning_rate=2e-3, **options
-    ).fit(x, progress=sys.stderr.isatty())
+    vae = ConvVae(blocks=blocks, beta=beta, max_epochs=EPOCHS, learning_rate=2e-3, **options, **sizes)
+    return vae.fit(images("qcd", JETS, SEEDS["train"]), progress=sys.stderr.isatty())
 
 
 def mean_images(folder: Path) -> dict[str, Any]:

@@ -146,6 +146,7 @@ def test_what_the_talk_leaves_open(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"TESTED": 25, "DENSE": 5, "REFERENCES": 2}.items():
         monkeypatch.setattr(study, name, value)
     monkeypatch.setattr(study, "SETTINGS", {name: study.SETTINGS[name] for name in list(study.SETTINGS)[::6]})
+    monkeypatch.setattr(study, "PARTS", ["images"])
     result = json.loads(json.dumps(study.run()))
     assert len(result["rows"]) == 2 * len(study.DISTANCES)
     assert {row["images"] for row in result["rows"]} == {"as in jet_images", "towers of 0.1 x 0.087"}
@@ -154,13 +155,33 @@ def test_what_the_talk_leaves_open(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(0 <= float(row["w eps_s near"].split()[0]) <= 1 for row in result["rows"] if row["references"] != "qcd")
     assert result["rows"][1]["part of top auc"] != result["rows"][1]["top auc"]
     judged = {("qcd", 602), ("top", 603), ("w", 604), ("top", 609)}
-    assert set(asked) - judged == {("qcd", 601), ("top", 605)}
+    assert set(asked) - judged == {("qcd", 601), ("top", 605), ("top", 616)}
     jets = constituents("top", 30, 1)
     seen = study.towers(jets, np.random.default_rng(0))
     np.testing.assert_allclose(seen[..., 0].sum(axis=1), jets[..., 0].sum(axis=1))
     assert (seen[..., 0] > 0).sum() < (jets[..., 0] > 0).sum()
     moved = (seen[..., :1] * seen[..., 1:]).sum(axis=1) - (jets[..., :1] * jets[..., 1:]).sum(axis=1)
     assert np.abs(moved / jets[..., 0].sum(axis=1)[:, None]).max() < 0.05
+
+
+def test_networks_of_all_sizes_see_qcd_alone(small: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    study = study_jet_preprocessing
+    monkeypatch.setattr(study, "PARTS", ["networks"])
+    monkeypatch.setattr(study, "TESTED", 20)
+    monkeypatch.setattr(study, "NETWORKS", (("mse", 1, 1e-8),))
+    monkeypatch.setattr(study, "VAES", {("mse", 1, 1e-8): {"loss": (0.79, 0.37, 0.46, 0.04)}})
+    monkeypatch.setattr(
+        study, "SIZES", ({"latent": 1, "hidden": 2, "channels": 4}, {"latent": 16, "hidden": 64, "channels": 4})
+    )
+    result = json.loads(json.dumps(study.run()))
+    narrow, wide = result["networks"]
+    assert (narrow["latent"], wide["latent"]) == (1, 16)
+    assert wide["validation_loss"] < 0.9 * narrow["validation_loss"]
+    assert (
+        narrow["top auc"] < narrow["part of top auc"] < 0.7
+    )  # squares of dim pixels are small; the part looks like QCD
+    assert (wide["talk: top, w"], wide["score"]) == ("0.79 0.46", "loss")
+    assert set(small) == {("qcd", 601), ("qcd", 602), ("top", 603), ("w", 604), ("top", 609)}
 
 
 def test_constituents_are_simulated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
