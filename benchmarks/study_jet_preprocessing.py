@@ -6,7 +6,7 @@ holds the whole top. Each row has one of these changed, and the AUC of the dista
 over `REFERENCES` samples of 500 jets, with the smallest and largest. Far is anomalous; of tops as references near is too, and
 1 less the AUC is that: its W efficiency at 10 % background stands beside it. No choice is made by these numbers.
 
-Nor does it state how large the networks are and how long they train: `networks` has the AUC of VAEs of four sizes, trained
+Nor does it state how large the networks are and how long they train: `networks` has the AUC of VAEs of three sizes, trained
 on `jet_images`' QCD jets for as many epochs, beside how well they reconstruct. PARTS: images,networks or one of them.
 """
 
@@ -76,7 +76,6 @@ SIZES: tuple[dict[str, int], ...] = (
     {"latent": 4, "channels": 16, "hidden": 64},
     {"latent": 16, "channels": 16, "hidden": 64},
     {"latent": 64, "channels": 32, "hidden": 128},
-    {"latent": 256, "channels": 32, "hidden": 512},
 )
 """The second is that of `jet_images`."""
 
