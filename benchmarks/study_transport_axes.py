@@ -108,9 +108,9 @@ def run() -> dict[str, Any]:
         prior = inside(pair(name, max(EVENTS // 12, 100), masses), ABOVE, np.inf)
         quak = Quak(seed=0, device="cpu", family=False, max_epochs=EPOCHS).fit(background[0], priors={name: prior[0]})
         to_prior = medoids().fit(prior[1])
-        images = ScorerSpace(to_qcd, {name: to_prior}).fit(background[1], priors={}, fitted=True)
+        images = ScorerSpace(to_qcd, {name: to_prior}).fit(background[1], fitted=True)
         both = ScorerSpace(density, {name: to_prior}).fit(
-            {"background": background[0], name: background[1]}, priors={}, fitted=True
+            {"background": background[0], name: background[1]}, fitted=True
         )
         spaces = {
             "losses of densities": quak.score(x, metric="difference"),

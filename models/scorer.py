@@ -21,7 +21,7 @@ from .storage import RECORD, ScorerFolderError, read_folder, write_folder
 
 T = TypeVar("T")
 
-__all__ = ["JET_SCORERS", "SCORERS", "Scorer", "load_scorer", "require_fitted", "save_scorer", "scorer_class"]
+__all__ = ["JET_SCORERS", "SCORERS", "SPACES", "Scorer", "load_scorer", "require_fitted", "save_scorer", "scorer_class"]
 
 
 @runtime_checkable
@@ -63,10 +63,15 @@ JET_SCORERS: dict[str, str] = {
 }
 """Class name -> module, likewise, of the methods that take jets (n, a, b): images or constituents."""
 
+SPACES: dict[str, str] = {
+    "ScorerSpace": "scorer_space",
+}
+"""Class name -> module, likewise, of what is put together from other scorers."""
+
 
 def scorer_class(name: str, *, where: str = "") -> type[StoredScorer]:
     """Return the scorer class of that name; raises ScorerFolderError with the nearest name."""
-    known = SCORERS | JET_SCORERS
+    known = SCORERS | JET_SCORERS | SPACES
     if name not in known:
         raise ScorerFolderError(unknown_name("scorer", name, known, where))
     found: type[StoredScorer] = getattr(importlib.import_module(f".{known[name]}", __package__), name)

@@ -81,13 +81,13 @@ def open_scorer(path: str | Path) -> tuple[Scores, int]:
         exported = OnnxScorer(path)
         return exported, exported.n_features
     scorer: Scorer = load_scorer(path)
-    name = type(scorer).__name__
-    if name in JET_SCORERS:
-        raise InputError(
-            f"{path}: {name} scores jets (n, rows, columns), a stream holds rows of numbers; "
-            "in Python: load_scorer(path).score(read_table(table)['image_1'])"
-        )
     record = json.loads((Path(path) / RECORD).read_text(encoding="utf-8"))
+    for part in (record, *(axis["scorer"] for axis in record["state"].get("axes", ()))):
+        if part["class"] in JET_SCORERS:
+            raise InputError(
+                f"{path}: {part['class']} scores jets (n, rows, columns), a stream holds rows of numbers; "
+                "in Python: load_scorer(path).score(read_table(table)['image_1'])"
+            )
     return scorer, int(record["n_features"])
 
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hunch.models import EventToEnsemble, Flow, NotFittedError, ScorerError, ScorerSpace, ShapeError
+from hunch.models import (
+    EventToEnsemble,
+    Flow,
+    NotFittedError,
+    ScorerError,
+    ScorerFolderError,
+    ScorerSpace,
+    ShapeError,
+    load_scorer,
+)
 
 QUICK: dict[str, Any] = {"seed": 1, "device": "cpu", "hidden": 8, "steps": 2, "max_epochs": 3}
 
@@ -43,8 +53,12 @@ def test_axes_are_the_scorers_own_scores_in_spreads_of_the_background(samples: d
     signal = {"background": samples["prior"], "two_prong": samples["prior images"]}
     assert np.median(space.score(signal)) > np.quantile(space.score(events), 0.9)
     # scorers that are fitted stay as they are
-    again = ScorerSpace(flow, {"two_prong": distance}).fit(events, priors={}, fitted=True)
+    again = ScorerSpace(flow, {"two_prong": distance}).fit(events, fitted=True)
     np.testing.assert_array_equal(again.losses(events), losses)
+    # what the background's scorer stops by
+    held = {name: values[:50] for name, values in events.items()}
+    space.fit(events, priors={"two_prong": samples["prior images"]}, validation=held)
+    assert flow.training_["rows"] == [200]
 
 
 def test_the_nearest_prior_counts(samples: dict[str, np.ndarray]) -> None:
@@ -57,6 +71,27 @@ def test_the_nearest_prior_counts(samples: dict[str, np.ndarray]) -> None:
     np.testing.assert_allclose(space.score(x, metric="b"), losses[:, 0] - losses[:, 2])
 
 
+def test_a_space_is_stored_whole(samples: dict[str, np.ndarray], tmp_path: Path) -> None:
+    space = ScorerSpace(Flow(**QUICK), {"two_prong": EventToEnsemble(distance="mae", k=1)}, alpha=0.5)
+    with pytest.raises(NotFittedError, match="ScorerSpace is not fitted"):
+        space.save(tmp_path / "space")
+    events = {"background": samples["background"], "two_prong": samples["background images"]}
+    space.fit(events, priors={"two_prong": samples["prior images"]}).save(tmp_path / "space")
+    again = load_scorer(tmp_path / "space")
+    assert isinstance(again, ScorerSpace)
+    assert (again.axis_names, again.metrics, again.alpha) == (space.axis_names, space.metrics, 0.5)
+    np.testing.assert_array_equal(again.losses(events), space.losses(events))
+    assert isinstance(again.scorers["two_prong"], EventToEnsemble)
+
+    class Mine(EventToEnsemble):
+        pass
+
+    other = ScorerSpace(Mine(distance="mae", k=1), {}).fit(samples["background images"])
+    with pytest.raises(ScorerFolderError, match="axis 'background': no scorer 'Mine'"):
+        other.save(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_what_does_not_fit_is_named(samples: dict[str, np.ndarray]) -> None:
     x, prior = samples["background images"], samples["prior images"]
 
@@ -66,7 +101,7 @@ def test_what_does_not_fit_is_named(samples: dict[str, np.ndarray]) -> None:
     with pytest.raises(ScorerError, match="no prior 'neer'; did you mean 'near'"):
         space().fit(x, priors={"neer": prior})
     with pytest.raises(ScorerError, match="no sample of 'near'"):
-        space().fit(x, priors={})
+        space().fit(x)
     with pytest.raises(ScorerError, match="nothing for the axis 'near'"):
         space().fit({"background": x}, priors={"near": prior})
     with pytest.raises(ScorerError, match="no axis 'far'"):

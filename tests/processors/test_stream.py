@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from hunch.errors import InputError
-from hunch.models import EventToEnsemble, Flow, ScorerError, UnknownMetricError
+from hunch.models import EventToEnsemble, Flow, ScorerError, ScorerSpace, UnknownMetricError
 from hunch.models.onnx_export import export_onnx
 from hunch.processors import stream
+from hunch.processors.search import loaded_scorers
 from hunch.processors.stream import stream_scores
 
 NAMES = ("a", "b", "c")
@@ -248,3 +251,20 @@ def test_a_scorer_of_jets_says_that_it_takes_no_rows(tmp_path: Path, rng: np.ran
     with pytest.raises(InputError, match="jets: EventToEnsemble scores jets"):
         stream_scores(tmp_path / "jets", [tmp_path / "rows.csv"], tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
+    ScorerSpace(EventToEnsemble(distance="mae", k=1, normalise=True), {}).fit(images).save(tmp_path / "space")
+    with pytest.raises(InputError, match="space: EventToEnsemble scores jets"):
+        stream_scores(tmp_path / "space", [tmp_path / "rows.csv"], tmp_path / "out.csv")
+
+
+def test_a_space_of_scorers_takes_rows(tmp_path: Path, rng: np.random.Generator) -> None:
+    options: dict[str, Any] = {"device": "cpu", "hidden": 8, "steps": 1, "max_epochs": 1}
+    x, prior = rng.normal(size=(150, 2)), rng.normal(2, 1, size=(150, 2))
+    space = ScorerSpace(Flow(**options), {"near": Flow(**options)}).fit(x, priors={"near": prior})
+    space.save(tmp_path / "space")
+    (tmp_path / "rows.csv").write_text("a,b\n" + "".join(f"{a!r},{b!r}\n" for a, b in x[:5].tolist()))
+    stream_scores(tmp_path / "space", [tmp_path / "rows.csv"], tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open() as out:
+        found = [float(row["score"]) for row in csv.DictReader(out)]
+    np.testing.assert_allclose(found, space.score(x[:5]), rtol=1e-6)
+    (scorer,) = loaded_scorers(((str(tmp_path / "space"), 0),), None)  # as a search of event files takes it
+    np.testing.assert_array_equal(scorer.losses(x[:5]), space.losses(x[:5]))
