@@ -42,7 +42,7 @@ from .study_jet_images import (
 Floats = npt.NDArray[np.float64]
 PARTS = os.environ.get("PARTS", "images,networks").split(",")
 SLOTS = 200
-PART_REFERENCE_SEED = 616
+PART_REFERENCE_SEED = 616  # of tops held in part as references: other jets than those of SEEDS, which are judged
 REFERENCES = 3  # samples of jets, of whose medoids the mean is taken
 TESTED = max(JETS // 8, 60)  # jets of each kind
 DENSE = max(JETS // 24, 30)  # jets of each kind, for an average image, which has a weight in most pixels

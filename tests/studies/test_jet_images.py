@@ -177,9 +177,8 @@ def test_networks_of_all_sizes_see_qcd_alone(small: list[tuple[str, int]], monke
     narrow, wide = result["networks"]
     assert (narrow["latent"], wide["latent"]) == (1, 16)
     assert wide["validation_loss"] < 0.9 * narrow["validation_loss"]
-    assert (
-        narrow["top auc"] < narrow["part of top auc"] < 0.7
-    )  # squares of dim pixels are small; the part looks like QCD
+    # squares of dim pixels are small; the part looks like QCD
+    assert narrow["top auc"] < narrow["part of top auc"] < 0.7
     assert (wide["talk: top, w"], wide["score"]) == ("0.79 0.46", "loss")
     assert set(small) == {("qcd", 601), ("qcd", 602), ("top", 603), ("w", 604), ("top", 609)}
 
