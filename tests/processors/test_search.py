@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from hunch.errors import HunchError, InputError
-from hunch.models import Quak, load_scorer
+from hunch.models import Quak, ScorerSpace, load_scorer
 from hunch.processors import run_dijets, run_search
 from hunch.table import fold_of, identity_hash
 
@@ -81,6 +81,25 @@ def test_spectra_equal_those_of_the_table(
     np.testing.assert_array_equal(result.spectra.values(flow=True), expected_counts(table, paths, regions))
     assert result.cutflow["read"] == 1000 == sum(n for name, n in result.cutflow.items() if name != "read")
     assert result.spectra.sum(flow=True) == result.cutflow["kept"] > 500
+
+
+def test_a_stored_space_of_scorers_is_searched_with(
+    lhco_file: Path, tmp_path: Path, trained: tuple[Any, list[Path], Slices]
+) -> None:
+    table, paths, _ = trained
+    x = table.matrix(FEATURES)
+    background, prior = (load_scorer(path) for path in paths)
+    space = ScorerSpace(background, {"near": prior}).fit(x, fitted=True)
+    space.save(tmp_path / "space")
+    regions = Slices((tuple(np.quantile(space.losses(x)[:, 0], [0.2, 0.5, 0.8])),))
+    result = run_search(
+        lhco_file, scorers=[tmp_path / "space"], regions=regions, features=FEATURES, edges=EDGES,
+        executor="iterative", progress=False,
+    )  # fmt: skip
+    np.testing.assert_array_equal(
+        result.spectra.values(flow=True), expected_counts(table, [tmp_path / "space"], regions)
+    )
+    assert result.spectra.sum(flow=True) > 300
 
 
 @pytest.mark.slow

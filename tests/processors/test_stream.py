@@ -20,7 +20,6 @@ from hunch.errors import InputError
 from hunch.models import EventToEnsemble, Flow, ScorerError, ScorerSpace, UnknownMetricError
 from hunch.models.onnx_export import export_onnx
 from hunch.processors import stream
-from hunch.processors.search import loaded_scorers
 from hunch.processors.stream import stream_scores
 
 NAMES = ("a", "b", "c")
@@ -266,5 +265,3 @@ def test_a_space_of_scorers_takes_rows(tmp_path: Path, rng: np.random.Generator)
     with (tmp_path / "out.csv").open() as out:
         found = [float(row["score"]) for row in csv.DictReader(out)]
     np.testing.assert_allclose(found, space.score(x[:5]), rtol=1e-6)
-    (scorer,) = loaded_scorers(((str(tmp_path / "space"), 0),), None)  # as a search of event files takes it
-    np.testing.assert_array_equal(scorer.losses(x[:5]), space.losses(x[:5]))
