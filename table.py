@@ -6,13 +6,9 @@ On disk it is parquet with the settings that made it in the file's metadata; use
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import math
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError, unknown_name
+from .files import write_aside
 
 __all__ = [
     "DIJET_COLUMNS",
@@ -28,42 +25,34 @@ __all__ = [
     "QUAK_FEATURES",
     "TABLE_SUFFIXES",
     "Table",
-    "check_counting",
-    "check_shared",
     "concatenate",
-    "content_hash",
-    "finite",
-    "fold_of",
-    "identity_hash",
     "is_table",
     "read_table",
-    "remove",
-    "shared_events",
-    "write_aside",
-    "write_json",
     "write_table",
 ]
 
+Array = npt.NDArray[Any]
+
 IDENTITY = ("dataset", "run", "luminosityBlock", "event")
+
 QUAK_FEATURES = tuple(
     f"{feature}_{jet}" for jet in (1, 2) for feature in ("mJ", "tau21", "tau32", "tau43", "tau12", "ntrk")
 )
 """The 12 QUAK features (arXiv:2011.03550), jet 1 the more massive; tau12 is sqrt(tau1 at beta 2) / tau1 at beta 1."""
+
 DIJET_COLUMNS = (
     *IDENTITY,
     *("mjj", "deta", "pt_1", "pt_2", "mJ_1", "mJ_2"),
     *("tau21_1", "tau21_2", "tau32_1", "tau32_2", "tau43_1", "tau43_2", "tau12_1", "tau12_2", "ntrk_1", "ntrk_2"),
 )
 """Column order of the dijet table; GeV and radians."""
+
 TABLE_SUFFIXES = (".parquet", ".csv", ".h5", ".hdf5", ".hdf")
+
 METADATA_KEY = b"hunch"
+
 SHAPE_KEY = b"shape"
 """Of a parquet field: the shape of one row of a column with more than one axis, as JSON."""
-EVENT_REPRESENTATIONS = ("dijet", "images", "constituents")
-"""What a table made of event files says it holds."""
-
-UInt64 = npt.NDArray[np.uint64]
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -136,104 +125,9 @@ def concatenate(tables: Sequence[Table], source: str) -> Table:
     return Table(joined, tables[0].metadata, source)
 
 
-# ------------------------------------------------------------------------------------------ identity
-
-
-def mix(values: UInt64) -> UInt64:
-    """Scramble 64-bit integers (splitmix64, Steele et al. 2014): equal in, equal out, no pattern kept."""
-    x = values + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(x ^ (x >> np.uint64(31)), dtype=np.uint64)
-
-
-def hash_names(names: Array) -> UInt64:
-    """Hash strings to 64 bits, the same on every machine."""
-    unique, inverse = np.unique(np.asarray(names, dtype=str), return_inverse=True)
-    hashes = [int.from_bytes(hashlib.blake2b(u.encode(), digest_size=8).digest(), "little") for u in unique]
-    return np.array(hashes, dtype=np.uint64)[inverse]
-
-
-def identity_hash(table: Table) -> UInt64:
-    """Hash each event's identity (dataset, run, luminosityBlock, event) to 64 bits: (n,) uint64."""
-    h = hash_names(table["dataset"])
-    for name in IDENTITY[1:]:
-        h = mix(h ^ mix(as_identity(table, name)))
-    return h
-
-
-def as_identity(table: Table, name: str) -> UInt64:
-    """Return an identity column as 64-bit integers; any integer type, or floats that are whole numbers."""
-    values = table[name]
-    if values.dtype.kind == "f":
-        if not np.all(np.isfinite(values) & (values == np.round(values))):
-            raise InputError(f"{table.source}: column {name!r} identifies events and holds values that are no integers")
-        values = values.astype(np.int64)
-    if values.dtype.kind not in "iub":
-        raise InputError(f"{table.source}: column {name!r} identifies events and holds {values.dtype}, not integers")
-    if values.dtype.kind == "u":
-        return values.astype(np.uint64)
-    return values.astype(np.int64).view(np.uint64)
-
-
-def content_hash(values: npt.NDArray[np.float64]) -> UInt64:
-    """Hash the content of rows (n, d) to 64 bits: equal to single precision, equal hash; -0 is 0, every NaN the same."""
-    single = np.asarray(values, dtype=np.float32) + np.float32(0)
-    single = np.where(np.isnan(single), np.float32(np.nan), single)
-    bits = np.ascontiguousarray(single).view(np.uint32).astype(np.uint64)
-    h = np.zeros(len(bits), dtype=np.uint64)
-    for column in bits.T:
-        h = mix(h ^ mix(column))
-    return h
-
-
-def fold_of(hashes: UInt64, n_folds: int) -> npt.NDArray[np.int64]:
-    """Return the fold (0 to n_folds - 1) of each event from its hash; an event is in the same fold in every file."""
-    return (mix(hashes ^ np.uint64(0x5851F42D4C957F2D)) % np.uint64(n_folds)).astype(np.int64)
-
-
-def shared_events(first: UInt64, second: UInt64) -> int:
-    """Count the events of `first` found in `second` by hash, beyond what chance repeats within each explain.
-
-    Coarse user tables repeat rows by chance; the expected number of chance pairs is scaled from the repeats
-    inside each sample and the count is returned only where it is five standard deviations above that.
-    """
-    shared = int(np.isin(first, second).sum())
-    repeats = sum(len(h) - len(np.unique(h)) for h in (first, second))
-    pairs = sum(len(h) * (len(h) - 1) / 2 for h in (first, second))
-    expected = repeats / pairs * len(first) * len(second) if pairs else 0.0
-    return shared if shared > expected + 5 * np.sqrt(expected) else 0
-
-
-# ------------------------------------------------------------------------------------------ files
-
-
 def is_table(path: str | Path) -> bool:
     """Tell a table from an event file by its suffix."""
     return Path(path).suffix.lower() in TABLE_SUFFIXES
-
-
-@contextlib.contextmanager
-def write_aside(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` on success, delete it on any failure or Ctrl-C."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_dir():
-        raise InputError(f"{target}: is a directory, not a file to write")
-    aside = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
-    try:
-        yield aside
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Write strict JSON (no NaN or infinity), aside and renamed."""
-    text = json.dumps(value, indent=2, allow_nan=False)
-    with write_aside(path) as aside:
-        aside.write_text(text + "\n", encoding="utf-8")
 
 
 def write_table(path: str | Path, table: Table) -> None:
@@ -348,64 +242,3 @@ def _from_pandas(frame: Any) -> dict[str, Array]:
         values = frame[name].to_numpy()
         columns[str(name)] = values.astype(str) if values.dtype.kind in "OUT" else values
     return columns
-
-
-def check_counting(tables: Mapping[str, Table]) -> None:
-    """Refuse samples whose n_trk counts charged constituents in one and all of them in the other."""
-    counted = {name: t.metadata.get("ntrk") for name, t in tables.items() if t.metadata.get("ntrk") and "ntrk_1" in t}
-    if len(set(counted.values())) > 1:
-        said = "; ".join(f"{tables[name].source}: {how}" for name, how in counted.items())
-        raise InputError(f"ntrk counts different things in different samples, which no model may mix: {said}")
-
-
-def check_shared(tables: Mapping[str, Table], features: Sequence[str]) -> None:
-    """Refuse samples that share events, by content or by identity, naming both."""
-    contents = {name: content_hash(t.matrix(["mjj", *features])) for name, t in tables.items()}
-    identities = {name: known_identities(t) for name, t in tables.items()}
-    names = list(tables)
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            by_content = shared_events(contents[first], contents[second])
-            by_identity = shared_events(identities[first], identities[second])
-            if by_content or by_identity:
-                how = f"{by_content} by content" if by_content else f"{by_identity} by run, luminosityBlock and event"
-                raise InputError(
-                    f"{tables[first].source} and {tables[second].source} share events ({how}); no sample may"
-                )
-
-
-def known_identities(table: Table) -> npt.NDArray[np.uint64]:
-    """Return hashes of the identities that mean the same event wherever they are found again.
-
-    Event files: collision data, known by run != 1; simulation numbers its events from the start in every sample and is
-    compared by content. Tables of the user's own: all rows, where the file itself says dataset and event.
-    """
-    if table.metadata.get("representation") in EVENT_REPRESENTATIONS:
-        collisions = table.select(table["run"] != 1)
-        # the same collision can be in several primary datasets
-        return identity_hash(collisions.with_columns(dataset=np.full(len(collisions), "")))
-    own = set(IDENTITY) <= set(table.metadata.get("identity", ()))
-    return identity_hash(table) if own else np.zeros(0, dtype=np.uint64)
-
-
-def finite(value: Any) -> Any:
-    """Replace what JSON has no number for by null, and numpy values by Python's."""
-    if isinstance(value, Mapping):
-        return {str(k): finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return finite(value.tolist())
-    if isinstance(value, np.generic):
-        return finite(value.item())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
-
-
-def remove(path: Path) -> None:
-    """Delete a file or folder where there is one."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -2,52 +2,52 @@
 
 from __future__ import annotations
 
-from .background import BackgroundFit, choose_background, family_orders, fit_background, goodness_of_fit
-from .bernstein import BernsteinFit, bernstein_basis, choose_degree, fit_bernstein
-from .brazil_band import limit_figure
-from .bumphunt import BumpHunt, GlobalP, HuntSettings, hunt
-from .bumphunter import BumpHunterResult, WindowScan, bump_hunter, scan_windows
-from .combination import COMBINATIONS, combine, z_value
-from .decorrelation import (
-    Decorrelation,
+from .checks.all_checks import Check, Validation, validate
+from .checks.background_only import Decorrelation, compare_sculpting
+from .checks.global_p import GlobalUniformity, global_uniformity
+from .figures.brazil_band import limit_figure
+from .figures.check_figures import write_validation
+from .figures.plane_figure import draw_plane_scan
+from .fits.background import BackgroundFit, choose_background, family_orders, fit_background, goodness_of_fit
+from .fits.bernstein import BernsteinFit, bernstein_basis, choose_degree, fit_bernstein
+from .fits.formula import UserFunction, parse_function
+from .fits.minuit_fit import MinuitFit, fit_with_minuit
+from .fits.scan import LocalScan, scan_spectra
+from .limit_files import write_limits
+from .limits.cls import Limits, cls_limits, model_cls, model_discovery_p
+from .limits.export import write_datacard, write_hepdata, write_histograms
+from .limits.model import LimitModel, limit_model, write_workspaces
+from .limits.signals import Signal, as_signal, hunt_of, limits_of
+from .page import write_report
+from .provenance import versions
+from .regions.decorrelation import (
     FixedEfficiency,
     MovingCut,
     QuantileRegression,
-    compare_sculpting,
     fit_fixed_efficiency,
     fit_quantile_regression,
 )
-from .density import read_luminosity
-from .dependence import distance_correlation
-from .discovery import discovery_p
-from .envelope import Envelope, background_envelope
-from .export import write_datacard, write_hepdata, write_histograms
-from .gross_vitells import GrossVitells, global_p_gross_vitells, up_crossings
-from .joint_scan import JointScan, joint_gross_vitells, joint_scan
-from .limit_model import LimitModel, limit_model, write_workspaces
-from .limits import Limits, cls_limits, model_cls, model_discovery_p
-from .metrics import Metrics, evaluate, roc, significance_improvement
-from .minuit_fit import MinuitFit, fit_with_minuit
-from .outer_experiments import GlobalUniformity, global_uniformity
-from .plane_figure import draw_plane_scan
-from .plane_scan import PlaneScan, plane_windows, scan_plane
-from .regions import Regions, difference_score, fix_regions, read_regions, signed_l5
-from .report import write_report
-from .resonance import SignalShape, fit_signal_shape, signal_templates
+from .regions.dependence import distance_correlation
+from .regions.metrics import Metrics, evaluate, roc, significance_improvement
+from .regions.plane_scan import PlaneScan, plane_windows, scan_plane
+from .regions.regions import Regions, difference_score, fix_regions, read_regions, signed_l5
+from .regions.scored import RegionChoice, Scored, stand_in
+from .resonance_search import Search, search
 from .results import draw_figures, result_of
-from .scan import LocalScan, scan_spectra
-from .search import RegionChoice, Scored, Search, search, stand_in
-from .signal_limits import Signal, as_signal, hunt_of, limits_of, write_limits
-from .spectra import FitRange, mass_edges, mass_grid, spectrum, write_spectra
-from .spectrum_files import GivenSpectra, read_spectra
+from .significance.bumphunt import BumpHunt, GlobalP, HuntSettings, hunt
+from .significance.bumphunter import BumpHunterResult, WindowScan, bump_hunter, scan_windows
+from .significance.combination import COMBINATIONS, combine, z_value
+from .significance.envelope import Envelope, background_envelope
+from .significance.fit_range import find_fit_range
+from .significance.gross_vitells import GrossVitells, global_p_gross_vitells, up_crossings
+from .significance.joint_scan import JointScan, joint_gross_vitells, joint_scan
+from .significance.q0 import discovery_p
+from .significance.tail import TailFit, fit_tail, upper_limit
+from .spectra.bins import FitRange, mass_edges, mass_grid, spectrum, write_spectra
+from .spectra.files import GivenSpectra, read_spectra
+from .spectra.signal_shape import SignalShape, fit_signal_shape, signal_templates
+from .spectra.units import read_luminosity
 from .spectrum_hunt import SpectrumHunt, draw_spectrum_figures, hunt_spectra, spectrum_result
-from .spectrum_job import hunt_files, limit_folder, read_result, report_folder, validate_folder
-from .spectrum_range import find_fit_range
-from .tail import TailFit, fit_tail, upper_limit
-from .user_function import UserFunction, parse_function
-from .validate import Check, Validation, validate
-from .validation_figures import write_validation
-from .versions import versions
 
 __all__ = [
     "COMBINATIONS",
@@ -115,13 +115,11 @@ __all__ = [
     "global_uniformity",
     "goodness_of_fit",
     "hunt",
-    "hunt_files",
     "hunt_of",
     "hunt_spectra",
     "joint_gross_vitells",
     "joint_scan",
     "limit_figure",
-    "limit_folder",
     "limit_model",
     "limits_of",
     "mass_edges",
@@ -132,9 +130,7 @@ __all__ = [
     "plane_windows",
     "read_luminosity",
     "read_regions",
-    "read_result",
     "read_spectra",
-    "report_folder",
     "result_of",
     "roc",
     "scan_plane",
@@ -150,7 +146,6 @@ __all__ = [
     "up_crossings",
     "upper_limit",
     "validate",
-    "validate_folder",
     "versions",
     "write_datacard",
     "write_hepdata",

@@ -10,11 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .background import choose_background
-from .bumphunt import BumpHunt
-from .combination import z_value
-from .envelope import background_envelope
-from .figures import (
+from .figures.base import (
     inclusive_figure,
     leading_regions,
     plane_figure,
@@ -24,11 +20,16 @@ from .figures import (
     sculpting_figure,
     spectrum_figure,
 )
-from .fit_quality import fit_qualities
-from .minuit_fit import MinuitFit
-from .regions import chosen_columns, difference_score
-from .search import Scored, Search
-from .tail import TailFit
+from .fits.background import choose_background
+from .fits.minuit_fit import MinuitFit
+from .regions.regions import chosen_columns, difference_score
+from .regions.scored import Scored
+from .resonance_search import Search
+from .significance.bumphunt import BumpHunt
+from .significance.combination import z_value
+from .significance.envelope import background_envelope
+from .significance.fit_quality import fit_qualities
+from .significance.tail import TailFit
 
 __all__ = ["best_of", "draw_figures", "fits_of", "result_of", "scan_of"]
 

@@ -13,19 +13,19 @@ import hist
 import numpy as np
 import numpy.typing as npt
 
-from .background import choose_background
-from .bumphunt import BumpHunt, HuntSettings, hunt, stack
-from .envelope import background_envelope
-from .figures import range_figure, save_figure, scan_figure, spectrum_figure
-from .fit_quality import fit_qualities, quality_notes, significance_refused
-from .injection import Linearity, injection_linearity
-from .minuit_fit import MinuitFit, fit_with_minuit
-from .resonance import SignalShape
+from .checks.background_only import Uniformity, local_p_uniformity
+from .checks.injection import Linearity, injection_linearity
+from .figures.base import range_figure, save_figure, scan_figure, spectrum_figure
+from .fits.background import choose_background
+from .fits.minuit_fit import MinuitFit, fit_with_minuit
+from .resonance_search import fit_notes, q0_row
 from .results import best_of, fits_of, scan_of
-from .search import fit_notes, q0_row
-from .spectra import FitRange, as_hist
-from .spectrum_range import range_of_spectrum, scan_masses
-from .validation import Uniformity, local_p_uniformity
+from .significance.bumphunt import BumpHunt, HuntSettings, hunt, stack
+from .significance.envelope import background_envelope
+from .significance.fit_quality import fit_qualities, quality_notes, significance_refused
+from .significance.fit_range import range_of_spectrum, scan_masses
+from .spectra.bins import FitRange, as_hist
+from .spectra.signal_shape import SignalShape
 
 __all__ = ["SpectrumHunt", "draw_spectrum_figures", "hunt_spectra", "spectrum_result"]
 

@@ -19,7 +19,7 @@ from scipy import special
 
 from benchmarks.__main__ import Unavailable
 from hunch.analysis import bump_hunter, scan_windows
-from hunch.analysis.bumphunter import window_sums, windows
+from hunch.analysis.significance.bumphunter import window_sums, windows
 
 BINS, WIDTHS, EXPERIMENTS, EVENTS, REPEATS = 60, (2, 3, 4, 5, 6), 10_000, 100_000, 3
 

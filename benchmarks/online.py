@@ -20,8 +20,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.__main__ import Unavailable
 from hunch.models import Quak
-from hunch.models.onnx_export import export_onnx
-from hunch.models.onnx_scorer import OnnxScorer
+from hunch.models.export.onnx_export import export_onnx
+from hunch.models.export.onnx_scorer import OnnxScorer
 
 SPACES = {4: 32, 12: 64}
 """Columns -> hidden width of the default Quak."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hunch.analysis import fix_regions
-from hunch.analysis.regions import SHAPES as ALL
+from hunch.analysis.regions.regions import SHAPES as ALL
 
 EVENTS, HELD, FOLDS, NUMBER, FRACTION = 200_000, 50_000, 2, 9, 0.1
 SHAPES = [shape for shape in ALL if shape != "mosaic"]  # of which each axis is a region of its own

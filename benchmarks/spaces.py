@@ -14,8 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from hunch.models import Vae
-from hunch.models.densities import whitened
-from hunch.models.preprocessing import map_columns
+from hunch.models.density.column_map import map_columns
+from hunch.models.density.densities import whitened
 
 Floats = npt.NDArray[np.float64]
 HEADS = {"linear": 1, "quadratic": 2}

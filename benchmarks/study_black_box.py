@@ -31,10 +31,11 @@ from hunch.analysis import (
     spectrum,
     z_value,
 )
-from hunch.analysis.search import choose_regions, spurious_signals
+from hunch.analysis.regions.scored import choose_regions
+from hunch.analysis.resonance_search import spurious_signals
 from hunch.models import Quak
 from hunch.table import Table
-from hunch.workflow import FEW_FEATURES
+from hunch.workflow.layout import FEW_FEATURES
 
 from . import simulated
 from .simulated import Masses, told

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from hunch.analysis import Regions, fix_regions
-from hunch.analysis.dependence import distance_correlation
-from hunch.analysis.validation import sculpting
+from hunch.analysis.checks.background_only import sculpting
+from hunch.analysis.regions.dependence import distance_correlation
 from hunch.models import Quak
 from hunch.table import QUAK_FEATURES, Table
 

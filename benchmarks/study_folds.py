@@ -35,12 +35,14 @@ from hunch.analysis import (
     spectrum,
     z_value,
 )
-from hunch.analysis.bumphunt import procedure
-from hunch.analysis.cuts import upper_cut
-from hunch.analysis.search import choose_regions, spurious_signals
+from hunch.analysis.regions.cuts import upper_cut
+from hunch.analysis.regions.scored import choose_regions
+from hunch.analysis.resonance_search import spurious_signals
+from hunch.analysis.significance.bumphunt import procedure
+from hunch.folds import event_hash, fold_of
 from hunch.models import Quak
-from hunch.table import Table, concatenate, fold_of
-from hunch.workflow import FEW_FEATURES, event_hash
+from hunch.table import Table, concatenate
+from hunch.workflow.layout import FEW_FEATURES
 
 from . import simulated
 from .simulated import Masses, told

@@ -22,8 +22,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from hunch.analysis import evaluate
 from hunch.models import ConvVae, EventToEnsemble
-from hunch.models.clouds import clouds_from_images
-from hunch.models.transport import wasserstein_rowwise
+from hunch.models.distance.clouds import clouds_from_images
+from hunch.models.distance.transport import wasserstein_rowwise
 from hunch.processors import JetSettings, read_fileset, run_jets
 from hunch.samples import simulate
 from hunch.table import Table, read_table, write_table

@@ -26,7 +26,8 @@ from hunch.analysis import (
     mass_grid,
     spectrum,
 )
-from hunch.analysis.search import choose_regions, spurious_signals
+from hunch.analysis.regions.scored import choose_regions
+from hunch.analysis.resonance_search import spurious_signals
 
 from . import simulated
 from .study_regions import NEIGHBOURHOODS, columns_of, draw, scored, trained

@@ -13,20 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hunch.analysis import (
-    HuntSettings,
-    RegionChoice,
-    Scored,
-    find_fit_range,
-    fit_signal_shape,
-    hunt,
-    spectrum,
-    z_value,
-)
-from hunch.analysis.search import choose_regions
+from hunch.analysis import HuntSettings, RegionChoice, Scored, find_fit_range, fit_signal_shape, hunt, spectrum, z_value
+from hunch.analysis.regions.scored import choose_regions
 from hunch.models import Quak
 from hunch.table import Table
-from hunch.workflow import FEW_FEATURES
+from hunch.workflow.layout import FEW_FEATURES
 
 from . import simulated
 from .simulated import Masses, told

@@ -20,10 +20,10 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from hunch.models import Quak
-from hunch.models.densities import Architecture
-from hunch.models.flows import LOG_SCALE, TAIL_FROM, FlowDensities
-from hunch.models.threads import few_threads
-from hunch.models.training import TrainingSettings, train_stack
+from hunch.models.density.densities import Architecture
+from hunch.models.density.flows import LOG_SCALE, TAIL_FROM, FlowDensities
+from hunch.models.train.loop import TrainingSettings, train_stack
+from hunch.models.train.threads import few_threads
 
 MODELS, FEATURES, ROWS, HELD, BATCH, EPOCHS = 7, 12, 16_000, 4_000, 800, 10
 ARCHITECTURE = Architecture("maf", hidden=32, steps=4)

@@ -32,10 +32,10 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.__main__ import Unavailable
-from hunch.models.clouds import Clouds, clouds_from_constituents
-from hunch.models.grid_transport import GridTransport
-from hunch.models.sinkhorn import sinkhorn
-from hunch.models.transport import wasserstein
+from hunch.models.distance.clouds import Clouds, clouds_from_constituents
+from hunch.models.distance.grid_transport import GridTransport
+from hunch.models.distance.sinkhorn import sinkhorn
+from hunch.models.distance.transport import wasserstein
 from hunch.processors import jet_images, padded_constituents
 
 JETS, FEWER, FEWEST = 200, 100, 20

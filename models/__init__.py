@@ -3,7 +3,11 @@
 Read `scorer.py` (the protocol, the registry of methods), then `training.py` (the one loop), then a method.
 """
 
-from .clouds import (
+from .autoencoders.conv_vae import ConvVae
+from .density.flow import Flow
+from .density.quak import ConstantColumnError, PriorNameError, Quak
+from .density.vae import Vae
+from .distance.clouds import (
     Clouds,
     EmptyImageError,
     NegativePixelError,
@@ -11,10 +15,16 @@ from .clouds import (
     clouds_from_constituents,
     clouds_from_images,
 )
-from .conv_vae import ConvVae
-from .disco import Decorrelated, distance_correlation
-from .ensemble import EventToEnsemble, mean_power_distance
-from .flow import Flow
+from .distance.event_to_ensemble import EventToEnsemble, mean_power_distance
+from .distance.medoids import MedoidPath, elbow, medoid_path
+from .distance.sinkhorn import SinkhornDistances
+from .distance.transport import (
+    MissingPackageError,
+    TransportOptionError,
+    TransportSolverError,
+    wasserstein,
+    wasserstein_rowwise,
+)
 from .inputs import (
     DtypeError,
     NonFiniteError,
@@ -24,21 +34,11 @@ from .inputs import (
     TooFewRowsError,
     UnknownMetricError,
 )
-from .medoids import MedoidPath, elbow, medoid_path
-from .quak import ConstantColumnError, PriorNameError, Quak
 from .scorer import JET_SCORERS, SCORERS, Scorer, load_scorer
-from .scorer_space import ScorerSpace
-from .sinkhorn import SinkhornDistances
+from .space import ScorerSpace
 from .storage import ScorerFolderError
-from .training import DeviceError, TrainingDivergedError, TrainingSettings, resolve_device
-from .transport import (
-    MissingPackageError,
-    TransportOptionError,
-    TransportSolverError,
-    wasserstein,
-    wasserstein_rowwise,
-)
-from .vae import Vae
+from .train.disco import Decorrelated, distance_correlation
+from .train.loop import DeviceError, TrainingDivergedError, TrainingSettings, resolve_device
 
 __all__ = [
     "JET_SCORERS",

@@ -51,20 +51,20 @@ class StoredScorer(Scorer, Protocol):
 
 
 SCORERS: dict[str, str] = {
-    "Flow": "flow",
-    "Quak": "quak",
-    "Vae": "vae",
+    "Flow": "density.flow",
+    "Quak": "density.quak",
+    "Vae": "density.vae",
 }
 """Class name -> module of this room: the methods that take tables. The one place where a new method is entered."""
 
 JET_SCORERS: dict[str, str] = {
-    "ConvVae": "conv_vae",
-    "EventToEnsemble": "ensemble",
+    "ConvVae": "autoencoders.conv_vae",
+    "EventToEnsemble": "distance.event_to_ensemble",
 }
 """Class name -> module, likewise, of the methods that take jets (n, a, b): images or constituents."""
 
 SPACES: dict[str, str] = {
-    "ScorerSpace": "scorer_space",
+    "ScorerSpace": "space",
 }
 """Class name -> module, likewise, of what is put together from other scorers."""
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from .dijet import DijetProcessor, DijetSettings
-from .events import EventFile, NoCandidatesError, inspect_file
-from .filesets import read_fileset
-from .images import (
-    IMAGE_AXES,
+from .constituents import (
     ConstituentsError,
-    ImageSettings,
-    ImageSettingsError,
     JetConstituents,
-    JetImages,
     constituents_of,
     flat_constituents,
     jagged_constituents,
-    jet_images,
     padded_constituents,
+    relative_constituents,
 )
-from .jets import JetProcessor, JetResult, JetSettings, relative_constituents, run_jets
+from .events import EventFile, NoCandidatesError, inspect_file
+from .features import DijetProcessor, DijetSettings
+from .filesets import read_fileset
+from .images import IMAGE_AXES, ImageSettings, ImageSettingsError, JetImages, jet_images
+from .jets import JetProcessor, JetResult, JetSettings, run_jets
 from .runner import EXECUTORS, DijetResult, ProcessingError, open_files, run_dijets
 from .search import RegionsLike, SearchResult, assign_regions, run_search
 

@@ -18,23 +18,24 @@ from coffea.processor import ProcessorABC
 from ..errors import InputError, unknown_name
 from ..table import Table
 from .chunks import Columns, accumulated, chunk_columns
-from .dijet import check_cuts
-from .images import ImageSettings, JetConstituents, constituents_of, jet_images
+from .constituents import constituents_of
+from .features import check_cuts
+from .images import ImageSettings, jet_images
 from .runner import FilesetLike, Skipped, open_files, run_table
 from .substructure import Jets, dijet_mass, leading_jets, momenta
 
 if TYPE_CHECKING:
     from .events import Candidates
+from .constituents import relative_constituents
 
-__all__ = ["JetProcessor", "JetResult", "JetSettings", "jet_columns", "relative_constituents", "run_jets"]
+__all__ = ["JetProcessor", "JetResult", "JetSettings", "jet_columns", "run_jets"]
 
 logger = logging.getLogger(__name__)
-
-Float = npt.NDArray[np.float64]
 Single = npt.NDArray[np.float32]
 
 REPRESENTATIONS = {"images": "image", "constituents": "constituents"}
 """What a jet can be, and how its column is called: image_1, constituents_1."""
+
 FEWER = {1: "no jet", 2: "fewer than two jets"}
 """What the cutflow calls events with fewer jets than asked for."""
 
@@ -153,26 +154,6 @@ def jet_columns(events: Any, settings: JetSettings) -> tuple[Columns, dict[str, 
     lost when one of its jets is.
     """
     return chunk_columns(events, partial(_batch, settings=settings))
-
-
-def relative_constituents(constituents: JetConstituents, *, eta: Float, phi: Float, slots: int) -> Single:
-    """Return pT (GeV), eta and phi relative to the jets' axes, hardest constituent first: (n, slots, 3) float32.
-
-    eta, phi: (n,) the axes. Slots of pT 0 are padding; of more constituents than slots the softest are left out.
-    Azimuths are wrapped to [-pi, pi].
-    """
-    n = len(constituents.offsets) - 1
-    jet = np.repeat(np.arange(n), np.diff(constituents.offsets))
-    order = np.lexsort((-constituents.pt, jet))  # jet after jet as before, so `jet` holds for the sorted ones too
-    slot = np.arange(len(jet)) - constituents.offsets[jet]
-    kept = slot < slots
-    order, jet, slot = order[kept], jet[kept], slot[kept]
-    dphi = constituents.phi[order] - phi[jet]
-    padded = np.zeros((n, slots, 3), dtype=np.float32)
-    padded[jet, slot, 0] = constituents.pt[order]
-    padded[jet, slot, 1] = constituents.eta[order] - eta[jet]
-    padded[jet, slot, 2] = dphi - 2 * np.pi * np.rint(dphi / (2 * np.pi))
-    return padded
 
 
 def _batch(candidates: Candidates, settings: JetSettings) -> tuple[Columns, dict[str, int]]:

@@ -22,8 +22,8 @@ from coffea.processor.executor import WorkItem
 
 from ..errors import HunchError, InputError, unknown_name
 from ..table import Table
-from .dijet import DijetProcessor, DijetSettings
 from .events import EventFile, inspect_file
+from .features import DijetProcessor, DijetSettings
 from .filesets import check_fileset, read_fileset
 
 __all__ = [

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from coffea.processor import ProcessorABC
 
 from ..errors import InputError, unknown_name
-from ..table import DIJET_COLUMNS, IDENTITY, Table, fold_of, identity_hash
+from ..folds import fold_of, identity_hash
+from ..table import DIJET_COLUMNS, IDENTITY, Table
 from .chunks import UnreadableError
-from .dijet import DijetSettings, dijet_columns
+from .features import DijetSettings, dijet_columns
 from .runner import FilesetLike, ProcessingError, Skipped, available_cores, open_files, process_files
 
 if TYPE_CHECKING:

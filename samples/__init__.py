@@ -3,9 +3,9 @@
 from .convert import ConversionReport, convert_lhco
 from .detector import Detector, reconstruct
 from .eventfile import EventWriter, event_writer
-from .fetch import RECORDS, FetchError, Record, fetch
 from .processes import PROCESSES, Process, SimulationError
-from .simulate import SimulationReport, simulate
+from .records import RECORDS, FetchError, Record, fetch
+from .simulation import SimulationReport, simulate
 from .toptag import convert_toptag
 
 __all__ = [

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import uproot
 
-from ..table import write_aside
+from ..files import write_aside
 
 __all__ = ["EventWriter", "event_writer"]
 

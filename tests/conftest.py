@@ -49,7 +49,8 @@ def heeds_interrupts() -> Callable[[], None]:
 @pytest.fixture
 def small_family(monkeypatch: pytest.MonkeyPatch) -> None:
     """Search a family of a tenth of the hypotheses: what is tested is what happens around it."""
-    from hunch.models import morphing, quak
+    from hunch.models.density import family as morphing
+    from hunch.models.density import quak
 
     monkeypatch.setattr(morphing, "BROAD", 40)
     monkeypatch.setattr(morphing, "REFINED", 20)

@@ -14,25 +14,50 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("samples", "processors", "models", "analysis")
-BASE = {"errors", "table", "__version__"}
+ROOMS = ("samples", "processors", "models", "analysis", "workflow", "cli")
+BASE = {"errors", "files", "table", "folds", "__version__"}
 ALLOWED = {
     "errors": set(),
-    "table": {"errors"},
+    "files": {"errors"},
+    "table": {"errors", "files"},
+    "folds": {"errors", "files", "table"},
     "models": BASE,
     "analysis": BASE,
     "samples": BASE,
     "processors": BASE | {"models"},
-    "config": BASE | set(ROOMS),
-    "workflow": BASE | set(ROOMS) | {"config"},
-    "cli": BASE | set(ROOMS) | {"config", "workflow"},
+    "config": BASE | {"samples", "processors", "models", "analysis"},
+    "workflow": BASE | {"samples", "processors", "models", "analysis", "config"},
+    "cli": BASE | {"samples", "processors", "models", "analysis", "config", "workflow"},
 }
 """Module or room of the package -> what it may import of the rest (docs: the house's table)."""
-ROOT_MODULES = {"__init__", "errors", "table", "config", "workflow", "cli"}
+ROOT_MODULES = {"__init__", "errors", "files", "table", "folds", "config"}
+TOP = "the files at the top"
+SUB_ROOMS = {
+    "analysis": (
+        ("spectra",),
+        ("fits",),
+        ("regions", "significance"),
+        ("checks",),
+        ("limits",),
+        ("figures",),
+        (TOP,),
+    ),
+    "models": (
+        (TOP,),
+        ("train",),
+        ("distance",),
+        ("density",),
+        ("autoencoders",),
+        ("export",),
+    ),
+}
+"""Room -> its sub-rooms, floor by floor from below; a file imports from its own sub-room and from floors below it."""
+REGISTRY = {"space", "scorer"}
+"""Files at the top of `models/` that look methods up by name, from above all of them."""
 
 
 def sources() -> list[Path]:
-    return [*sorted(ROOT.glob("*.py")), *(p for room in ROOMS for p in sorted((ROOT / room).glob("*.py")))]
+    return [*sorted(ROOT.glob("*.py")), *(p for room in ROOMS for p in sorted((ROOT / room).rglob("*.py")))]
 
 
 def module_name(path: Path) -> str:
@@ -40,9 +65,12 @@ def module_name(path: Path) -> str:
     return ".".join(["hunch", *(p for p in parts if p != "__init__")])
 
 
-def imports_of(source: str, *, in_room: bool) -> tuple[set[str], set[str]]:
-    """Return what a module imports of the package (first part of the name), and its absolute imports of the package."""
-    inside: set[str] = set()
+def imports_of(source: str, package: tuple[str, ...]) -> tuple[set[tuple[str, ...]], set[str]]:
+    """Return what a module of `package` (its folders) imports of the package, and its absolute imports of the package.
+
+    The first are paths from the root, with the name where a folder is imported from: ("models", "density", "quak").
+    """
+    inside: set[tuple[str, ...]] = set()
     absolute: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -51,26 +79,68 @@ def imports_of(source: str, *, in_room: bool) -> tuple[set[str], set[str]]:
             if (node.module or "").split(".")[0] in {"hunch", *ROOMS, *ALLOWED}:
                 absolute.add(node.module or "")
         elif isinstance(node, ast.ImportFrom):
-            if node.level == (2 if in_room else 1):
-                inside |= {node.module.split(".")[0]} if node.module else {a.name for a in node.names}
-            elif node.level > 2 or not in_room:
+            kept = len(package) + 1 - node.level
+            if kept < 0:
                 absolute.add("." * node.level + (node.module or ""))
+                continue
+            base = (*package[:kept], *(node.module.split(".") if node.module else ()))
+            inside |= {base} if node.module else {(*base, a.name) for a in node.names}
     return inside, absolute
 
 
+def package_of(path: Path) -> tuple[str, ...]:
+    return path.relative_to(ROOT).parent.parts
+
+
 def test_the_reader_of_imports_sees_every_kind() -> None:
-    source = "from ..models.quak import Quak\nfrom .. import table\ndef f():\n    from hunch.samples import simulate\n"
-    assert imports_of(source, in_room=True) == ({"models", "table"}, {"hunch.samples"})
-    assert imports_of("from .config import Analysis\nimport hunch", in_room=False) == ({"config"}, {"hunch"})
+    source = (
+        "from ...models.quak import Quak\nfrom ... import table\ndef f():\n    from hunch.samples import simulate\n"
+    )
+    assert imports_of(source, ("analysis", "fits")) == ({("models", "quak"), ("table",)}, {"hunch.samples"})
+    assert imports_of("from .config import Analysis\nimport hunch", ()) == ({("config",)}, {"hunch"})
+    assert imports_of("from ..a import b", ()) == (set(), {"..a"})
 
 
 @pytest.mark.parametrize("path", sources(), ids=module_name)
 def test_imports_run_one_way_and_are_relative(path: Path) -> None:
-    in_room = path.parent != ROOT
-    inside, absolute = imports_of(path.read_text(encoding="utf-8"), in_room=in_room)
-    place = path.parent.name if in_room else path.stem
-    assert inside <= ALLOWED.get(place, set()), f"{path.name} imports {inside - ALLOWED.get(place, set())}"
+    package = package_of(path)
+    inside, absolute = imports_of(path.read_text(encoding="utf-8"), package)
+    place = package[0] if package else path.stem
+    others = {name[0] for name in inside} - {place}
+    assert others <= ALLOWED.get(place, set()), f"{path.name} imports {others - ALLOWED.get(place, set())}"
     assert absolute == set(), f"{path.name}: imports of the package inside it are relative"
+
+
+def floor_of(room: str, sub_room: str) -> int:
+    return next(i for i, floor in enumerate(SUB_ROOMS[room]) if sub_room in floor)
+
+
+def sub_room_of(room: str, name: tuple[str, ...]) -> str:
+    return name[1] if len(name) > 1 and (ROOT / room / name[1]).is_dir() else TOP
+
+
+@pytest.mark.parametrize("room", SUB_ROOMS)
+def test_imports_inside_a_room_run_down_its_floors(room: str) -> None:
+    found = {p.name for p in (ROOT / room).iterdir() if (p / "__init__.py").is_file()}
+    assert found | {TOP} == {name for floor in SUB_ROOMS[room] for name in floor}
+    for path in sorted((ROOT / room).rglob("*.py")):
+        if path.name == "__init__.py" or (room == "models" and path.stem in REGISTRY):
+            continue
+        package = package_of(path)
+        own = sub_room_of(room, package)
+        for name in imports_of(path.read_text(encoding="utf-8"), package)[0]:
+            if name[0] != room or name == (room,):
+                continue
+            other = sub_room_of(room, name)
+            where = f"{path.relative_to(ROOT)} imports {'.'.join(name)}"
+            assert other == own or floor_of(room, other) < floor_of(room, own), where
+
+
+def test_no_module_has_the_name_of_what_its_package_hands_on() -> None:
+    for room in ROOMS:
+        module = importlib.import_module(f"hunch.{room}")
+        beside = {p.stem for p in (ROOT / room).glob("*.py")} | {p.name for p in (ROOT / room).iterdir() if p.is_dir()}
+        assert beside & set(module.__all__) == set(), room
 
 
 def test_root_imports_no_room() -> None:
@@ -81,7 +151,8 @@ def test_root_imports_no_room() -> None:
 def test_packages_are_the_folders_with_init() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         named = tomllib.load(file)["tool"]["setuptools"]["packages"]
-    found = ["hunch", *(f"hunch.{p.parent.name}" for p in ROOT.glob("*/__init__.py"))]
+    folders = (p.parent for room in ROOMS for p in (ROOT / room).rglob("__init__.py"))
+    found = ["hunch", *(".".join(["hunch", *p.relative_to(ROOT).parts]) for p in folders)]
     assert sorted(named) == sorted(found)
     assert len(named) == len(set(named))
 
@@ -90,9 +161,9 @@ def test_nothing_else_ships_from_the_root() -> None:
     assert {p.stem for p in ROOT.glob("*.py")} == ROOT_MODULES
 
 
-def test_rooms_are_flat_and_tests_are_no_package() -> None:
-    nested = [p for room in ROOMS for p in (ROOT / room).rglob("*.py") if p.parent != ROOT / room]
-    assert nested == []
+def test_sub_rooms_hold_no_rooms_and_tests_are_no_package() -> None:
+    deep = [p for room in ROOMS for p in (ROOT / room).rglob("*.py") if len(p.relative_to(ROOT).parts) > 3]
+    assert deep == []
     assert list((ROOT / "tests").rglob("__init__.py")) == []
 
 

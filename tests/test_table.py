@@ -19,23 +19,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hunch.errors import InputError
-from hunch.table import (
-    DIJET_COLUMNS,
-    IDENTITY,
-    QUAK_FEATURES,
-    Table,
-    concatenate,
-    content_hash,
-    fold_of,
-    identity_hash,
-    is_table,
-    known_identities,
-    read_table,
-    shared_events,
-    write_aside,
-    write_json,
-    write_table,
-)
+from hunch.files import write_aside, write_json
+from hunch.folds import content_hash, fold_of, identity_hash, known_identities, shared_events
+from hunch.table import DIJET_COLUMNS, IDENTITY, QUAK_FEATURES, Table, concatenate, is_table, read_table, write_table
 
 N = 40
 GOLDEN_HASH = [13195752971741037351, 6974385482646569342, 935600215895643033]

@@ -15,9 +15,11 @@ import pytest
 from hunch.analysis import distance_correlation, read_regions
 from hunch.config import Analysis, ConfigError, read_analysis
 from hunch.errors import HunchError
+from hunch.folds import check_shared
 from hunch.models import load_scorer
-from hunch.table import Table, check_shared, read_table
-from hunch.workflow import STAGES, run, run_stage, validate_analysis
+from hunch.table import Table, read_table
+from hunch.workflow.stages import STAGES, run, run_stage
+from hunch.workflow.validate import validate_analysis
 
 pytestmark = pytest.mark.usefixtures("small_family")
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hunch.analysis.background import design_matrix
-from hunch.analysis.spectra import DIJET_EDGES
+from hunch.analysis.fits.background import design_matrix
+from hunch.analysis.spectra.bins import DIJET_EDGES
 
 SQRT_S = 13_000.0
 

@@ -16,16 +16,16 @@ from hunch.analysis import (
     choose_background,
     goodness_of_fit,
     hunt,
-    hunt_files,
     hunt_spectra,
     spectrum_hunt,
 )
 from hunch.analysis import spectrum_result as result_of_spectra
-from hunch.analysis.fit_quality import fit_qualities
-from hunch.analysis.resonance import signal_templates
-from hunch.analysis.spectra import DIJET_EDGES, as_hist
-from hunch.analysis.spectrum_range import range_of_spectrum, scan_masses
+from hunch.analysis.significance.fit_quality import fit_qualities
+from hunch.analysis.significance.fit_range import range_of_spectrum, scan_masses
+from hunch.analysis.spectra.bins import DIJET_EDGES, as_hist
+from hunch.analysis.spectra.signal_shape import signal_templates
 from hunch.errors import InputError
+from hunch.workflow.given_spectra import hunt_files
 
 EDGES = np.array([890.0, 944, *(e for e in DIJET_EDGES if e <= 5455)])  # 40 bins
 CENTRES = 0.5 * (EDGES[1:] + EDGES[:-1])

@@ -14,19 +14,16 @@ from hypothesis import strategies as st
 
 from hunch.errors import InputError
 from hunch.processors import images as images_module
-from hunch.processors.events import Candidates
-from hunch.processors.images import (
-    IMAGE_AXES,
+from hunch.processors.constituents import (
     ConstituentsError,
-    ImageSettings,
-    ImageSettingsError,
     JetConstituents,
     constituents_of,
     flat_constituents,
     jagged_constituents,
-    jet_images,
     padded_constituents,
 )
+from hunch.processors.events import Candidates
+from hunch.processors.images import IMAGE_AXES, ImageSettings, ImageSettingsError, jet_images
 from hunch.processors.substructure import leading_jets, momenta
 
 if TYPE_CHECKING:

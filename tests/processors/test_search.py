@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 
 from hunch.errors import HunchError, InputError
+from hunch.folds import fold_of, identity_hash
 from hunch.models import Quak, ScorerSpace, load_scorer
 from hunch.processors import run_dijets, run_search
-from hunch.table import fold_of, identity_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,7 @@ def test_workers_load_the_scorers_and_give_the_same_spectra(
 ) -> None:
     table, paths, _ = trained
     # Regions must travel to the workers: those of the analysis room are importable there, test classes are not.
-    from hunch.analysis.regions import Regions
+    from hunch.analysis.regions.regions import Regions
 
     background = [load_scorer(path).losses(table.matrix(FEATURES))[:, 0] for path in paths]
     cuts = tuple((tuple(np.quantile(loss, [0.95, 0.8, 0.5])),) for loss in background)

@@ -14,7 +14,7 @@ import uproot
 from hunch.samples import Detector, SimulationError, reconstruct, simulate
 from hunch.samples.jets import decay_quarks, leading_jet_pt, single_jets
 from hunch.samples.processes import PROCESSES, pythia_settings, with_defaults
-from hunch.samples.simulate import final_state, start_pythia
+from hunch.samples.simulation import final_state, start_pythia
 from hunch.samples.veto import MARGIN, EarlyVeto, hardest_cone
 
 UNDERLYING = 780.0

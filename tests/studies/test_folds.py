@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks import simulated, study_folds
-from hunch.models import Quak, quak
+from hunch.models import Quak
+from hunch.models.density import quak
 from hunch.table import QUAK_FEATURES, Table
 
 QCD, SIGNAL = 1200, 600

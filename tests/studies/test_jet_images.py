@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import study_jet_images, study_jet_preprocessing, study_transport_axes
 from hunch.models import wasserstein_rowwise
-from hunch.models.clouds import clouds_from_constituents, clouds_from_images
+from hunch.models.distance.clouds import clouds_from_constituents, clouds_from_images
 from hunch.table import QUAK_FEATURES, Table
 
 SIDE = 16

@@ -1,0 +1,1 @@
+"""What stands beside an answer: sculpting, spurious signals, injections, uniform p-values."""

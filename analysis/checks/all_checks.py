@@ -1,0 +1,229 @@
+"""All checks of one hunt at full size: what `hunch validate` makes, and whether each of them passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..regions.dependence import distance_correlation
+from ..regions.regions import Regions, chosen_columns, difference_score
+from ..regions.scored import Scored
+from ..significance.bumphunt import BumpHunt
+from .background_only import Uniformity, local_p_uniformity
+from .global_p import (
+    GlobalUniformity,
+    drawn_from_events,
+    drawn_from_fit,
+    global_uniformity,
+    hunt_experiments,
+    shared_distances,
+)
+from .injection import Linearity, injection_linearity
+
+__all__ = ["Check", "Validation", "validate"]
+
+Floats = npt.NDArray[np.float64]
+PERMUTATIONS = 100
+ASYMPTOTIC = 10.0  # events a bin of the window from which the asymptotic formula is claimed to hold
+LEAST_TAIL = 0.005  # share of local p below 1e-2 under which even a conservative tail fails
+MOST_EVENTS = 20_000  # of a distance correlation, whose floor takes a hundred of them
+
+
+@dataclass(frozen=True)
+class Check:
+    """One verdict: what was checked, what was found, what is allowed; passed is None where nothing could be judged."""
+
+    name: str
+    found: str
+    allowed: str
+    passed: bool | None
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """dCorr^2 of the score that cuts first with m_jj, of held-out events, and the 95 % quantile of shuffled ones."""
+
+    score: str
+    events: int
+    dcorr2: float
+    floor_95: float
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Every check of one hunt; see `Linearity`, `Uniformity`, `GlobalUniformity` and `Dependence`."""
+
+    injections: tuple[Linearity, ...]
+    uniformity: tuple[Uniformity, ...]
+    global_p: tuple[GlobalUniformity, ...]
+    dependence: tuple[Dependence, ...]
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Return a verdict for each check."""
+        return (
+            *(injection_check(of) for of in self.injections),
+            *(check for of in self.uniformity for check in uniformity_checks(of)),
+            *(global_check(of) for of in self.global_p),
+            *(
+                Check(
+                    f"distance correlation of {of.score} with mjj",
+                    f"{of.dcorr2:.2g}",
+                    f"{of.floor_95:.2g} (95 % of shuffled events); a smooth trend is absorbed by the fit",
+                    None if of.dcorr2 > of.floor_95 else True,
+                )
+                for of in self.dependence
+            ),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything for JSON."""
+        return {**asdict(self), "checks": [asdict(check) for check in self.checks]}
+
+
+def injection_check(of: Linearity) -> Check:
+    """Judge the slope of fitted against injected yields, and the pulls of 0 to 5 sigma.
+
+    Where a bin of the window expects fewer than ten events a yield has no normal error: what fails there is stated, without verdict.
+    """
+    pull, width = max(map(abs, of.pull_mean)), np.array(of.pull_width)
+    error = 5 / np.sqrt(of.n)
+    good = bool(abs(of.slope - 1) < 0.1 and pull < 0.3 + error and abs(width - 1).max() < 0.2 + error)
+    return Check(
+        f"injected signals, {of.region} at {of.mass:.0f} GeV",
+        f"slope {of.slope:.3f}, pull mean up to {pull:.2f}, width {width.min():.2f} to {width.max():.2f}, "
+        f"68 % intervals hold the truth in {100 * min(of.coverage_68):.0f} to {100 * max(of.coverage_68):.0f} %; "
+        f"{of.fewest:.2g} events in the emptiest bin of the window",
+        f"slope 0.9 to 1.1, pull mean within 0.3, width 0.8 to 1.2; with fewer than {ASYMPTOTIC:.0f} events in a bin no verdict but pass",
+        True if good else None if of.fewest < ASYMPTOTIC else False,
+    )
+
+
+def uniformity_checks(of: Uniformity) -> tuple[Check, Check]:
+    """Judge tail and bulk of the local p. A bulk that is not uniform fails where bins hold ten events and the formula should hold.
+
+    With fewer, asymptotic z are shifted by up to 0.1, and a region alone is one of many: then it is stated and no verdict.
+    A tail with too many small p-values fails. One with too few, but half of them or more, is conservative: no excess is overstated, so
+    it is stated and no verdict (an order of the background that rises with a fluctuation does it); with less than half it fails too.
+    """
+    where = f"local p, {of.region} at {of.mass:.0f} GeV, {of.n} experiments"
+    judged = of.fewest >= ASYMPTOTIC and of.region == "combined"
+    conservative = not of.excessive and not of.compatible
+    tail: bool | None = of.compatible or (conservative and not judged)
+    if not tail and (of.region != "combined" or (conservative and of.below_1_percent >= LEAST_TAIL)):
+        tail = None
+    return (
+        Check(
+            f"{where}, tail",
+            f"below 1e-2: {of.below_1_percent:.4f}, below 1e-3: {of.below_0_1_percent:.5f}"
+            + ", conservative" * conservative,
+            "inside 99 % binomial intervals; below them where bins hold few events, else no verdict from half the rate on",
+            tail,
+        ),
+        Check(
+            f"{where}, bulk",
+            f"KS p = {of.ks_p:.2g}, {of.ks_distance:.3f} from uniform at most; {of.fewest:.2g} events in the emptiest bin of the window",
+            f"KS p above 0.01; with fewer than {ASYMPTOTIC:.0f} events in a bin, or one region alone, no verdict",
+            True if of.ks_p > 0.01 else False if judged else None,
+        ),
+    )
+
+
+def global_check(of: GlobalUniformity) -> Check:
+    """Judge the global p of outer experiments."""
+    shared = "" if of.ks_p_shared is None else f" ({of.ks_p_shared:.2g} among experiments that share such a pool)"
+    return Check(
+        f"global p, {of.n} outer experiments of {of.inner} inner ones, drawn from {of.how}",
+        f"below 0.05: {of.below_5_percent:.3f}, below 0.01: {of.below_1_percent:.3f}, KS p = {of.ks_p:.2g}{shared}",
+        "rejections within 99 % binomial intervals, KS p above 0.01, of the shared pool where there is one",
+        of.compatible,
+    )
+
+
+def dependence_on_mass(events: Scored, regions: Regions, *, rng: np.random.Generator) -> Dependence:
+    """Measure how far the loss difference of background events depends on m_jj."""
+    rows = rng.permutation(len(events.mjj))[:MOST_EVENTS]
+    losses = chosen_columns(events.losses[rows], regions.columns)
+    several = losses.shape[1] > 1
+    score = difference_score(losses, regions.alpha) if several else losses[:, 0]
+    mjj = events.mjj[rows]
+    floor = [distance_correlation(score, rng.permutation(mjj)) for _ in range(PERMUTATIONS)]
+    return Dependence(
+        "the loss difference" if several else "the background loss",
+        len(rows),
+        distance_correlation(score, mjj),
+        float(np.quantile(floor, 0.95)),
+    )
+
+
+def validate(
+    found: BumpHunt,
+    names: Sequence[str],
+    *,
+    seed: int = 0,
+    events: float | None = None,
+    pool: Scored | None = None,
+    regions: Regions | None = None,
+    local: int = 10_000,
+    injected: int = 1_000,
+    outer: int = 200,
+    inner: int = 500,
+    workers: int = 1,
+    progress: bool = True,
+) -> Validation:
+    """Make every check of a hunt over regions called `names`.
+
+    pool, regions: scored background events that no model trained on, and the regions they fall into, for the outer
+    experiments (events: how many of the pool's kind were hunted in) and the dependence on m_jj; without them the outer experiments are drawn from
+    the hunt's own fits. local, injected, outer, inner: numbers of pseudo-experiments; outer 0 leaves the global p out.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0x7A1]))
+    mass = float(found.masses[found.best])
+    lowest = found.background.order.tolist()
+    expected = found.background.expected
+    injections = tuple(
+        injection_linearity(
+            expected[r],
+            found.edges,
+            mass,
+            shape=found.shape,
+            settings=found.settings,
+            region=name,
+            n=injected,
+            lowest=lowest[r],
+        )
+        for r, name in enumerate(names)
+    )
+    middle = np.unique(np.append(np.linspace(0, len(found.masses) - 1, 5).astype(int)[1:-1], found.best))
+    uniformity = local_p_uniformity(
+        expected,
+        found.edges,
+        found.masses[middle],
+        shape=found.shape,
+        settings=found.experiment_settings,
+        n=local,
+        names=names if len(names) > 1 else (),
+        progress=progress,
+    )
+    judged: tuple[GlobalUniformity, ...] = ()
+    dependence: tuple[Dependence, ...] = ()
+    if pool is not None and regions is not None:
+        inside = pool.select((pool.mjj >= found.edges[0]) & (pool.mjj < found.edges[-1]))
+        dependence = (dependence_on_mass(inside, regions, rng=rng),)
+    if outer > 0:
+        if pool is not None and regions is not None:
+            wanted = float(len(pool.mjj)) if events is None else events
+            spectra, mean, how = drawn_from_events(pool, regions, found.edges, events=wanted, n=outer, rng=rng)
+        else:
+            spectra, mean, how = drawn_from_fit(found, n=outer, rng=rng)
+        p = hunt_experiments(spectra, found, inner=inner, seed=seed, workers=workers, progress=progress)
+        shared = None
+        if pool is not None and regions is not None:
+            times = len(pool.mjj) / mean
+            shared = shared_distances(found, times=times, n=outer, seed=seed, workers=workers, progress=progress)
+        judged = (global_uniformity(p, how=how, inner=inner, events=mean, shared=shared),)
+    return Validation(injections, tuple(uniformity), judged, dependence)

@@ -1,0 +1,143 @@
+"""Injected signals: does the fit give back what was put in, with the error that it states?
+
+Signals of 0, 1, 3 and 5 standard deviations of the yield are added to pseudo-data of one region and fitted as a hunt fits
+them, the order of the background chosen anew in each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from ..fits.background import choose_background
+from ..fits.scan import scan_spectra
+from ..significance.bumphunt import HuntSettings
+from ..spectra.signal_shape import SignalShape, signal_templates
+
+__all__ = ["Linearity", "injection_linearity"]
+
+Floats = npt.NDArray[np.float64]
+STRENGTHS = (0.0, 1.0, 3.0, 5.0)
+
+
+@dataclass(frozen=True)
+class Linearity:
+    """Fitted yields of injected signals in one region at one mass (GeV), an entry for each strength.
+
+    sigma: error of the yield (events) where there is no signal; strengths: injected yield in sigma; injected: in events;
+    fitted, error: mean of the fits, and its error; pull_mean, pull_width: of (fitted - injected) / own error;
+    coverage_68, coverage_95: share of fits whose own interval of 1, and 1.96, errors holds the truth; failed: fits left out;
+    n: pseudo-experiments a strength; slope, offset: of the straight line through the means; fewest: background events expected
+    in the emptiest bin of the signal's window.
+    """
+
+    region: str
+    mass: float
+    sigma: float
+    strengths: tuple[float, ...]
+    injected: tuple[float, ...]
+    fitted: tuple[float, ...]
+    error: tuple[float, ...]
+    pull_mean: tuple[float, ...]
+    pull_width: tuple[float, ...]
+    coverage_68: tuple[float, ...]
+    coverage_95: tuple[float, ...]
+    failed: tuple[int, ...]
+    n: int
+    slope: float
+    offset: float
+    fewest: float
+
+
+def injection_linearity(
+    expected: Floats,
+    edges: Floats,
+    mass: float,
+    *,
+    shape: SignalShape,
+    settings: HuntSettings,
+    region: str = "region 0",
+    strengths: Sequence[float] = STRENGTHS,
+    n: int = 300,
+    lowest: int | None = None,
+) -> Linearity:
+    """Inject signals at one mass into pseudo-data of one region's expected background (bins,) and fit them.
+
+    lowest: order from which the F-test of the background starts, as the hunt had it.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x11E]))
+    template = signal_templates(shape, [mass], edges)
+    first = None if lowest is None else [lowest]
+
+    def fit(counts: Floats) -> tuple[Floats, Floats]:
+        start = None if first is None else np.repeat(first, len(counts))
+        found = choose_background(counts, edges, sqrt_s=settings.sqrt_s, family=settings.family, lowest=start)
+        scan = scan_spectra(counts, found, template, edges, sqrt_s=settings.sqrt_s, family=settings.family)
+        good = scan.converged[:, 0] & np.isfinite(scan.error[:, 0]) & (scan.error[:, 0] > 0)
+        return scan.signal[good, 0], scan.error[good, 0]
+
+    background = rng.poisson(expected, size=(n, len(expected))).astype(np.float64)
+    errors = fit(background)[1]
+    window = template[0] > 0.02 * template[0].max()
+    sigma = float(np.median(errors)) if len(errors) else float(np.sqrt(max(expected[window].sum(), 1.0)))
+    rows = []
+    for strength in strengths:
+        signal = rng.poisson(strength * sigma * template[0], size=(n, len(expected)))
+        fitted, error = fit(rng.poisson(expected, size=signal.shape).astype(np.float64) + signal)
+        rows.append(summary(fitted, error, strength * sigma, n))
+    injected = np.array(strengths) * sigma
+    means, weights = np.array([r.mean for r in rows]), 1 / np.maximum([r.error for r in rows], 1e-9)
+    slope, offset = np.polyfit(injected, means, 1, w=weights)
+    return Linearity(
+        region=region,
+        mass=float(mass),
+        sigma=sigma,
+        strengths=tuple(float(s) for s in strengths),
+        injected=tuple(injected.tolist()),
+        fitted=tuple(r.mean for r in rows),
+        error=tuple(r.error for r in rows),
+        pull_mean=tuple(r.pull_mean for r in rows),
+        pull_width=tuple(r.pull_width for r in rows),
+        coverage_68=tuple(r.coverage_68 for r in rows),
+        coverage_95=tuple(r.coverage_95 for r in rows),
+        failed=tuple(r.failed for r in rows),
+        n=n,
+        slope=float(slope),
+        offset=float(offset),
+        fewest=float(expected[window].min()),
+    )
+
+
+class Summary(NamedTuple):
+    """The fits of one strength; see `Linearity`."""
+
+    mean: float
+    error: float
+    pull_mean: float
+    pull_width: float
+    coverage_68: float
+    coverage_95: float
+    failed: int
+
+
+def summary(fitted: Floats, error: Floats, truth: float, n: int) -> Summary:
+    """Sum up the fits that reached a minimum, of n."""
+    k = len(fitted)
+    if k < 2:
+        return Summary(0.0, float("inf"), 0.0, 0.0, 0.0, 0.0, n - k)
+    pull = (fitted - truth) / error
+    within = [float((np.abs(pull) < stats.norm.isf(0.5 * (1 - level))).mean()) for level in (0.6827, 0.95)]
+    return Summary(
+        mean=float(fitted.mean()),
+        error=float(fitted.std(ddof=1) / np.sqrt(k)),
+        pull_mean=float(pull.mean()),
+        pull_width=float(pull.std(ddof=1)),
+        coverage_68=within[0],
+        coverage_95=within[1],
+        failed=n - k,
+    )

@@ -1,0 +1,52 @@
+"""The limit plot: observed and expected upper limits against mass, with the bands of one and two sigma."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..limits.cls import Limits
+from .base import INK, style
+
+__all__ = ["limit_figure"]
+
+ONE_SIGMA, TWO_SIGMA = "#607641", "#f5bb54"  # the colours that CMS recommends for readers who see colours differently
+
+
+def limit_figure(limits: Limits, name: str) -> Figure:
+    """Draw the limits on one signal; a mass without a limit is a gap, one with fewer than 10 background events is hollow."""
+    observed, expected = limits.observed, limits.expected
+    label = "signal events"
+    if limits.observed_fb is not None and limits.expected_fb is not None:
+        observed, expected = limits.observed_fb, limits.expected_fb
+        label = r"$\sigma \times B \times \epsilon$ [fb]"
+    masses = limits.masses
+    with style():
+        figure = Figure(figsize=(7, 5))
+        axes = figure.subplots()
+        axes.fill_between(masses, expected[:, 0], expected[:, 4], color=TWO_SIGMA, label="expected, 95 %", linewidth=0)
+        axes.fill_between(masses, expected[:, 1], expected[:, 3], color=ONE_SIGMA, label="expected, 68 %", linewidth=0)
+        axes.plot(masses, expected[:, 2], "--", color=INK, label="expected, median")
+        if not limits.blind:
+            axes.plot(masses, observed, "-", color=INK, label="observed")
+            few = ~limits.asymptotic
+            axes.plot(masses[~few], observed[~few], "o", color=INK, markersize=4)
+            axes.plot(
+                masses[few],
+                observed[few],
+                "o",
+                color=INK,
+                markersize=4,
+                markerfacecolor="white",
+                label="fewer than 10 background events: asymptotic formula doubtful" if few.any() else None,
+            )
+        shown = expected[np.isfinite(expected)]
+        if len(shown) and shown.min() > 0:
+            axes.set_yscale("log")
+            finite = observed[np.isfinite(observed)]
+            top = max(shown.max(), finite.max(initial=0.0))
+            axes.set_ylim(0.5 * min(shown.min(), finite.min(initial=np.inf)), 8 * top)
+        axes.set_xlabel("resonance mass (peak of reconstructed $m_{jj}$) [GeV]")
+        axes.set_ylabel(f"upper limit at {limits.confidence:.0%} CL on {label}", fontsize=12)
+        axes.legend(title=f"signal: {name}", loc="upper right")
+    return figure

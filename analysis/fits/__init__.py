@@ -1,0 +1,1 @@
+"""Fits of spectra: background functions, signal and background together."""

@@ -1,0 +1,211 @@
+"""One background fit with iminuit: parameters, errors and covariance for the report, and a check of the batched fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from iminuit import Minuit
+from iminuit.cost import ExtendedBinnedNLL
+
+from ...errors import InputError
+from .background import (
+    design_matrix,
+    family_orders,
+    fit_background,
+    is_log_linear,
+    log_offset,
+    orthonormal_basis,
+    poisson_nll,
+)
+from .bernstein import bernstein_basis, fit_bernstein
+from .formula_fit import curve_around
+
+__all__ = ["MinuitFit", "fit_with_minuit"]
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+HELD = 1e-3  # events: a coefficient below stands at its bound of 0
+
+
+@dataclass(frozen=True)
+class MinuitFit:
+    """One background-only fit: p0 (log of the normalisation) and the shape parameters of the family.
+
+    Of Bernstein polynomials the parameters are the coefficients c0, c1, ... in events. One that is held at 0 has as its
+    error the number of events at which -2 ln L has risen by 1.
+    values, errors: name -> number; covariance: (k, k) in the order of values; expected: (bins,) events;
+    log_covariance: (bins, bins) of ln expected; nll: as `poisson_nll`; valid: iminuit's verdict.
+    """
+
+    values: dict[str, float]
+    errors: dict[str, float]
+    covariance: Floats
+    expected: Floats
+    log_covariance: Floats
+    nll: float
+    valid: bool
+
+
+def fit_with_minuit(
+    counts: npt.ArrayLike,
+    edges: Sequence[float] | Floats,
+    order: int,
+    *,
+    sqrt_s: float,
+    family: str = "dijet",
+    mask: Bools | None = None,
+) -> MinuitFit:
+    """Fit one spectrum, counts (bins,), with iminuit's extended binned likelihood; `mask` (bins,) keeps where True.
+
+    Fitted in the orthonormal basis of the bins, where MIGRAD needs no tuned starting values; the parameters and their
+    covariance are then carried over to the family's own columns. Formulas that are not log-linear and Bernstein polynomials
+    start from the batched fit. Raises InputError for an unknown family or order.
+    """
+    n = np.asarray(counts, dtype=np.float64)
+    edges = np.asarray(edges, dtype=np.float64)
+    if is_log_linear(family):
+        return fit_columns(n, edges, order, sqrt_s=sqrt_s, family=family, mask=mask)
+    if family == "bernstein":
+        return fit_polynomial(n, edges, order, mask=mask)
+    if order not in family_orders(family):
+        raise InputError(f"{family}: no order {order}; allowed: {family_orders(family)[0]}")
+    return fit_formula_parameters(n, edges, order, sqrt_s=sqrt_s, formula=family, mask=mask)
+
+
+def minimised(
+    counts: Floats,
+    edges: Floats,
+    expected_at: Callable[[Floats], Floats],
+    start: Floats,
+    *,
+    fixed: Bools | None = None,
+    mask: Bools | None = None,
+) -> tuple[Floats, Floats, bool]:
+    """Return the parameters (k,), their covariance (k, k), 0 for those fixed, and iminuit's verdict."""
+
+    def cumulative(_edges: Floats, *theta: float) -> Floats:
+        return np.concatenate([[0.0], np.cumsum(expected_at(np.array(theta)))])
+
+    k = len(start)
+    cost = ExtendedBinnedNLL(counts, edges, cumulative)
+    if mask is not None:
+        cost.mask = mask
+    minuit = Minuit(cost, *start, name=[f"t{i}" for i in range(k)])
+    if fixed is not None:
+        minuit.fixed = fixed.tolist()
+    minuit.strategy = 1
+    minuit.tol = 1e-2
+    for _ in range(3):
+        minuit.migrad(ncall=5000)
+        if minuit.valid:
+            break
+    covariance = np.asarray(minuit.covariance) if minuit.covariance is not None else np.full((k, k), np.nan)
+    return np.array(minuit.values), covariance, bool(minuit.valid)
+
+
+def as_fit(
+    counts: Floats,
+    values: Floats,
+    covariance: Floats,
+    expected: Floats,
+    log_covariance: Floats,
+    *,
+    valid: bool,
+    letter: str = "p",
+) -> MinuitFit:
+    """Return a fit with its parameters (k,) named letter0, letter1, ..."""
+    names = [f"{letter}{i}" for i in range(len(values))]
+    errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    return MinuitFit(
+        values=dict(zip(names, values.tolist(), strict=True)),
+        errors=dict(zip(names, errors.tolist(), strict=True)),
+        covariance=covariance,
+        expected=expected,
+        log_covariance=log_covariance,
+        nll=float(poisson_nll(counts, expected)),
+        valid=valid,
+    )
+
+
+def fit_columns(
+    counts: Floats, edges: Floats, order: int, *, sqrt_s: float, family: str, mask: Bools | None
+) -> MinuitFit:
+    """Fit a log-linear family."""
+    weights = np.maximum(counts, max(1e-3 * float(counts.mean()), 1e-6))
+    basis = orthonormal_basis(edges, order, sqrt_s=sqrt_s, family=family, weights=weights)
+    offset = log_offset(edges, sqrt_s=sqrt_s, family=family)
+
+    def expected_at(theta: Floats) -> Floats:
+        return np.asarray(np.exp(np.clip(basis @ theta + offset, -60.0, 60.0)))
+
+    start = basis.T @ (weights * (np.log(counts + 0.5) - offset))
+    theta, covariance, valid = minimised(counts, edges, expected_at, start, mask=mask)
+    design = design_matrix(edges, order, sqrt_s=sqrt_s, family=family)
+    # basis = design @ carry, so parameters of the family's own columns are carry @ theta
+    carry = (
+        np.linalg.lstsq(design / np.abs(design).max(axis=0), basis, rcond=None)[0] / np.abs(design).max(axis=0)[:, None]
+    )
+    return as_fit(
+        counts,
+        carry @ theta,
+        carry @ covariance @ carry.T,
+        expected_at(theta),
+        basis @ covariance @ basis.T,
+        valid=valid,
+    )
+
+
+def fit_formula_parameters(
+    counts: Floats, edges: Floats, order: int, *, sqrt_s: float, formula: str, mask: Bools | None
+) -> MinuitFit:
+    """Fit a formula that is not log-linear, in standard deviations around the batched fit."""
+    keep = None if mask is None else np.asarray(mask, dtype=np.float64)
+    batched = fit_background(counts[None], edges, order, sqrt_s=sqrt_s, family=formula, mask=keep)
+    assert batched.parameters is not None, "a formula that is not log-linear has parameters"
+    curve = curve_around(formula, edges, batched.parameters[0], counts, sqrt_s=sqrt_s)
+
+    def expected_at(theta: Floats) -> Floats:
+        # outside what the formula is defined for the likelihood is made bad, not undefined
+        return np.asarray(np.nan_to_num(curve.expected(theta[None])[0], nan=1e30, posinf=1e30))
+
+    theta, covariance, valid = minimised(counts, edges, expected_at, np.zeros(order + 1), mask=mask)
+    slopes = curve.slopes(theta[None]).first[0]
+    return as_fit(
+        counts,
+        curve.parameters(theta[None])[0],
+        curve.unit @ covariance @ curve.unit.T,
+        expected_at(theta),
+        slopes @ covariance @ slopes.T,
+        valid=valid and bool(batched.converged[0]),
+    )
+
+
+def fit_polynomial(counts: Floats, edges: Floats, degree: int, *, mask: Bools | None) -> MinuitFit:
+    """Fit Bernstein polynomials; coefficients that the batched fit has at 0 stay there."""
+    kept = np.ones(len(counts), dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+    basis = bernstein_basis(edges, degree)
+    share = basis[kept].sum(axis=0)
+    batched = fit_bernstein(counts[None, kept], basis[kept] / share)
+    start = batched.coefficients[0] / share
+    held = start * share < HELD
+    start = np.where(held, 0.0, start)
+
+    def expected_at(coefficients: Floats) -> Floats:
+        return np.asarray(basis @ coefficients)
+
+    def scaled(theta: Floats) -> Floats:
+        return np.maximum(expected_at(theta * unit), 1e-12)
+
+    # in units of their own size, for coefficients of 1 and of 100,000 events stand side by side
+    unit = np.where(held, 1.0, np.sqrt(np.maximum(start, 1.0)))
+    theta, covariance, valid = minimised(counts, edges, scaled, start / unit, fixed=held, mask=mask)
+    values, covariance = theta * unit, covariance * np.outer(unit, unit)
+    expected = scaled(theta)
+    slope = basis[kept].T @ (1.0 - counts[kept] / expected[kept])
+    covariance[held, held] = (0.5 / np.maximum(slope[held], 0.05)) ** 2
+    log_covariance = basis @ covariance @ basis.T / np.outer(expected, expected)
+    valid = valid and bool(batched.converged[0])
+    return as_fit(counts, values, covariance, expected, log_covariance, valid=valid, letter="c")

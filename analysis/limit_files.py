@@ -1,0 +1,62 @@
+"""The files that limits are written to: figures, workspaces, datacards, HEPData tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .figures.base import save_figure
+from .figures.brazil_band import limit_figure
+from .limits.cls import Limits, model_discovery_p
+from .limits.export import write_datacard, write_hepdata, write_histograms
+from .limits.model import limit_model, write_workspaces
+from .limits.signals import JOINT, joint_global_p
+from .significance.bumphunt import BumpHunt
+from .significance.combination import z_value
+
+__all__ = ["write_limits"]
+
+
+def write_limits(
+    found: BumpHunt, limits: Mapping[str, Limits], folder: str | Path, *, names: Sequence[str]
+) -> dict[str, Any]:
+    """Write figures, pyhf workspaces, datacards, histograms and HEPData tables of each signal; returns the limits for JSON.
+
+    `folder`/SIGNAL holds limits.pdf and .png, workspace_MASS.json, datacard_MASS.txt with its histograms_MASS.root, and
+    hepdata/; `folder`/spectra.root every region's spectrum and background fit. Where the limits are blind, only the figure is
+    written: the other files hold the counts. Each signal's entry has `joint_fit`, the joint fit of all regions: pyhf's q0 p-value
+    and z at every mass with the signal's scale and resolution free in their errors, and what sets it apart from a combination; its `gross_vitells` the
+    global p of its largest z in the whole scan, from up-crossings.
+    """
+    target = Path(folder)
+    joint: dict[str, dict[str, Any]] = {}
+    for name, of in limits.items():
+        own = target / name
+        own.mkdir(parents=True, exist_ok=True)
+        save_figure(limit_figure(of, name), own, "limits")
+        if of.blind:
+            continue
+        models = [
+            limit_model(
+                found,
+                mass,
+                names=names,
+                efficiencies=of.efficiencies[m],
+                scale_error=of.scale_error,
+                resolution_error=of.resolution_error,
+            )
+            for m, mass in enumerate(of.masses.tolist())
+        ]
+        usable = [model for model in models if not isinstance(model, str)]
+        p = [None if isinstance(model, str) else model_discovery_p(model) for model in models]
+        z = [None if value is None else float(z_value(value)) for value in p]
+        joint[name] = {"masses": of.masses.tolist(), "p_q0": p, "z": z, "note": JOINT}
+        joint[name]["gross_vitells"] = joint_global_p(found, of.efficiencies[0])
+        write_workspaces(usable, own)
+        for model in usable:
+            write_datacard(model, own)
+        write_hepdata(found, own / "hepdata", names=names, limits=of)
+    if not any(of.blind for of in limits.values()):
+        write_histograms(found, target / "spectra.root", names=names)
+    return {name: of.as_dict() | ({"joint_fit": joint[name]} if name in joint else {}) for name, of in limits.items()}

@@ -1,0 +1,1 @@
+"""Upper limits by CLs, and the models and cards that others read."""

@@ -1,0 +1,277 @@
+"""A hunt for other programs: histograms in ROOT with a datacard for combine, and tables for HEPData.
+
+The datacard says what the pyhf workspace says. combine interpolates shapes a little differently between one sigma, so that
+limits agree closely and not to the last digit.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import InputError
+from ...files import write_aside
+from ..fits.minuit_fit import fit_with_minuit
+from ..significance.bumphunt import BumpHunt
+from ..significance.combination import z_value
+from .cls import Limits
+from .model import LimitModel, region_names
+
+__all__ = ["write_datacard", "write_hepdata", "write_histograms"]
+
+Floats = npt.NDArray[np.float64]
+MISSING = "-"  # HEPData's own sign for no value
+
+
+def root_name(name: str) -> str:
+    """Return a name that ROOT folders and combine's columns can hold: letters, digits and underscores.
+
+    >>> root_name("region 0 (nested)")
+    'region_0_nested'
+    """
+    return re.sub(r"\W+", "_", name).strip("_")
+
+
+def root_names(names: Sequence[str]) -> dict[str, str]:
+    """Return name -> name for ROOT; refuse names that become the same."""
+    made = {n: root_name(n) for n in names}
+    if len(set(made.values())) != len(made) or not all(made.values()):
+        raise InputError(f"region names must differ in letters and digits for ROOT; found {', '.join(names)}")
+    return made
+
+
+def write_datacard(model: LimitModel, folder: str | Path) -> tuple[Path, Path]:
+    """Write `datacard_<mass>.txt` for combine and the `histograms_<mass>.root` it names; returns both.
+
+    Histograms `<region>/{data_obs,signal,background}` hold events a bin of the window, GeV, with `_<nuisance>{Up,Down}` at one
+    sigma. r = 1 is the number of signal events that the card's first line gives. A `-1` rate is the histogram's integral.
+    """
+    import uproot
+
+    channels = {c["name"]: c["samples"] for c in model.workspace["channels"]}
+    observed = {o["name"]: np.asarray(o["data"]) for o in model.workspace["observations"]}
+    renamed = root_names(tuple(channels))
+    root_file = Path(folder) / f"histograms_{model.mass:g}.root"
+    moved: dict[str, set[tuple[str, str]]] = {}  # nuisance -> (channel, process)
+    with write_aside(root_file) as aside, uproot.recreate(aside) as file:
+        for channel, samples in channels.items():
+            file[f"{renamed[channel]}/data_obs"] = (observed[channel].astype(np.float64), model.edges)
+            processes = {"signal": samples[:1], "background": samples[1:]}
+            for process, parts in processes.items():
+                at = f"{renamed[channel]}/{process}"
+                file[at] = (np.sum([p["data"] for p in parts], axis=0, dtype=np.float64), model.edges)
+                for name in shape_modifiers(parts):
+                    nuisance = root_name(name)
+                    moved.setdefault(nuisance, set()).add((channel, process))
+                    for side, key in (("Up", "hi"), ("Down", "lo")):
+                        file[f"{at}_{nuisance}{side}"] = (varied(parts, name, key), model.edges)
+    columns = [(channel, process) for channel in channels for process in ("signal", "background")]
+    rule = "-" * 60
+    lines = [
+        f"# resonance at {model.mass:g} GeV: r = 1 is {model.unit:.10g} signal events in all of m_jj and all regions",
+        f"imax {len(channels)}  number of channels",
+        "jmax 1  number of processes minus 1",
+        f"kmax {len(moved)}  number of nuisance parameters",
+        rule,
+        f"shapes * * {root_file.name} $CHANNEL/$PROCESS $CHANNEL/$PROCESS_$SYSTEMATIC",
+        rule,
+        row("bin", [renamed[c] for c in channels]),
+        row("observation", [f"{observed[c].sum():.0f}" for c in channels]),
+        rule,
+        row("bin", [renamed[c] for c, _ in columns]),
+        row("process", [p for _, p in columns]),
+        row("process", ["0" if p == "signal" else "1" for _, p in columns]),
+        row("rate", ["-1"] * len(columns)),
+        rule,
+        *(row(f"{n} shape", ["1" if c in where else "-" for c in columns]) for n, where in moved.items()),
+    ]
+    card = Path(folder) / f"datacard_{model.mass:g}.txt"
+    with write_aside(card) as aside:
+        aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return card, root_file
+
+
+def shape_modifiers(samples: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the names of all modifiers that move these samples, but for the signal strength; in order."""
+    return list(dict.fromkeys(m["name"] for s in samples for m in s["modifiers"] if m["type"] != "normfactor"))
+
+
+def varied(samples: Sequence[dict[str, Any]], name: str, side: str) -> Floats:
+    """Return the sum of samples (bins,) with one modifier at one sigma; side: hi or lo."""
+    total = np.zeros(len(samples[0]["data"]))
+    for sample in samples:
+        data = np.asarray(sample["data"], dtype=np.float64)
+        for modifier in sample["modifiers"]:
+            if modifier["name"] == name:
+                found = modifier["data"]
+                data = data * found[side] if modifier["type"] == "normsys" else np.asarray(found[f"{side}_data"])
+        total += data
+    return total
+
+
+def row(name: str, cells: Sequence[str]) -> str:
+    """Return one line of a datacard in aligned columns."""
+    return " ".join([f"{name:<32}", *(f"{c:<16}" for c in cells)]).rstrip()
+
+
+def write_histograms(found: BumpHunt, path: str | Path, *, names: Sequence[str] | None = None) -> Path:
+    """Write every region's whole spectrum to a ROOT file: `<region>/data_obs` and `<region>/background`, events a bin, GeV."""
+    import uproot
+
+    renamed = root_names(region_names(found, names))
+    with write_aside(path) as aside, uproot.recreate(aside) as file:
+        for r, name in enumerate(renamed.values()):
+            file[f"{name}/data_obs"] = (found.counts[r].astype(np.float64), found.edges)
+            file[f"{name}/background"] = (found.background.expected[r], found.edges)
+    return Path(path)
+
+
+def write_hepdata(
+    found: BumpHunt, folder: str | Path, *, names: Sequence[str] | None = None, limits: Limits | None = None
+) -> list[Path]:
+    """Write `submission.yaml` and one YAML table a region's spectrum, for the p-value scan and for the limits; returns the files.
+
+    Written with hepdata_lib, in a folder beside `folder` whose files then replace those of the same name. Where a fit failed
+    the scan holds `-`; a mass without a limit is left out and counted in the table's description. Raises InputError where
+    hepdata_lib is not installed.
+    """
+    lib = hepdata_library()
+    regions = region_names(found, names)
+    tables = [spectrum_table(lib, found, r, name) for r, name in enumerate(regions)]
+    tables.append(scan_table(lib, found, regions))
+    if limits is not None:
+        tables.append(limit_table(lib, found, limits))
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    # Submission.create_files leaves an archive in the working directory: the tables are written one by one instead
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as aside:
+        head = "---\ncomment: A search for a resonance in dijet mass spectra, made with hunch.\n"
+        (Path(aside) / "submission.yaml").write_text(head, encoding="utf-8")
+        for table in tables:
+            table.write_yaml(aside)
+        written = sorted(Path(aside).iterdir())
+        return [Path(shutil.move(file, target / file.name)) for file in written]
+
+
+def hepdata_library() -> Any:
+    """Import hepdata_lib, or say how to get it."""
+    try:
+        return importlib.import_module("hepdata_lib")
+    except ModuleNotFoundError as error:
+        raise InputError(f"tables for HEPData need {error.name}: pip install hepdata_lib") from error
+
+
+def new_table(lib: Any, name: str, description: str, observable: str, sqrt_s: float) -> Any:
+    """Return an empty table with the keywords that HEPData searches by."""
+    table = lib.Table(root_name(name))
+    table.description = description
+    table.location = "Made by hunch; give the figure or table of the paper here"
+    table.keywords["observables"] = [observable]
+    table.keywords["cmenergies"] = [sqrt_s]
+    table.keywords["phrases"] = ["resonance search", "dijet"]
+    return table
+
+
+def column(lib: Any, name: str, values: Sequence[Any] | Floats, *, units: str = "", **qualifiers: float | str) -> Any:
+    """Return a dependent variable; what is not finite becomes HEPData's sign for no value."""
+    variable = lib.Variable(name, is_independent=False, is_binned=False, units=units, zero_uncertainties_warning=False)
+    variable.digits = 6
+    variable.values = [float(v) if np.isfinite(v) else MISSING for v in values]
+    for key, value in qualifiers.items():
+        variable.add_qualifier(key.replace("_", " "), value)
+    return variable
+
+
+def mass_column(lib: Any, values: Sequence[Any], *, is_binned: bool) -> Any:
+    """Return the independent variable: bins of m_jj, or resonance masses; GeV."""
+    name = "m_jj" if is_binned else "Resonance mass (peak of reconstructed m_jj)"
+    variable = lib.Variable(name, is_independent=True, is_binned=is_binned, units="GeV")
+    variable.digits = 7
+    variable.values = values
+    return variable
+
+
+def spectrum_table(lib: Any, found: BumpHunt, region: int, name: str) -> Any:
+    """Return one region's counts and background fit with the fit's error."""
+    settings = found.settings
+    order = int(found.background.order[region])
+    table = new_table(
+        lib,
+        f"spectrum {name}",
+        f"Events a bin in {name} and the background-only fit ({settings.family}, {order} shape parameters).",
+        "N",
+        settings.sqrt_s,
+    )
+    edges = found.edges.tolist()
+    table.add_variable(mass_column(lib, list(itertools.pairwise(edges)), is_binned=True))
+    table.add_variable(column(lib, "Events observed", found.counts[region], region=name))
+    background = column(lib, "Background fit", found.background.expected[region], region=name)
+    fit = fit_with_minuit(found.counts[region], found.edges, order, sqrt_s=settings.sqrt_s, family=settings.family)
+    if fit.valid:
+        error = lib.Uncertainty("fit", is_symmetric=True)
+        error.values = (fit.expected * np.sqrt(np.maximum(np.diag(fit.log_covariance), 0.0))).tolist()
+        background.add_uncertainty(error)
+    table.add_variable(background)
+    return table
+
+
+def scan_table(lib: Any, found: BumpHunt, names: Sequence[str]) -> Any:
+    """Return local p of each region and combined, and the combined z, against mass."""
+    table = new_table(
+        lib,
+        "p-value scan",
+        "Signed local p-values (a deficit has p above 0.5) against mass; no look-elsewhere effect in them.",
+        "P-VALUE",
+        found.settings.sqrt_s,
+    )
+    table.add_variable(mass_column(lib, found.masses.tolist(), is_binned=False))
+    for r, name in enumerate(names):
+        p = np.where(found.scan.converged[r], found.scan.p[r], np.nan)
+        table.add_variable(column(lib, "Local p-value", p, region=name))
+    combination = found.settings.combination
+    table.add_variable(column(lib, "Local p-value", found.combined, region="all", combination=combination))
+    z = np.asarray(z_value(found.combined), dtype=np.float64)
+    table.add_variable(column(lib, "Local significance", z, region="all", combination=combination))
+    return table
+
+
+def limit_table(lib: Any, found: BumpHunt, limits: Limits) -> Any:
+    """Return observed and expected limits against mass, the bands as errors of the expected one."""
+    kept = np.isfinite(limits.expected).all(axis=1)
+    if limits.observed_fb is None or limits.expected_fb is None:
+        name, units, observed, expected = "signal events", "", limits.observed, limits.expected
+    else:
+        name, units = "cross section x branching fraction x efficiency", "fb"
+        observed, expected = limits.observed_fb, limits.expected_fb
+    few = int((kept & ~limits.asymptotic).sum())
+    table = new_table(
+        lib,
+        "limits",
+        f"Upper limits at {limits.confidence:.0%} confidence level (CLs, asymptotic) on {name}. {int((~kept).sum())} masses "
+        f"have no limit and are left out; at {few} the window expects fewer than 10 background events.",
+        "SIG" if units else "N",
+        found.settings.sqrt_s,
+    )
+    table.add_variable(mass_column(lib, limits.masses[kept].tolist(), is_binned=False))
+    extra: dict[str, float | str] = {"confidence_level": f"{limits.confidence:.0%}"}
+    if limits.luminosity is not None:
+        extra["luminosity_in_fb-1"] = limits.luminosity
+    if not limits.blind:
+        table.add_variable(column(lib, f"Observed limit on {name}", observed[kept], units=units, **extra))
+    central = expected[kept]
+    middle = column(lib, f"Expected limit on {name}", central[:, 2], units=units, **extra)
+    for label, low, high in (("1 sigma", 1, 3), ("2 sigma", 0, 4)):
+        band = lib.Uncertainty(label, is_symmetric=False)
+        band.values = [(float(r[low] - r[2]), float(r[high] - r[2])) for r in central]
+        middle.add_uncertainty(band)
+    table.add_variable(middle)
+    return table

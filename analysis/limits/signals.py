@@ -1,0 +1,133 @@
+"""Limits on signals that were simulated: their share in each region, the CLs limits, and the files that others read.
+
+A signal's efficiency is the share of its selected events that lies in each region. It is taken to be the same at every
+mass of the scan: a limit far from the signal's own peak is that of a signal which looks like it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import InputError
+from ..fits.background import is_log_linear
+from ..regions.regions import Regions
+from ..regions.scored import Scored
+from ..significance.bumphunt import BumpHunt, HuntSettings, hunt
+from ..significance.combination import z_value
+from ..significance.joint_scan import joint_gross_vitells
+from ..spectra.bins import as_hist
+from ..spectra.signal_shape import SignalShape, peak_of
+from .cls import Limits, cls_limits
+from .model import RESOLUTION_ERROR, SCALE_ERROR
+
+__all__ = ["Signal", "as_signal", "hunt_of", "limit_masses", "limits_of"]
+
+Floats = npt.NDArray[np.float64]
+
+JOINT = (
+    "One signal strength for all regions, shared out as this signal is. It is larger than the combination of the regions' own "
+    "p-values where an excess is shared out like that, smaller where it sits in other regions; p = 0.5 stands for every deficit."
+)
+
+NEGLIGIBLE = 0.02  # of a signal's events in all regions: what a region below it would add to a limit
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A signal that limits are set on.
+
+    efficiencies: (regions,) share of its events in each; peak: of its m_jj, GeV; None where not known.
+    """
+
+    name: str
+    efficiencies: Floats
+    peak: float | None = None
+
+
+def hunt_of(result: Mapping[str, Any]) -> tuple[BumpHunt, tuple[str, ...]]:
+    """Return the hunt that a result.json tells of, fitted again without its pseudo-experiments, and its regions' names."""
+    regions = result["regions"]["regions"]
+    edges = result["fit_range"]["edges"]
+    spurious = result.get("spurious_signal")
+    settings = HuntSettings(
+        sqrt_s=result["configuration"]["sqrt_s"],
+        family=regions[0]["fit"]["family"],
+        combination=result["scan"]["combination"],
+        pseudo_experiments=0,
+        lowest_orders=tuple(s["lowest"] for s in spurious) if spurious else None,
+    )
+    spectra = {r["name"]: as_hist(edges, np.asarray(r["counts"], dtype=np.float64)) for r in regions}
+    shape = SignalShape(**result["signal_shape"])
+    return hunt(spectra, result["scan"]["masses"], shape=shape, settings=settings), tuple(spectra)
+
+
+def as_signal(signal: Scored, regions: Regions) -> Signal:
+    """Count a signal's events in the regions, regions with next to nothing of it put to 0: limits are then a little weaker.
+
+    Raises InputError where no event lies in any region.
+    """
+    assigned = regions.assign(signal.losses, signal.fold, signal.mjj)
+    counts = np.array([(assigned == r).sum() for r in range(regions.n_regions)], dtype=np.float64)
+    if counts.sum() == 0:
+        raise InputError(f"signal {signal.name}: none of its {len(signal.mjj)} events lies in a region; no limit on it")
+    counts[counts < NEGLIGIBLE * counts.sum()] = 0.0
+    return Signal(signal.name, counts / len(signal.mjj), peak_of(signal.mjj))
+
+
+def limit_masses(found: BumpHunt, *, points: int, peaks: Sequence[float] = ()) -> Floats:
+    """Return masses of the scan (GeV) that limits are set at: `points` over its range, the best one, and those next to peaks."""
+    spread = np.linspace(0, len(found.masses) - 1, min(points, len(found.masses))).round().astype(int)
+    inside = [p for p in peaks if found.edges[0] < p < found.edges[-1]]
+    near = [int(np.argmin(np.abs(found.masses - p))) for p in inside]
+    return np.asarray(found.masses[np.unique([*spread, found.best, *near])])
+
+
+def limits_of(
+    found: BumpHunt,
+    signals: Sequence[Signal],
+    *,
+    names: Sequence[str],
+    points: int = 12,
+    luminosity: float | None = None,
+    confidence: float = 0.95,
+    scale_error: float = SCALE_ERROR,
+    resolution_error: float = RESOLUTION_ERROR,
+    blind: bool = False,
+) -> dict[str, Limits]:
+    """Set limits on every signal over the regions of a hunt, called `names`; options as `cls_limits` has them."""
+    peaks = [s.peak for s in signals if s.peak is not None]
+    masses = limit_masses(found, points=points, peaks=peaks)
+    return {
+        signal.name: cls_limits(
+            found,
+            names=names,
+            masses=masses,
+            efficiencies=signal.efficiencies,
+            luminosity=luminosity,
+            confidence=confidence,
+            scale_error=scale_error,
+            resolution_error=resolution_error,
+            blind=blind,
+        )
+        for signal in signals
+    }
+
+
+def joint_global_p(found: BumpHunt, shares: Floats) -> dict[str, Any] | None:
+    """Return the largest z of the joint fit in the scan, its mass and its global p; None for a background that is not log-linear."""
+    if not is_log_linear(found.settings.family) or len(found.masses) < 2:
+        return None
+    mass, of = joint_gross_vitells(found, shares)
+    return {
+        "mass": mass,
+        "z": float(z_value(of.p_local)),
+        "p_global": of.p,
+        "p_global_error": of.p_error,
+        "z_global": of.z,
+        "pseudo_experiments": of.n,
+    }

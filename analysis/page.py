@@ -1,0 +1,170 @@
+"""report.html: one self-contained page that someone who did not run the search can read."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from ..files import write_aside
+
+__all__ = ["write_report"]
+
+CAPTIONS = {
+    "p_value_scan": "Local p-value of each region and of their combination at every mass hypothesis. Dotted lines: whole one-sided sigmas. Values above 0.5 are deficits.",
+    "quak_plane": "Loss of the background model against that of the signal (the family of the priors, or the smallest among the priors), for events in the fit range. Coloured points are the regions that were hunted in, fixed beforehand on held-out events.",
+    "loss_plane": "Significance of a Gaussian on a smooth background in every window of the loss plane at one mass: corners (background loss above, signal loss below a quantile of held-out events) and cells between neighbouring quantiles. For locating an excess, not for its significance.",
+    "fit_range": "The inclusive spectrum that sets the fit range (shaded): the range starts above the turn-on, where the smooth function first describes the spectrum.",
+    "sculpting": "Do the regions shape the background? Mass spectra of held-out events in each region against all of them. A smooth trend is absorbed by the fit; a bump would not be.",
+    "roc_sic": "Truth is known in this file: rejection and significance improvement of the scores. Labels were read for this figure alone.",
+}
+
+TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>hunch: search report</title>
+<style>
+body{font:16px/1.55 system-ui,sans-serif;color:#1a1a1a;max-width:60rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.7rem;margin-bottom:.2rem} h2{font-size:1.25rem;margin-top:2.4rem;border-bottom:1px solid #ccc}
+table{border-collapse:collapse;margin:.8rem 0;font-variant-numeric:tabular-nums} td,th{padding:.25rem .8rem;border-bottom:1px solid #e4e4e4;text-align:right}
+td:first-child,th:first-child{text-align:left;padding-left:0} td.wide{text-align:left;min-width:12rem} figure{margin:1.2rem 0} img{max-width:100%} figcaption{color:#555;font-size:.92rem}
+.answer{background:#eef4fb;border-left:4px solid #3f90da;padding:.9rem 1.2rem;font-size:1.08rem} .note{background:#fdf3e1;border-left:4px solid #ffa90e;padding:.5rem 1rem}
+.small{color:#555;font-size:.9rem} pre{background:#f6f6f6;padding:.8rem;overflow-x:auto;font-size:.85rem} .pair{display:flex;flex-wrap:wrap;gap:1rem} .pair figure{flex:1 1 26rem}
+</style></head><body>
+<h1>Search for a resonance in m<sub>jj</sub></h1>
+<p class="small">hunch {{ r.hunch }}, seed {{ r.seed }}. Fit range {{ "%.0f"|format(r.fit_range.low) }} to {{ "%.0f"|format(r.fit_range.high) }} GeV ({{ r.fit_range.chosen }}).</p>
+<div class="answer">The largest excess is at <b>{{ "%.0f"|format(b.mass) }} GeV</b>:
+local p = {{ p(b.p_local) }} ({{ "%.2f"|format(b.z_local) }} σ){% if r.regions.n_regions > 1 %}, combined over {{ r.regions.n_regions }} regions with {{ r.scan.combination }}{% endif %}.
+{% if b.no_significance is defined %}<b>No significance is quoted: {{ b.no_significance }}.</b>{% elif b.p_global is defined %}Global p {{ "<" if b.p_global_is_bound else "=" }} <b>{{ p(b.p_global) }}</b>
+({{ "more than " if b.p_global_is_bound }}{{ "%.2f"|format(b.z_global) }} σ): the probability that background alone shows an excess this large anywhere in the scan.{% endif %}
+{{ verdict }}</div>
+{% for note in r.notes %}<p class="note">{{ note }}</p>{% endfor %}
+{{ figure("p_value_scan") }}
+{% if b.p_global is defined and b.no_significance is not defined %}<p>Global p from {{ b.pseudo_experiments }} pseudo-experiments that repeat the whole procedure (choice of function, every region, every mass);
+{{ b.pseudo_experiments_above }} of them show a smaller combined p somewhere: p &lt; {{ p(b.p_global_upper_95) }} at 95 % confidence.
+{% if b.p_global_tail is not none %}A fit of their tail, carried on to this excess, gives p = {{ p(b.p_global_tail) }} ({{ "%.2f"|format(b.z_global_tail) }} σ), {{ p(b.p_global_tail_interval[0]) }} to {{ p(b.p_global_tail_interval[1]) }} at 68 %: an extrapolation, which no experiment confirms.
+{% endif %}Counting up-crossings instead (Gross and Vitells, approximate for a combination) gives {{ p(b.p_global_gross_vitells_approximate) }}.
+The local p is asymptotic; of the experiments {% if b.p_local_pseudo_experiments_is_bound %}none shows as small a p at this mass (p &lt; {{ p(b.p_local_pseudo_experiments) }}){% else %}a share of {{ p(b.p_local_pseudo_experiments) }} shows as small a p at this mass{% endif %}, and {{ "%.1f"|format(b.expected_background_in_window) }} background events are expected within two widths of {{ "%.0f"|format(b.mass) }} GeV in all regions together.</p>{% endif %}
+
+<h2>What was hunted</h2>
+<table><tr><th>events</th><th></th></tr>
+{% for name, n in r.cutflow.items() %}<tr><td>{{ name }}</td><td>{{ n }}</td></tr>{% endfor %}</table>
+{% if r.samples is defined %}<table><tr><th>sample</th><th>kept</th><th>read</th><th>files skipped</th></tr>
+{% for name, s in r.samples.items() %}<tr><td>{{ name }}</td><td>{{ s.events }}</td><td>{{ s.cutflow.read }}</td><td>{{ s.skipped_files|length }}</td></tr>{% endfor %}</table>
+{% for name, s in r.samples.items() %}{% for f in s.skipped_files %}<p class="note">{{ name }}: skipped {{ f[0] }}: {{ f[1] }}</p>{% endfor %}{% endfor %}{% endif %}
+
+<h2>{{ "Regions" if r.features is defined else "Spectra" }}</h2>
+{% if r.features is defined %}<p>A model of the background and one of each approximate signal prior give every event its losses ({{ r.features|join(", ") }}).
+Regions: {% if r.regions.shape == "difference" %}nested slices of L<sub>b</sub> − {{ r.regions.alpha }}·L<sub>signal</sub>{% elif r.regions.shape == "plane" %}cells of the (background loss, signal loss) plane{% elif r.regions.shape == "l5" %}nested slices of the signed L5 of the prior axes{% elif r.regions.shape == "mosaic" %}one for each neighbourhood of signal hypotheses, the events that it explains best and better than the background{% else %}a tree of cuts: background loss, closest prior, slices along its axis{% endif %},
+each with the same number of held-out events, {{ "%.2g"|format(100 * r.regions.fraction) }} % of them together.
+They were fixed before the hunted events were looked at, on events that no model trained on.</p>
+{% else %}<p>The spectra are as they were given, with their own bins. Signal: {{ r.signal_shape.source }}, width {{ "%.3g"|format(100 * r.signal_shape.width) }} % of the mass.</p>
+{% endif %}
+{{ figure("quak_plane") }}
+{% if r.plane_scan is defined %}<p>Where in the plane an excess sits, by a Bernstein polynomial and a Gaussian fitted in every window. The largest of
+{{ r.plane_scan.windows }} windows is biased by having been chosen: it locates an excess and is no significance.</p>
+{{ figure("loss_plane") }}{% endif %}
+<table><tr><th>region</th><th>events</th><th>function, order</th><th>fit p</th><th>signal at {{ "%.0f"|format(b.mass) }} GeV</th><th>local p</th><th>p from pyhf q0</th>{% if b.p_global is defined and b.no_significance is not defined %}<th>largest z</th><th>global p of that</th>{% endif %}</tr>
+{% for g in r.regions.regions %}{% set s = r.scan.regions[loop.index0] %}<tr><td>{{ g.name }}</td><td>{{ g.events }}</td><td>{{ g.fit.family }}, {{ g.fit.order }}</td><td>{{ p(g.fit.p_value) }}</td>
+<td>{{ "%.1f"|format(s.signal_yield[best]) }}{% if s.signal_yield_error[best] is not none %} ± {{ "%.1f"|format(s.signal_yield_error[best]) }}{% endif %}</td><td>{{ p(s.p_local[best]) }}</td><td>{{ p(s.p_q0_pyhf[best]) }}</td>{% if s.p_global_gross_vitells is not none %}<td>{{ "%.2f"|format(s.z_largest) }}</td><td>{{ p(s.p_global_gross_vitells) }}</td>{% endif %}</tr>{% endfor %}</table>
+<p class="small">q0 calls every deficit p = 0.5 and is shown where the fitted signal is positive; it is never combined.{% if b.p_global is defined and b.no_significance is not defined %} The global p of a region is that of its largest z anywhere in the scan (up-crossings, Gross and Vitells), without the trial of having looked into several regions.{% endif %}</p>
+<div class="pair">{% for g in r.regions.regions %}{{ figure("spectrum_" ~ loop.index0, g.name ~ ": spectrum, background-only fit, fitted signal at the best mass, and pulls.") }}{% endfor %}</div>
+
+{% if r.limits is defined %}<h2>Limits</h2>
+{% for note in r.limits.notes %}<p class="note">{{ note }}</p>{% endfor %}
+{% for name, l in r.limits.signals.items() %}{{ figure("limits_" ~ name, "Upper limits at " ~ "%.0f"|format(100 * l.confidence) ~ " % confidence level on a signal like " ~ name ~ ", its share in the regions taken to be the same at every mass. Bands: where 68 and 95 % of background-only experiments lie.") }}
+<table><tr><th>mass [GeV]</th><th>{{ "" if l.blind else "observed" }}</th><th>expected</th><th>68 %</th><th>background in window</th>{% if l.joint_fit is defined %}<th>z, joint fit</th>{% endif %}</tr>
+{% for m in l.masses %}{% set i = loop.index0 %}<tr><td>{{ "%.0f"|format(m) }}</td><td>{{ number(l.observed[i]) if not l.blind }}</td><td>{{ number(l.expected[i][2]) }}</td><td>{{ number(l.expected[i][1]) }} to {{ number(l.expected[i][3]) }}</td><td>{{ number(l.background_in_window[i]) }}{{ "" if l.asymptotic_holds[i] else " (few: asymptotic formula doubtful)" }}</td>{% if l.joint_fit is defined %}<td>{{ "%.2f"|format(l.joint_fit.z[i]|abs) if l.joint_fit.z[i] is not none else "–" }}</td>{% endif %}</tr>{% endfor %}</table>
+<p class="small">Signal events in all of m<sub>jj</sub> and all regions together, after the selection{% if l.luminosity %}; divided by {{ l.luminosity }} fb<sup>-1</sup> they are the figure's cross-sections{% endif %}. {{ l.method }}; the signal's scale ({{ "%.2g"|format(100 * l.scale_error) }} %) and resolution ({{ "%.2g"|format(100 * l.resolution_error) }} %) are nuisances.
+{% if l.joint_fit is defined %}Joint fit: {{ l.joint_fit.note }} {% if l.joint_fit.gross_vitells %}Its largest z in the scan is {{ "%.2f"|format(l.joint_fit.gross_vitells.z) }} at {{ "%.0f"|format(l.joint_fit.gross_vitells.mass) }} GeV, global p {{ p(l.joint_fit.gross_vitells.p_global) }} by up-crossings (Gross and Vitells; asymptotic). {% endif %}{% endif %}{% for f in l.failures %}No limit at {{ "%.0f"|format(f.mass) }} GeV: {{ f.reason }}. {% endfor %}</p>
+{% endfor %}{% endif %}
+<h2>Checks</h2>
+<div class="pair">{{ figure("fit_range") }}{{ figure("sculpting") }}</div>
+{% if r.sculpting is defined %}<table><tr><th>sculpting</th><th>held-out events</th><th>JSD [nats]</th><th>random selections</th><th>95 % of them below</th>{% if r.sculpting_before %}<th>JSD of one cut at all masses</th>{% endif %}</tr>
+{% for s in r.sculpting %}<tr><td>{{ s.region }}</td><td>{{ s.n_events }}</td><td>{{ "%.4f"|format(s.jsd) }}</td><td>{{ "%.4f"|format(s.floor) }}</td><td>{{ "%.4f"|format(s.floor_95) }}</td>{% if r.sculpting_before %}<td>{{ "%.4f"|format(r.sculpting_before[loop.index0].jsd) }}</td>{% endif %}</tr>{% endfor %}</table>{% endif %}
+{% if r.spurious_signal is defined and r.spurious_signal %}<table><tr><th>spurious signal</th><th>largest, in statistical errors</th><th>noise of that</th><th>order</th><th>within 0.3 + 3 noise</th></tr>
+{% for s in r.spurious_signal %}<tr><td>region {{ s.region }}</td><td>{{ "%.2f"|format(s.worst) }}</td><td>{{ "%.2f"|format(s.noise) }}</td><td>{{ s.lowest }}</td><td>{{ "yes" if s.resolved else "no" }}</td></tr>{% endfor %}</table>{% endif %}
+<table><tr><th>local p of background-only experiments at</th><th>KS p (uniform)</th><th>share below 0.05</th><th>below 0.01</th></tr>
+{% for u in r.local_p_uniformity %}<tr><td>{{ "%.0f"|format(u.mass) }} GeV, {{ u.n }} experiments</td><td>{{ p(u.ks_p) }}</td><td>{{ "%.3f"|format(u.below_5_percent) }}</td><td>{{ "%.3f"|format(u.below_1_percent) }}</td></tr>{% endfor %}</table>
+<table><tr><th>injected in {{ r.injection_linearity.region }}, {{ "%.0f"|format(r.injection_linearity.mass) }} GeV</th><th>events</th><th>fitted, mean</th><th>pull: mean, width</th><th>68 % intervals that hold it</th></tr>
+{% for x in r.injection_linearity.injected %}{% set i = loop.index0 %}<tr><td>{{ "%.0f"|format(r.injection_linearity.strengths[i]) }} σ</td><td>{{ "%.1f"|format(x) }}</td><td>{{ "%.1f"|format(r.injection_linearity.fitted[i]) }} ± {{ "%.1f"|format(r.injection_linearity.error[i]) }}</td><td>{{ "%.2f"|format(r.injection_linearity.pull_mean[i]) }}, {{ "%.2f"|format(r.injection_linearity.pull_width[i]) }}</td><td>{{ "%.0f"|format(100 * r.injection_linearity.coverage_68[i]) }} %</td></tr>{% endfor %}
+<tr><td>slope</td><td></td><td>{{ "%.3f"|format(r.injection_linearity.slope) }}</td><td></td><td></td></tr></table>
+<table><tr><th>other background functions at {{ "%.0f"|format(b.mass) }} GeV</th><th>function, order</th><th>fit p</th><th>signal</th><th>z</th><th>half the spread</th><th>z, profiled</th></tr>
+{% set at = r.background_envelope.masses.index(b.mass) %}{% for e in r.background_envelope.regions %}{% set outer = loop.index0 %}{% for f in e.families %}<tr><td>{{ r.regions.regions[outer].name if loop.first }}</td><td>{{ f.family }}, {{ f.order }}{{ " (left out)" if f.left_out }}</td><td>{{ p(f.p_value) }}</td><td>{{ number(f.signal_yield[at]) }}</td><td>{{ number(f.z_local[at]) }}</td><td>{{ number(e.uncertainty[at]) if loop.first }}</td><td>{{ number(e.z_profiled[at]) if loop.first }}</td></tr>{% endfor %}{% endfor %}</table>
+<p class="small">What the choice of the function does to the yield, in every family that describes the region; profiled: the family as one more nuisance (arXiv:1408.6865). A statement beside the p-values, which keep the function fixed before the scan.</p>
+{% if r.validation is defined %}<h2>Validation</h2>
+<p>Made by <code>hunch validate</code> at full size.</p>
+<table><tr><th>check</th><th>found</th><th>allowed</th><th></th></tr>
+{% for c in r.validation.checks %}<tr><td>{{ c.name }}</td><td class="wide">{{ c.found }}</td><td class="wide">{{ c.allowed }}</td><td>{{ "–" if c.passed is none else "pass" if c.passed else "FAIL" }}</td></tr>{% endfor %}</table>
+<div class="pair">{{ figure("validation_global_p", "Global p of whole hunts in background-only experiments: the share of them below x. On the diagonal the global p is what it says.") }}{{ figure("validation_pulls", "Injected signals in some regions: mean and width of the pull, and the share of 68 % intervals that hold the injected yield.") }}</div>{% endif %}
+{% if r.metrics is defined and r.metrics %}<h2>Against the truth in the file</h2>{{ figure("roc_sic") }}
+<table><tr><th>score</th><th>AUC</th><th>max SIC (20 background events left)</th><th>at ε<sub>B</sub></th>{% for k in (r.metrics.values()|first).eps_s %}<th>ε<sub>S</sub> at ε<sub>B</sub> = {{ k }}</th>{% endfor %}<th>1/ε<sub>B</sub> at ε<sub>S</sub> = 0.5</th></tr>
+{% for name, m in r.metrics.items() %}<tr><td>{{ name }}</td><td>{{ "%.3f"|format(m.auc) }} ± {{ "%.3f"|format(m.auc_error) }}</td><td>{{ "%.2f"|format(m.max_sic) }} ± {{ "%.2f"|format(m.max_sic_error) }}</td><td>{{ p(m.max_sic_eps_b) }}</td>{% for v in m.eps_s.values() %}<td>{{ "%.3f"|format(v) }}</td>{% endfor %}<td>{{ "%.1f"|format(m.rejection["0.5"]) }}</td></tr>{% endfor %}</table>{% endif %}
+
+<h2>To reproduce</h2>
+<pre>{{ configuration }}</pre>
+<p class="small">{% for k, v in r.versions.items() %}{{ k }} {{ v }}{{ ", " if not loop.last }}{% endfor %}. The same numbers in result.json{% if r.features is defined %}, the spectra in spectra.root{% endif %}.</p>
+</body></html>
+"""
+
+
+def write_report(
+    path: str | Path, result: Mapping[str, Any], figures: str | Path, more: Mapping[str, Path] | None = None
+) -> None:
+    """Write report.html from the result of a search, or of a hunt in given spectra, and its PNG figures, all inside one file.
+
+    figures: the folder of the figures; more: name -> PNG elsewhere, as `limits_NAME` of the signals in result["limits"].
+    """
+    import yaml
+
+    best = result["scan"]["masses"].index(result["best"]["mass"])
+
+    def figure(name: str, caption: str = "") -> str:
+        file = (more or {}).get(name, Path(figures) / f"{name}.png")
+        if not file.is_file():
+            return ""
+        text = caption or CAPTIONS.get(name, "")
+        encoded = base64.b64encode(file.read_bytes()).decode()
+        return (
+            f'<figure><img alt="{text}" src="data:image/png;base64,{encoded}"><figcaption>{text}</figcaption></figure>'
+        )
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(TEMPLATE)
+    text = template.render(
+        r=result,
+        b=result["best"],
+        best=best,
+        p=show_p,
+        number=show_number,
+        figure=lambda *a: Markup(figure(*a)),
+        verdict=verdict(result["best"]),
+        configuration=yaml.safe_dump(result["configuration"], sort_keys=False),
+    )
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def show_p(value: float | None) -> str:
+    """Write a probability as people do: 0.12, 3.4e-05, or a dash for none."""
+    return "–" if value is None else f"{value:.2g}"
+
+
+def show_number(value: float | None) -> str:
+    """Write a number of events in three digits, or a dash for none."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def verdict(best: Mapping[str, Any]) -> str:
+    """Say in one sentence what the global p-value means."""
+    z = best.get("z_global")
+    if z is None:
+        return ""
+    if z < 2:
+        return "That is what background alone commonly does."
+    if z < 3:
+        return "That is unusual for background alone, and no evidence."
+    return "Background alone rarely does that: look at the checks below before believing it."

@@ -1,0 +1,1 @@
+"""Regions of the space of losses: fixed on held-out events, and what is measured of scores."""

@@ -1,0 +1,1 @@
+"""From fits to p-values: local, combined, global."""

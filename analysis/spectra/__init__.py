@@ -1,0 +1,1 @@
+"""Mass spectra: bins, units, files of others, and the signal's shape."""

@@ -1,0 +1,180 @@
+"""Mass spectra: bin edges, the fit range above the turn-on, and the counts inside and outside of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hist
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import InputError
+from ...table import Table
+
+__all__ = [
+    "DIJET_EDGES",
+    "FitRange",
+    "as_hist",
+    "mass_edges",
+    "mass_grid",
+    "resolution_edges",
+    "search_grid",
+    "spectra_of_table",
+    "spectrum",
+    "write_spectra",
+]
+
+Floats = npt.NDArray[np.float64]
+WEIGHTS = ("genWeight", "weight", "weights")  # columns of a table that would be an event's weight
+
+# The CMS dijet mass binning in GeV (arXiv:1010.0203 and later dijet searches): about one mass resolution a bin.
+# fmt: off
+DIJET_EDGES = (
+    1000, 1058, 1118, 1181, 1246, 1313, 1383, 1455, 1530, 1607, 1687, 1770, 1856, 1945, 2037, 2132, 2231, 2332, 2438,
+    2546, 2659, 2775, 2895, 3019, 3147, 3279, 3416, 3558, 3704, 3854, 4010, 4171, 4337, 4509, 4686, 4869, 5058, 5253,
+    5455, 5663, 5877, 6099, 6328, 6564, 6808, 7060, 7320, 7589, 7866, 8152, 8447, 8752, 9067, 9391, 9726, 10072, 10430,
+    10798, 11179, 11571, 11977, 12395, 12827,
+)
+# fmt: on
+RESOLUTION = 0.035
+MIN_BINS = 8
+MIN_ABOVE = 10
+MARGIN_BINS = 2
+
+
+@dataclass(frozen=True)
+class FitRange:
+    """Where the spectra are fitted: bin edges in GeV, how the lower edge was found, and the reference fit's p-value."""
+
+    edges: tuple[float, ...]
+    chosen: str
+    p_value: float | None = None
+
+    @property
+    def low(self) -> float:
+        """Return the lower edge in GeV."""
+        return self.edges[0]
+
+    @property
+    def high(self) -> float:
+        """Return the upper edge in GeV."""
+        return self.edges[-1]
+
+    def inside(self, mjj: Floats) -> npt.NDArray[np.bool_]:
+        """Tell which masses (n,) in GeV lie in [low, high)."""
+        return np.asarray((mjj >= self.low) & (mjj < self.high))
+
+
+def resolution_edges(low: float, high: float, *, resolution: float = RESOLUTION) -> Floats:
+    """Return edges from `low` to `high` (GeV) with bins about one mass resolution wide at every mass."""
+    n_bins = max(1, round(np.log(high / low) / np.log1p(resolution)))
+    return np.geomspace(low, high, n_bins + 1)
+
+
+def mass_edges(low: float, high: float) -> Floats:
+    """Return the CMS dijet edges inside [low, high] where they cover it, else edges that follow the resolution.
+
+    A given limit that is no CMS edge becomes the first or last edge itself (the bin there is narrower).
+    """
+    if not 0 < low < high:
+        raise InputError(f"a mass range is two increasing positive numbers in GeV, found [{low:g}, {high:g}]")
+    if low >= DIJET_EDGES[0] and high <= DIJET_EDGES[-1]:
+        inner = [float(e) for e in DIJET_EDGES if low * 1.01 < e < high * 0.99]
+        return np.array([low, *inner, high])
+    return resolution_edges(low, high)
+
+
+def spectrum(mjj: npt.ArrayLike, edges: Sequence[float] | Floats) -> hist.Hist[Any]:
+    """Fill masses (n,) in GeV into a histogram with axis `mjj`, under- and overflow kept."""
+    histogram: hist.Hist[Any] = hist.Hist(hist.axis.Variable(list(edges), name="mjj", label=r"$m_{jj}$ [GeV]"))
+    histogram.fill(np.asarray(mjj, dtype=np.float64))
+    return histogram
+
+
+def as_hist(
+    edges: Sequence[float] | Floats, counts: npt.ArrayLike, outside: tuple[float, float] = (0.0, 0.0)
+) -> hist.Hist[Any]:
+    """Return counts (bins,) as a hist with axis `mjj`, with what lies below and above its bins."""
+    histogram = spectrum([], edges)
+    view: Any = histogram.view(flow=True)
+    view[...] = [outside[0], *np.asarray(counts, dtype=np.float64), outside[1]]
+    return histogram
+
+
+def spectra_of_table(table: Table, *, sqrt_s: float) -> tuple[dict[str, hist.Hist[Any]], dict[str, int]]:
+    """Fill a table's `mjj` (GeV) into one spectrum, or one for each value of `region` (negative: none), and a cutflow."""
+    mjj = table.matrix(["mjj"])[:, 0]
+    wrong = np.flatnonzero(~(np.isfinite(mjj) & (mjj > 0)))
+    if len(wrong):
+        raise InputError(
+            f"{table.source}: column 'mjj': row {wrong[0]} holds {mjj[wrong[0]]}, and {len(wrong)} rows no positive number"
+        )
+    if len(mjj) == 0:
+        raise InputError(f"{table.source}: holds no event")
+    if mjj.max() >= sqrt_s:
+        raise InputError(
+            f"{table.source}: column 'mjj' reaches {mjj.max():g} GeV, sqrt_s is {sqrt_s:g}; another --sqrt-s?"
+        )
+    for name in WEIGHTS:
+        if name in table and len(np.unique(table[name])) > 1:
+            raise InputError(f"{table.source}: column {name!r} differs between events; data carry no weights")
+    edges = search_grid(mjj, sqrt_s=sqrt_s)
+    # bins of ours that end below the lowest event are not the table's: a threshold is no hole in it
+    edges = edges[max(int(np.searchsorted(edges, mjj.min(), side="right")) - 1, 0) :]
+    cutflow = {"below the bins": int((mjj < edges[0]).sum())}
+    if "region" not in table:
+        return {"all events": spectrum(mjj, edges)}, cutflow
+    region = table["region"]
+    numeric = region.dtype.kind in "iuf"
+    names = [r for r in np.unique(region) if not (numeric and r < 0)]
+    if len(names) > 25:
+        raise InputError(f"{table.source}: column 'region' has {len(names)} values; 25 regions or fewer are expected")
+    spectra = {f"region {r:g}" if numeric else str(r): spectrum(mjj[region == r], edges) for r in names}
+    return spectra, cutflow | {"in no region": int((region < 0).sum()) if numeric else 0}
+
+
+def search_grid(mjj: Floats, *, sqrt_s: float, reach: float = 0.0) -> Floats:
+    """Return the bins (GeV) that masses (n,) between 0 and sqrt_s are looked at in, up to the first edge above all of them.
+
+    CMS dijet edges where they cover the masses, else edges that follow the resolution; `reach` (GeV) can move the end up.
+    """
+    top = max(float(mjj.max()), min(reach, 0.99 * sqrt_s))
+    grid = np.asarray(DIJET_EDGES, dtype=np.float64)
+    if np.median(mjj) < DIJET_EDGES[0] or top >= DIJET_EDGES[-1]:
+        grid = resolution_edges(float(mjj.min()), min(top * 1.001, 0.999 * sqrt_s))
+    return grid[: int(np.searchsorted(grid, top, side="right")) + 1]
+
+
+def mass_grid(fit_range: FitRange, mjj: npt.ArrayLike, *, resolution: float = RESOLUTION, step: float = 0.5) -> Floats:
+    """Return the masses to scan in GeV: steps of `step` resolutions, two resolutions clear of the range's lower edge.
+
+    The last mass is two resolutions clear of the upper edge, or the highest with ten inclusive events, masses `mjj` (n,),
+    in its window or above: beyond it neither a background nor a bump can be fitted.
+    """
+    masses = np.sort(np.asarray(mjj, dtype=np.float64))
+    masses = masses[fit_range.inside(masses)]
+    low, high = fit_range.low * (1 + 2 * resolution), fit_range.high * (1 - 2 * resolution)
+    if len(masses) >= MIN_ABOVE:
+        high = min(high, float(masses[-MIN_ABOVE]) * (1 + 2 * resolution))
+    if low >= high:
+        raise InputError(
+            f"the fit range [{fit_range.low:g}, {fit_range.high:g}] GeV is too short to scan for a resonance of width "
+            f"{resolution:.3g} of its mass: two widths on either side leave {low:.4g} to {high:.4g} GeV"
+        )
+    n = max(2, round(np.log(high / low) / (step * resolution)) + 1)
+    grid = np.geomspace(low, high, n)
+    return np.unique(np.round(grid, -1)) if low >= 1000 else grid
+
+
+def write_spectra(path: Path, names: Sequence[str], spectra: Sequence[Any]) -> None:
+    """Write the regions' spectra as ROOT histograms."""
+    import uproot
+
+    from ...files import write_aside
+
+    with write_aside(path) as aside, uproot.recreate(aside) as file:
+        for name, histogram in zip(names, spectra, strict=True):
+            file[name.replace(" ", "_")] = histogram

@@ -1,0 +1,179 @@
+"""Counts from what is published in their place: events per GeV, or a differential cross-section and a luminosity.
+
+A published number is rounded. Turned back, it is a whole number of events only as far as its digits and those of the
+luminosity say; whatever is further from one than that is no number of events and is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import InputError
+
+__all__ = ["Luminosity", "Unit", "counts_from", "read_luminosity", "read_unit", "to_gev"]
+
+Floats = npt.NDArray[np.float64]
+BARN = {"mb": 1e9, "ub": 1e6, "mub": 1e6, "nb": 1e3, "pb": 1.0, "fb": 1e-3, "ab": 1e-6}  # in pb
+ENERGY = {"gev": 1.0, "tev": 1e3, "mev": 1e-3}
+COUNTS = {"", "1", "n", "count", "counts", "event", "events", "entries"}
+UNITS = "counts, events/GeV, pb/GeV, fb/GeV, pb/TeV, fb/TeV and the like"
+FLOOR = 1e-3  # binary rounding of numbers that were computed, events
+COARSE = 1.0  # digits that move a bin by more than its statistical error leave no spectrum to fit
+SEEN = 0.2
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a value means: a count; or divided by a bin width (GeV), or a cross-section (pb), or both."""
+
+    text: str
+    per_energy: float | None = None
+    cross_section: float | None = None
+
+    @property
+    def is_count(self) -> bool:
+        """Tell whether the value is a number of events already."""
+        return self.per_energy is None and self.cross_section is None
+
+
+@dataclass(frozen=True)
+class Luminosity:
+    """An integrated luminosity in inverse pb and the relative half unit of its last digit."""
+
+    per_pb: float
+    rounding: float
+
+
+def read_unit(text: str, where: str = "") -> Unit:
+    """Read a unit as people write it: counts, events/GeV, 1/GeV, pb/GeV, PB/GEV, fb TeV^-1, pb.
+
+    >>> read_unit("fb/TeV").per_energy, read_unit("fb/TeV").cross_section
+    (1000.0, 0.001)
+    >>> read_unit("events").is_count
+    True
+    """
+    plain = (
+        re.sub(r"\\(mathrm|text|mu)|[$\s{}*~.\\]", "", text.lower())
+        .replace("per", "/")
+        .replace("(", "")
+        .replace(")", "")
+    )
+    plain = re.sub(r"(gev|tev|mev)\^?-1", r"/\1", plain).replace("//", "/")
+    top, slash, bottom = plain.partition("/")
+    known = (top in COUNTS or top in BARN) and (not slash or bottom in {*ENERGY, "bin"})
+    if not known:
+        raise InputError(f"{where + ': ' if where else ''}no unit {text!r}; allowed: {UNITS}")
+    return Unit(text.strip() or "counts", ENERGY.get(bottom) if slash else None, BARN.get(top))
+
+
+def to_gev(text: str, where: str) -> float:
+    """Return the factor from the mass unit of a file to GeV; none stated means GeV."""
+    plain = re.sub(r"\\(mathrm|text)|[$\s{}~\\]|/c\^?2", "", text.lower()) or "gev"
+    if plain not in ENERGY:
+        raise InputError(f"{where}: the mass is in {text!r}; allowed: GeV, TeV, MeV")
+    return ENERGY[plain]
+
+
+def read_luminosity(text: str) -> Luminosity:
+    """Read an integrated luminosity: "19.7" and "19.7/fb" are inverse femtobarn, "19700/pb" inverse picobarn."""
+    match = re.fullmatch(r"\s*([0-9.eE+]+?)\s*(?:/?\s*(fb|pb)(?:\^?-1)?)?\s*", text)
+    try:
+        number = Decimal(match.group(1)) if match else Decimal(0)
+    except InvalidOperation:
+        number = Decimal(0)
+    if match is None or number <= 0:
+        raise InputError(f"--luminosity {text!r}: a positive number is expected, as in 19.7 or 19.7/fb or 19700/pb")
+    return Luminosity(float(number) / BARN[match.group(2) or "fb"], float(half_unit(number) / number))
+
+
+def half_unit(value: Decimal) -> Decimal:
+    """Return half a unit of the last digit written; of 1.50 it is 0.005, of 1.5e3 it is 50."""
+    exponent = value.as_tuple().exponent
+    return Decimal(5).scaleb(exponent - 1) if isinstance(exponent, int) else Decimal(0)
+
+
+def half_units(values: Sequence[Decimal]) -> Floats:
+    """Return how far each value of a column may be from what was rounded to it.
+
+    Zeros at the end are often left out, so a value has as many decimals, or as many significant digits, as the column's
+    longest: whichever of the two says less of it, and never less than its own digits say.
+    """
+    decimals = min(int(v.as_tuple().exponent) for v in values)
+    digits = max(len(v.as_tuple().digits) for v in values)
+    result = []
+    for value in values:
+        significant = Decimal(5).scaleb(value.adjusted() - digits) if value else Decimal(0)
+        result.append(float(min(half_unit(value), max(Decimal(5).scaleb(decimals - 1), significant))))
+    return np.array(result)
+
+
+def counts_from(
+    values: Sequence[Decimal],
+    edges: Floats,
+    unit: Unit,
+    *,
+    luminosity: Luminosity | None = None,
+    where: str,
+) -> tuple[Floats, str | None]:
+    """Return whole numbers of events (bins,) from values as written, and what their rounding leaves open (or None).
+
+    Raises InputError, naming the bin, for values that are negative or no numbers, for counts that are no whole numbers,
+    for densities that no whole number explains within the digits written, and for digits too few to fit to.
+    """
+    for i, value in enumerate(values):
+        if not value.is_finite() or value < 0:
+            raise InputError(f"{where}: {bin_name(edges, i)} holds {value}; counts and densities are 0 or larger")
+    written = np.array([float(v) for v in values])
+    if unit.is_count:
+        wrong = np.flatnonzero(written != np.round(written))
+        if len(wrong):
+            raise InputError(
+                f"{where}: {bin_name(edges, int(wrong[0]))} holds {values[wrong[0]]}, and {len(wrong)} of {len(values)} bins no "
+                "whole number; data are counts without weights. For a density or a cross-section say --unit events/GeV or --unit pb/GeV"
+            )
+        return written, None
+    scale = np.diff(edges) / unit.per_energy if unit.per_energy else np.ones(len(values))
+    if unit.cross_section is not None:
+        if luminosity is None:
+            raise InputError(
+                f"{where}: the values are a cross-section ({unit.text}); --luminosity turns it into events, as in --luminosity 19.7/fb"
+            )
+        scale = scale * unit.cross_section * luminosity.per_pb
+    events = written * scale
+    digits = half_units(values) * scale
+    common = luminosity.rounding * events if luminosity is not None and unit.cross_section is not None else 0.0
+    allowed = FLOOR + 1e-9 * events + digits + common
+    counts = np.round(events)
+    wrong = np.flatnonzero(np.abs(events - counts) > allowed)
+    if len(wrong):
+        i = int(wrong[0])
+        raise InputError(
+            f"{where}: {bin_name(edges, i)} holds {values[i]} {unit.text}, which is {events[i]:.6g} events; its digits allow "
+            f"{events[i] - allowed[i]:.6g} to {events[i] + allowed[i]:.6g}, no whole number ({len(wrong)} of {len(values)} bins). "
+            "Is the unit or the luminosity another? Corrected or weighted values cannot be hunted in: counts are needed"
+        )
+    share = digits / np.sqrt(np.maximum(counts, 1.0))
+    worst = int(np.argmax(share))
+    if share[worst] > COARSE:
+        raise InputError(
+            f"{where}: {bin_name(edges, worst)}: the digits written ({values[worst]} {unit.text}) leave {digits[worst]:.3g} events of "
+            f"{counts[worst]:.0f} open, more than the statistical error {np.sqrt(max(counts[worst], 1.0)):.3g}: counts are needed"
+        )
+    open_bins = int((allowed >= 0.5).sum())
+    if not open_bins:
+        return counts, None
+    note = f"{where}: counts from {unit.text}; the digits written do not fix the whole number in {open_bins} of {len(counts)} bins"
+    if share[worst] > SEEN:
+        note += f" (up to {share[worst]:.2f} of a bin's statistical error, {bin_name(edges, worst)})"
+    return counts, note
+
+
+def bin_name(edges: Floats, i: int) -> str:
+    """Name a bin as a reader finds it: "bin 3 (1181 to 1246 GeV)", counted from 0."""
+    return f"bin {i} ({edges[i]:g} to {edges[i + 1]:g} GeV)"

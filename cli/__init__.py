@@ -1,0 +1,7 @@
+"""The command line, a file a group of commands: each opens, calls one function, writes. `hunch run` is the whole job."""
+
+from __future__ import annotations
+
+from .program import cli, main
+
+__all__ = ["cli", "main"]

@@ -1,0 +1,100 @@
+"""Commands of trained scorers: score, in stages or streams, and export."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import HunchError
+from .analyses import ANALYSIS, stage_command
+
+__all__ = ["export", "score"]
+
+
+@click.command()
+@click.argument("target", type=ANALYSIS, metavar="ANALYSIS|SCORER")
+@click.argument("files", nargs=-1, metavar="[FILES|-]...")
+@click.option("--force", is_flag=True, help="With an ANALYSIS: rerun though nothing changed.")
+@click.option("--stream", is_flag=True, help="Score rows of FILES or standard input with a SCORER, as they come.")
+@click.option(
+    "-o", "--output", default=None, metavar="OUT|-", help="With --stream: CSV to write [default: standard output]."
+)
+@click.option("--metric", default=None, help="With --stream: which of the scorer's [default: its first].")
+@click.option("--columns", default=None, metavar="A,B,C", help="With --stream: the features, in the order of training.")
+@click.option("--skip-bad", is_flag=True, help="With --stream: leave out and count rows that hold no finite number.")
+@click.pass_obj
+def score(
+    obj: dict[str, Any],
+    *,
+    target: Path,
+    files: tuple[str, ...],
+    force: bool,
+    stream: bool,
+    output: str | None,
+    metric: str | None,
+    columns: str | None,
+    skip_bad: bool,
+) -> None:
+    """Score the tables of ANALYSIS, each event by a model that never saw it.
+
+    With --stream: score rows with a SCORER (a folder, or a file of hunch export) one block after another, in bounded
+    memory. FILES are CSV with a header line, or parquet; without them, or as "-", CSV comes from standard input. One
+    CSV line a row goes out: the columns that identify the event, and its score.
+    """
+    if not stream:
+        only = {"FILES": files, "-o": output, "--metric": metric, "--columns": columns, "--skip-bad": skip_bad}
+        given = [name for name, value in only.items() if value]
+        if given:
+            raise HunchError(f"{', '.join(given)}: only with --stream, as in hunch score --stream SCORER FILES")
+        stage_command(obj, target, "score", force=force)
+        return
+    if force:
+        raise HunchError("--force: only with an ANALYSIS; a stream is always scored")
+    from ..workflow.stream import stream_scores
+
+    try:
+        report = stream_scores(
+            target,
+            files or ("-",),
+            output or "-",
+            columns=[name.strip() for name in columns.split(",")] if columns else None,
+            metric=metric,
+            skip_bad=skip_bad,
+        )
+    except BrokenPipeError:
+        # the reader has what it wanted (as in `| head`): end as every filter does, and let nothing be written at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    if report.skipped:
+        click.echo(
+            f"skipped {report.skipped} bad rows of {report.rows + report.skipped}; first: {report.first_skipped}",
+            err=True,
+        )
+    if obj["progress"]:
+        click.echo(f"{report.rows} rows scored", err=True)
+
+
+@click.command()
+@click.argument("scorer", type=ANALYSIS, metavar="SCORER")
+@click.option("-o", "--output", type=ANALYSIS, required=True, help="ONNX file to write.")
+@click.option("--metric", default=None, help="Which of the scorer's [default: its first].")
+@click.option(
+    "--precision",
+    type=click.Choice(["double", "float"]),
+    default="double",
+    show_default=True,
+    help="double scores as hunch does, to rounding; float in about half the time.",
+)
+def export(*, scorer: Path, output: Path, metric: str | None, precision: str) -> None:
+    """Write the trained SCORER (a folder) as one ONNX file, scaling included, for use without Python."""
+    from ..models import load_scorer
+    from ..models.export.onnx_export import export_onnx
+
+    if output.suffix != ".onnx":
+        raise HunchError(f"{output}: a name that ends in .onnx is expected")
+    export_onnx(load_scorer(scorer), output, metric=metric, precision=precision)
+    click.echo(f"{output}: {output.stat().st_size} bytes")

@@ -1,0 +1,89 @@
+"""The program: its options, its commands in the order of the pipeline, and how errors end it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+
+from .. import __version__
+from ..errors import HunchError
+from .models import export, score
+from .samples import convert, fetch, simulate
+from .spectra import hunt, limits
+from .stages import process, report, run_command, search, train, validate
+
+__all__ = ["cli", "main"]
+
+
+class PipelineOrder(click.Group):
+    """Lists the commands in the order of the pipeline, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the command names as they were added."""
+        return list(self.commands)
+
+
+@click.group(cls=PipelineOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="hunch")
+@click.option("--debug", is_flag=True, help="Show tracebacks and debug messages.")
+@click.option("--quiet", is_flag=True, help="No progress and no messages but warnings.")
+@click.pass_context
+def cli(ctx: click.Context, *, debug: bool, quiet: bool) -> None:
+    """From collider events in ROOT files to a p-value, without being told which particle to look for."""
+    ctx.obj = {"progress": not quiet}
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s" if not debug else "%(name)s: %(message)s"))
+    logger = logging.getLogger("hunch")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+    if not debug:
+        # pyhf logs a page for every fit that fails; hunch says which ones did
+        logging.getLogger("pyhf").setLevel(logging.CRITICAL)
+
+
+for command in (
+    run_command,
+    simulate,
+    fetch,
+    convert,
+    process,
+    train,
+    score,
+    export,
+    hunt,
+    limits,
+    validate,
+    report,
+    search,
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line: errors of the user's making are one message on stderr and exit status 2."""
+    debug = "--debug" in sys.argv
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except HunchError as error:
+        if debug:
+            raise
+        click.echo(f"hunch: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        if debug:
+            raise
+        click.echo(f"hunch: {error.filename or 'input/output'}: {error.strerror or error}", err=True)
+        sys.exit(2)

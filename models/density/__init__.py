@@ -1,0 +1,1 @@
+"""Densities of rows: flows and VAEs, and QUAK's space of them."""

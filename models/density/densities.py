@@ -1,0 +1,324 @@
+"""m density models of one architecture over one scaling of the columns: fitted together, scored together.
+
+ARCHITECTURES lists what can be stacked; any of them can be the axes of a QUAK space. Losses are −log p(x) in nats, or
+a bound of it, of densities in the space of x, so that losses of two members can be subtracted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ...errors import unknown_name
+from ..inputs import ScorerError
+from ..train.loop import Stack, TrainingSettings, resolve_device, train_stack
+from ..train.mass_penalty import MassPenalty
+from ..train.threads import few_threads
+from .autoencoder import StackedVae
+from .column_map import ColumnMap, dequantise, fit_column_map, map_columns
+from .flows import FlowDensities
+
+__all__ = ["ARCHITECTURES", "Architecture", "DensityStack", "fit_densities", "fit_mapped", "split_rows", "to_mapped"]
+
+Matrix = npt.NDArray[np.float64]
+
+ARCHITECTURES = {
+    "vae": "variational autoencoder",
+    "flow_vae": "variational autoencoder whose posterior passes through masked autoregressive flows",
+    "maf": "masked autoregressive flow, affine",
+    "nsf": "masked autoregressive flow of rational-quadratic splines (needs zuko)",
+}
+"""Name -> what it is."""
+MIN_SPREAD = 1e-2  # smallest spread of a sample along any direction, in the background's standard deviations
+SCORE_ROWS = 4096  # rows a step of scoring: fixed, so that scores do not depend on how many rows come at once
+SCORE_THREADS = 4  # never above the cores, nor above what the caller set torch to
+VALIDATION_PART = 0.15
+MIN_VALIDATION, MAX_VALIDATION = 20, 20_000
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One architecture and its sizes.
+
+    name: of ARCHITECTURES; latent: dimensions of a VAE's latent space, None for min(d, 8); hidden: width of every
+    layer; steps: of the flow; beta: weight of a VAE's KL term.
+    """
+
+    name: str = "vae"
+    latent: int | None = None
+    hidden: int = 64
+    steps: int = 4
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.name not in ARCHITECTURES:
+            raise ScorerError(unknown_name("architecture", self.name, ARCHITECTURES))
+        for key, value, low in (
+            ("latent", self.latent, 1),
+            ("hidden", self.hidden, 1),
+            ("steps", self.steps, 1),
+            ("beta", self.beta, 0),
+        ):
+            if value is not None and not value >= low:
+                raise ScorerError(f"{key} is {value!r}, allowed: {low} or more")
+
+    def build(self, members: int, features: int, *, seed: int) -> torch.nn.Module:
+        """Return m untrained models of d features."""
+        if self.name in {"vae", "flow_vae"}:
+            latent = self.latent or min(features, 8)
+            steps = self.steps if self.name == "flow_vae" else 0
+            return StackedVae(members, features, latent, self.hidden, seed=seed, steps=steps, beta=self.beta)
+        transform = "affine" if self.name == "maf" else "spline"
+        return FlowDensities(members, features, steps=self.steps, hidden=self.hidden, transform=transform, seed=seed)
+
+
+@dataclass(frozen=True)
+class DensityStack:
+    """m fitted density models over one column map.
+
+    columns: the map, fitted on the first sample; centre (m, d), whiten (m, d, d): where each sample lies in mapped
+    space and how it spreads, its log-determinant (m,) part of the loss, so that densities stay those of one space;
+    network: in float64 on the CPU.
+    """
+
+    columns: ColumnMap
+    centre: Matrix
+    whiten: Matrix
+    log_det: Matrix
+    architecture: Architecture
+    network: Any
+
+    @torch.no_grad()
+    def terms(self, x: Matrix) -> tuple[Matrix, Matrix]:
+        """Return two terms (n, m) in nats whose sum is the loss, deterministic: a VAE's are taken at the latent mean.
+
+        A VAE's are −log p(x | z) and beta·KL, a flow's −log N(z) and −log|dz/dx|; the log-Jacobian of the column map
+        and each member's own scale are in a VAE's first, in a flow's second. x: (n, d) finite.
+        """
+        first, second = np.empty((len(x), len(self.centre))), np.empty((len(x), len(self.centre)))
+        scale_term = first if self.architecture.name in {"vae", "flow_vae"} else second
+        with few_threads(SCORE_THREADS):
+            for part, rows, jacobian in self._chunks(x):
+                for target, values in zip((first, second), self.network.terms(rows), strict=True):
+                    target[part] = values.numpy().T
+                scale_term[part] += jacobian
+        return first, second
+
+    @torch.no_grad()
+    def importance_weighted(self, x: Matrix, samples: int, *, seed: int = 0) -> Matrix:
+        """Return −log p(x) (n, m) of VAEs by importance sampling with this many draws, deterministic by seed."""
+        if not isinstance(self.network, StackedVae):
+            raise ScorerError(f"architecture {self.architecture.name!r} has an exact density; nothing to sample")
+        latent = self.network.weights[3].shape[1]
+        draws = torch.randn(samples, latent, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        found = np.empty((len(x), len(self.centre)))
+        with few_threads(SCORE_THREADS):
+            for part, rows, jacobian in self._chunks(x):
+                found[part] = self.network.importance_weighted(rows, draws).numpy().T + jacobian
+        return found
+
+    @torch.no_grad()
+    def log_density(self, member: int, mapped: Matrix) -> Matrix:
+        """Return log p (n,) of one member at rows (n, d) of the mapped space, in float32: for searches, not for scores."""
+        network = self.select([member]).network.float()
+        found = np.empty(len(mapped))
+        with few_threads(SCORE_THREADS):
+            for first in range(0, len(mapped), SCORE_ROWS):
+                part = slice(first, first + SCORE_ROWS)
+                rows = (mapped[part] - self.centre[member]) @ self.whiten[member]
+                first_term, second_term = network.terms(torch.from_numpy(rows).float()[None])
+                found[part] = -(first_term + second_term)[0].double().numpy()
+        return np.asarray(found + self.log_det[member])
+
+    def select(self, members: Sequence[int]) -> DensityStack:
+        """Return the stack of these members alone, with parameters of its own."""
+        keep = list(members)
+        network = self.architecture.build(len(keep), self.columns.n_columns, seed=0).double()
+        with torch.no_grad():
+            for new, old in zip(network.parameters(), self.network.parameters(), strict=True):
+                new.copy_(old[keep])
+        network.requires_grad_(requires_grad=False)
+        return replace(
+            self,
+            centre=self.centre[keep],
+            whiten=self.whiten[keep],
+            log_det=self.log_det[keep],
+            network=network,
+        )
+
+    def append(self, other: DensityStack) -> DensityStack:
+        """Return the stack with the members of another of the same architecture and column map behind its own."""
+        members = len(self.centre) + len(other.centre)
+        network = self.architecture.build(members, self.columns.n_columns, seed=0).double()
+        with torch.no_grad():
+            for new, a, b in zip(
+                network.parameters(), self.network.parameters(), other.network.parameters(), strict=True
+            ):
+                new.copy_(torch.cat([a, b]))
+        network.requires_grad_(requires_grad=False)
+        return replace(
+            self,
+            centre=np.concatenate([self.centre, other.centre]),
+            whiten=np.concatenate([self.whiten, other.whiten]),
+            log_det=np.concatenate([self.log_det, other.log_det]),
+            network=network,
+        )
+
+    def _chunks(self, x: Matrix) -> Any:
+        """Give (rows' slice, rows as each member sees them (m, b, d), what turns its density into one of x (b, m))."""
+        for first in range(0, len(x), SCORE_ROWS):
+            part = slice(first, first + SCORE_ROWS)
+            mapped, log_jacobian = map_columns(self.columns, x[part])
+            rows = torch.from_numpy(whitened(mapped, self.centre, self.whiten))
+            yield part, rows, -self.log_det - log_jacobian[:, None]
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return everything fitted as named tensors."""
+        arrays = {name: getattr(self.columns, name) for name in ColumnMap.__dataclass_fields__}
+        arrays |= {"centre": self.centre, "whiten": self.whiten, "log_det": self.log_det}
+        found = {f"density.{name}": torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+        return found | {f"network.{name}": p.detach() for name, p in self.network.named_parameters()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor], architecture: Architecture) -> DensityStack:
+        """Rebuild from `tensors()` ; KeyError or RuntimeError where they do not fit."""
+        columns = ColumnMap(**{name: tensors[f"density.{name}"].numpy() for name in ColumnMap.__dataclass_fields__})
+        centre, whiten, log_det = (tensors[f"density.{name}"].numpy() for name in ("centre", "whiten", "log_det"))
+        network = architecture.build(*centre.shape, seed=0).double().requires_grad_(requires_grad=False)
+        network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        return cls(columns, centre, whiten, log_det, architecture, network)
+
+
+def whitened(mapped: Matrix, centre: Matrix, whiten: Matrix) -> Matrix:
+    """Return mapped rows (n, d) as each member sees them (m, n, d)."""
+    seen: Matrix = np.einsum("mnd,mde->mne", mapped[None] - centre[:, None], whiten)
+    return seen
+
+
+def fit_whitening(mapped: Matrix) -> tuple[Matrix, Matrix, float]:
+    """Return centre (d,), whitening (d, d) and log|det| of one sample's mapped rows (n, d).
+
+    A member's own coordinates, not its own scaling: the log-determinant enters the loss, so losses stay densities of
+    the common space. Without it a prior that fills a corner of the background's range would have to be learned there.
+    """
+    centre = mapped.mean(axis=0)
+    covariance = np.atleast_2d(np.cov(mapped, rowvar=False))
+    variances, axes = np.linalg.eigh(covariance)
+    spread = np.sqrt(np.maximum(variances, MIN_SPREAD**2))
+    return centre, axes / spread, -float(np.log(spread).sum())
+
+
+def split_rows(x: Matrix, rng: np.random.Generator) -> tuple[Matrix, Matrix]:
+    """Split a sample (n, d) into training and validation rows by a random order."""
+    n_held = min(max(int(VALIDATION_PART * len(x)), MIN_VALIDATION), MAX_VALIDATION)
+    order = rng.permutation(len(x))
+    return x[order[n_held:]], x[order[:n_held]]
+
+
+def fit_densities(
+    samples: Sequence[Matrix],
+    validation: Sequence[Matrix | None],
+    *,
+    architecture: Architecture,
+    settings: TrainingSettings,
+    seed: int,
+    device: str,
+    decorrelation: float = 0.0,
+    mass: Matrix | None = None,
+    validation_mass: Matrix | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool = False,
+) -> tuple[DensityStack, dict[str, Any]]:
+    """Fit one density model to each sample (n_k, d), the column map on the first; return them and the record.
+
+    validation: rows for early stopping, or None to split them off. decorrelation: strength of the penalty on what
+    the losses of the first sample's rows tell of their mass; mass: (n_0,) of them; validation_mass: of their validation
+    rows where those are given.
+    """
+    # A generator for each sample: a member's split does not depend on which others there are.
+    rngs = [np.random.default_rng([seed, k]) for k in range(len(samples))]
+    pairs = [
+        split_rows(x, rng) if held is None else (x, held)
+        for x, held, rng in zip(samples, validation, rngs, strict=True)
+    ]
+    columns = fit_column_map(pairs[0][0], rngs[0])
+    mapped = [
+        (to_mapped(columns, train, rng), to_mapped(columns, held, rng))
+        for (train, held), rng in zip(pairs, rngs, strict=True)
+    ]
+    penalty = None
+    if decorrelation > 0 and mass is not None:
+        # a generator of the same seed splits the masses as it did the rows
+        apart = (
+            split_rows(mass, np.random.default_rng([seed, 0])) if validation_mass is None else (mass, validation_mass)
+        )
+        penalty = MassPenalty(decorrelation, mapped[0], apart, seed)
+    return fit_mapped(
+        columns,
+        mapped,
+        architecture=architecture,
+        settings=settings,
+        seed=seed,
+        device=device,
+        penalty=penalty,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+
+
+def to_mapped(columns: ColumnMap, x: Matrix, rng: np.random.Generator) -> Matrix:
+    """Return rows x (n, d) in the mapped space, whole numbers dequantised."""
+    return map_columns(columns, dequantise(x, columns.integer, rng))[0]
+
+
+def fit_mapped(
+    columns: ColumnMap,
+    pairs: Sequence[tuple[Matrix, Matrix]],
+    *,
+    architecture: Architecture,
+    settings: TrainingSettings,
+    seed: int,
+    device: str,
+    penalty: MassPenalty | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool = False,
+) -> tuple[DensityStack, dict[str, Any]]:
+    """Fit one density model to each pair of training and validation rows (n_k, d) of the mapped space.
+
+    penalty: what they pay for where background events' losses depend on the mass.
+    """
+    target = resolve_device(device)
+    fits = [fit_whitening(train) for train, _ in pairs]
+    centre, whiten = np.stack([f[0] for f in fits]), np.stack([f[1] for f in fits])
+    own = [
+        [torch.from_numpy((rows - c) @ w).float() for rows in pair] for pair, (c, w, _) in zip(pairs, fits, strict=True)
+    ]
+    network = architecture.build(len(pairs), columns.n_columns, seed=seed)
+    stack = cast("Stack", network)
+    if penalty is not None:
+        stack = penalty.stack(network, columns.n_columns)
+        own = [
+            [penalty.beside(rows, part, member, c, w) for part, rows in enumerate(pair)]
+            for member, (pair, (c, w, _)) in enumerate(zip(own, fits, strict=True))
+        ]
+    record = train_stack(
+        network,
+        stack,
+        [train for train, _ in own],
+        [held for _, held in own],
+        settings=settings,
+        seed=seed,
+        device=target,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    # Scores are float64 on the CPU wherever the training ran: the same on every machine, whatever comes in one batch.
+    network.to("cpu").double().requires_grad_(requires_grad=False)
+    log_det = np.array([f[2] for f in fits])
+    return DensityStack(columns, centre, whiten, log_det, architecture, network), {**record, **asdict(architecture)}

@@ -1,0 +1,119 @@
+"""What scorers of one density model share: fit on one sample, −log p(x) as the score, saving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..inputs import as_matrix, check_metric
+from ..scorer import require_fitted, save_scorer
+from ..train.loop import TrainingSettings
+from ..train.mass_penalty import checked_masses
+from .densities import Architecture, DensityStack, fit_densities
+
+__all__ = ["MIN_ROWS", "DensityScorer"]
+
+MIN_ROWS = 100
+
+
+class DensityScorer:
+    """Base of `Vae` and `Flow`: one density model; rare is anomalous.
+
+    metrics: the loss, then the two terms that it is the sum of; parameter_names: the constructor's arguments.
+    """
+
+    metrics: tuple[str, ...]
+    parameter_names: tuple[str, ...]
+
+    def __init__(self) -> None:
+        self.density_: DensityStack | None = None
+        self.training_: dict[str, Any] = {}
+
+    def architecture(self) -> Architecture:
+        """Return what is stacked."""
+        raise NotImplementedError
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {name: getattr(self, name) for name in self.parameter_names}
+
+    def fit(
+        self,
+        x: npt.ArrayLike,
+        *,
+        validation: npt.ArrayLike | None = None,
+        mass: npt.ArrayLike | None = None,
+        validation_mass: npt.ArrayLike | None = None,
+        checkpoint: str | Path | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """Train on x (n, d), n at least 100, and return self.
+
+        validation: rows for early stopping, else 15 % of x by seed; mass: (n,) of x in whatever unit, needed where
+        decorrelation is above 0 and else not looked at; validation_mass: of the validation rows, likewise; checkpoint: a
+        file to resume a killed training from; progress: a bar on stderr, or a log line in 30 s. Raises the errors of
+        `as_matrix`, and ScorerError for masses that are missing, not one a row, not finite or all the same.
+        """
+        rows = as_matrix(x, name="x", min_rows=MIN_ROWS)
+        width = rows.shape[1]
+        held = None if validation is None else as_matrix(validation, name="validation", n_columns=width, min_rows=1)
+        chosen = self.parameters()
+        strength = chosen["decorrelation"]
+        masses = checked_masses(strength, (mass, len(rows)), (validation_mass, None if held is None else len(held)))
+        self.density_, self.training_ = fit_densities(
+            [rows],
+            [held],
+            architecture=self.architecture(),
+            settings=TrainingSettings(
+                max_epochs=chosen["max_epochs"],
+                patience=chosen["patience"],
+                batch_size=chosen["batch_size"],
+                learning_rate=chosen["learning_rate"],
+            ),
+            seed=chosen["seed"],
+            device=chosen["device"],
+            decorrelation=strength,
+            mass=masses[0],
+            validation_mass=masses[1],
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+        return self
+
+    def score(self, x: npt.ArrayLike, *, metric: str | None = None) -> npt.NDArray[np.float64]:
+        """Return (n,) scores in nats, larger = more anomalous; metric: one of `metrics`."""
+        metric = check_metric(metric, self.metrics, type(self).__name__)
+        density = require_fitted(self.density_, self)
+        rows = as_matrix(x, n_columns=density.columns.n_columns)
+        return np.asarray(self.term(density, rows, metric)[:, 0])
+
+    def term(self, density: DensityStack, rows: npt.NDArray[np.float64], metric: str) -> npt.NDArray[np.float64]:
+        """Return one metric (n, 1)."""
+        first, second = density.terms(rows)
+        return {self.metrics[0]: first + second, self.metrics[1]: first, self.metrics[2]: second}[metric]
+
+    def save(self, path: str | Path) -> None:
+        """Write the folder that `load_scorer` reads."""
+        density = require_fitted(self.density_, self)
+        save_scorer(
+            path,
+            self,
+            parameters=self.parameters(),
+            n_features=density.columns.n_columns,
+            state={},
+            training=self.training_,
+            tensors=density.tensors(),
+        )
+
+    @classmethod
+    def from_stored(cls, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Self:
+        """Rebuild from what `save` wrote."""
+        scorer = cls(**record["parameters"])
+        scorer.density_ = DensityStack.from_tensors(tensors, scorer.architecture())
+        scorer.training_ = dict(record["training"])
+        return scorer

@@ -1,0 +1,1 @@
+"""Distances between jets: optimal transport, and events against an ensemble."""

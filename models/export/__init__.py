@@ -1,0 +1,1 @@
+"""Trained scorers as ONNX."""

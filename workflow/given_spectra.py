@@ -1,0 +1,172 @@
+"""A hunt in spectra that others made, from their files to a folder with the answer; and limits, checks and report of a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from .. import __version__
+from ..analysis.checks.all_checks import validate
+from ..analysis.figures.check_figures import write_validation
+from ..analysis.limit_files import write_limits
+from ..analysis.limits.model import shares
+from ..analysis.limits.signals import Signal, hunt_of, limits_of
+from ..analysis.page import write_report
+from ..analysis.provenance import versions
+from ..analysis.significance.bumphunt import HuntSettings
+from ..analysis.spectra.files import read_spectra
+from ..analysis.spectra.signal_shape import SignalShape
+from ..analysis.spectra.units import read_luminosity
+from ..analysis.spectrum_hunt import draw_spectrum_figures, hunt_spectra, spectrum_result
+from ..errors import HunchError
+from ..files import finite, remove, write_json
+
+__all__ = ["hunt_files", "limit_folder", "read_result", "report_folder", "validate_folder"]
+
+log = logging.getLogger(__name__)
+RESULT_KEYS = ("best", "scan", "fit_range", "regions", "signal_shape", "configuration")
+"""What every result.json holds."""
+MANY = 8
+"""Regions from which Fisher's method, when nobody chose it, is worth a note: a signal of one region drowns in the sum."""
+
+
+def hunt_files(
+    sources: Sequence[str],
+    output: Path,
+    *,
+    unit: str | None = None,
+    luminosity: str | None = None,
+    width: float = 0.035,
+    fit_range: tuple[float, float] | None = None,
+    masses: tuple[float, float] | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Hunt in spectra that others made; write figures, report.html and, last, result.json into a folder of their own.
+
+    unit, luminosity: of the values, as people write them; width: of the signal, a Gaussian, relative to its mass;
+    fit_range, masses: [low, high] GeV; settings: fields of HuntSettings. Nothing is written where the input is wrong.
+    """
+    if output.exists() and not output.is_dir():
+        raise HunchError(f"-o {output}: is a file; a folder is written")
+    if (output / ".stages").exists():
+        raise HunchError(f"-o {output}: holds an analysis of hunch run, whose result.json stays; name another folder")
+    hunting = HuntSettings(**settings)
+    given = read_spectra(
+        sources,
+        sqrt_s=hunting.sqrt_s,
+        unit=unit,
+        luminosity=None if luminosity is None else read_luminosity(luminosity),
+    )
+    notes = list(given.notes)
+    if len(given.spectra) >= MANY and "combination" not in settings:
+        notes.append(
+            f"{len(given.spectra)} regions are combined by Fisher's method, in which a signal of one of them drowns: regions "
+            "of a mosaic want --combination simes"
+        )
+    for note in notes:
+        log.warning("%s", note)
+    shape = SignalShape(width=width, source="Gaussian of stated width")
+    found = hunt_spectra(
+        given.spectra, shape=shape, settings=hunting, fit_range=fit_range, masses=masses, progress=progress
+    )
+    answer = spectrum_result(found)
+    result = {
+        "hunch": __version__,
+        "versions": versions(),
+        "seed": hunting.seed,
+        "configuration": {
+            "spectra": [str(source) for source in sources],
+            "unit": unit,
+            "luminosity": luminosity,
+            "width": width,
+            "fit_range": fit_range,
+            "masses": masses,
+            **{k: v for k, v in dataclasses.asdict(hunting).items() if k != "lowest_orders"},
+        },
+        **answer,
+        "cutflow": {**given.cutflow, **answer["cutflow"]},
+        "notes": [*notes, *answer["notes"]],
+    }
+    result = dict(finite(result))
+    for name in ("result.json", "limits.json", "limits", "validation.json"):
+        remove(output / name)
+    for stale in output.glob("figures/spectrum_*.p[dn][fg]"):
+        stale.unlink()
+    draw_spectrum_figures(found, output / "figures")
+    write_report(output / "report.html", result, output / "figures")
+    write_json(output / "result.json", result)
+    return result
+
+
+def validate_folder(output: Path, *, progress: bool = True, **numbers: Any) -> dict[str, Any]:
+    """Make every check of a hunt in given spectra from its result.json; numbers as in `validate_analysis`."""
+    refuse_analysis(output)
+    result = read_result(output)
+    found, names = hunt_of(result)
+    made = validate(found, names, seed=int(result["seed"]), progress=progress, **numbers)
+    checks: dict[str, Any] = finite(made.as_dict())
+    write_validation(made, output)
+    write_json(output / "validation.json", checks)
+    report_folder(output)
+    return checks
+
+
+def limit_folder(
+    output: Path, *, efficiencies: Sequence[float] | None = None, luminosity: float | None = None, points: int = 12
+) -> dict[str, Any]:
+    """Set limits in the spectra of a hunt from its result.json; write limits.json, the folder limits and the report anew.
+
+    efficiencies: share of the signal in each region, [1] where there is one; luminosity: fb^-1. Raises InputError where
+    several regions have none.
+    """
+    refuse_analysis(output)
+    found, names = hunt_of(read_result(output))
+    share = shares(efficiencies, len(names), 1)[0]
+    set_on = limits_of(found, [Signal("signal", share)], names=names, points=points, luminosity=luminosity)
+    remove(output / "limits.json")
+    remove(output / "limits")
+    written: dict[str, Any] = finite(
+        {"signals": write_limits(found, set_on, output / "limits", names=names), "notes": []}
+    )
+    write_json(output / "limits.json", written)
+    report_folder(output)
+    return written
+
+
+def refuse_analysis(output: Path) -> None:
+    """Refuse the folder of a whole analysis, which knows more than its spectra."""
+    if (output / ".stages").exists():
+        raise HunchError(f"{output}: is the folder of a hunch run; give its YAML file in place of it")
+
+
+def report_folder(output: Path) -> None:
+    """Write report.html of a folder: its result, its limits and its checks where they are newer than the result."""
+    result = read_result(output)
+    figures = {}
+    for name in ("limits", "validation"):
+        path = output / f"{name}.json"
+        if path.is_file() and path.stat().st_mtime >= (output / "result.json").stat().st_mtime:
+            result[name] = json.loads(path.read_text(encoding="utf-8"))
+    for name in result.get("limits", {}).get("signals", ()):
+        figures[f"limits_{name}"] = output / "limits" / name / "limits.png"
+    write_report(output / "report.html", result, output / "figures", figures)
+
+
+def read_result(output: Path) -> dict[str, Any]:
+    """Read an output folder's result.json; raises HunchError where it is missing, damaged or none of ours."""
+    path = output / "result.json"
+    if not path.is_file():
+        raise HunchError(f"{path}: not there yet; hunch run or hunch hunt first")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise HunchError(f"{path}: truncated or no JSON ({error}); hunch run or hunch hunt writes it anew") from error
+    missing = [key for key in RESULT_KEYS if not isinstance(found, dict) or key not in found]
+    if missing:
+        raise HunchError(f"{path}: no result of hunch run or hunch hunt; missing: {', '.join(missing)}")
+    return cast("dict[str, Any]", found)

@@ -1,0 +1,57 @@
+"""The last stages: limits on signals, and the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+
+from ..config import Analysis
+from ..errors import InputError
+from ..files import finite, remove, write_json
+from .layout import simulated_signals
+from .score import read_scored
+
+__all__ = ["limits", "report"]
+
+log = logging.getLogger(__name__)
+
+
+def limits(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every stage takes progress
+    """Set limits on every signal, or prior where there is none, and write limits.json and the folder limits."""
+    from ..analysis import as_signal, hunt_of, limits_of, read_regions, write_limits
+
+    output = Path(analysis.output)
+    found, names = hunt_of(json.loads((output / "result.json").read_text(encoding="utf-8")))
+    regions = read_regions(output / "regions.json")
+    notes, signals = [], []
+    kind = "signal" if analysis.samples.signals else "prior"
+    for name in simulated_signals(analysis):
+        if name.startswith(f"{kind}."):
+            events = dataclasses.replace(read_scored(analysis, name), name=name.removeprefix(f"{kind}."))
+            try:
+                signals.append(as_signal(events, regions))
+            except InputError as error:
+                notes.append(str(error))
+    if not simulated_signals(analysis):
+        notes.append("no limits: samples name neither signals nor priors, whose share in the regions would be needed")
+    elif kind == "prior":
+        notes.append(
+            "efficiencies are those of events that the models trained on, and so a little high; name samples.signals"
+        )
+    for note in notes:
+        log.warning("%s", note)
+    remove(output / "limits.json")
+    remove(output / "limits")
+    options = {"luminosity": analysis.luminosity, "blind": analysis.blind, **analysis.limits.model_dump()}
+    set_on = limits_of(found, signals, names=names, **options)
+    written = write_limits(found, set_on, output / "limits", names=names)
+    write_json(output / "limits.json", finite({"signals": written, "notes": notes}))
+
+
+def report(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every stage takes progress
+    """Write report.html from result.json, limits.json, validation.json where it is newer than the result, and the figures."""
+    from .given_spectra import report_folder
+
+    report_folder(Path(analysis.output))

@@ -1,0 +1,108 @@
+"""The checks of a finished search at full size."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import Analysis
+from ..errors import HunchError
+from ..files import finite, write_json
+from ..table import read_table, write_table
+from .layout import features_of, table_path
+from .limits import report
+from .score import read_scored
+from .stages import run_stage
+
+__all__ = ["retrained_p", "validate_analysis"]
+
+log = logging.getLogger(__name__)
+
+
+def validate_analysis(analysis: Analysis, *, retrain: int = 0, progress: bool = True, **numbers: int) -> dict[str, Any]:
+    """Make every check of a finished search at full size; write validation.json, figures and report.html anew.
+
+    Outer experiments are drawn from samples.validation, else from the held-out background that fixed the regions. retrain: as
+    many more whole analyses on data drawn from samples.validation, models trained anew. numbers: local, outer, inner,
+    injected, workers of `analysis.validate`.
+    """
+    from ..analysis import global_uniformity, hunt_of, read_regions, validate, write_validation
+    from .given_spectra import read_result
+
+    output = Path(analysis.output)
+    result = read_result(output)
+    found, names = hunt_of(result)
+    pool = None
+    if analysis.samples.validation is not None or analysis.samples.background is not None:
+        pool = read_scored(analysis, "calibration" if analysis.samples.validation is None else "validation")
+    if retrain and analysis.samples.validation is None:
+        raise HunchError("--retrain needs samples.validation: background events from which whole datasets are drawn")
+    made = validate(
+        found,
+        names,
+        seed=analysis.seed,
+        events=float(len(read_table(table_path(analysis, "data")))),
+        pool=pool,
+        regions=None if pool is None else read_regions(output / "regions.json"),
+        progress=progress,
+        **numbers,
+    )
+    if retrain:
+        inner = numbers.get("inner", 500)
+        p, events = retrained_p(analysis, retrain, inner=inner)
+        how = f"{events:.0f} events of validation, models trained anew in each"
+        again = global_uniformity(p, how=how, inner=inner, events=events)
+        made = dataclasses.replace(made, global_p=(*made.global_p, again))
+    checks: dict[str, Any] = finite(made.as_dict())
+    write_validation(made, output)
+    write_json(output / "validation.json", checks)
+    report(analysis, progress)
+    return checks
+
+
+def retrained_p(analysis: Analysis, n: int, *, inner: int) -> tuple[list[float], float]:
+    """Run the analysis on n datasets drawn from the validation sample, models and all; return global p and mean events."""
+    import tempfile
+
+    from .given_spectra import read_result
+
+    tables = {name: read_table(table_path(analysis, name)) for name in ("data", "validation")}
+    pool = tables["validation"]
+    events = min(len(tables["data"]), len(pool) // 2)
+    found = []
+    for i in range(n):
+        rng = np.random.default_rng(np.random.SeedSequence([analysis.seed, 0x2E7, i]))
+        rows = np.sort(rng.choice(len(pool), min(int(rng.poisson(events)), len(pool)), replace=False))
+        with tempfile.TemporaryDirectory(dir=analysis.output, prefix=".retrained.") as folder:
+            drawn = Path(folder) / "data.parquet"
+            write_table(drawn, pool.select(rows))
+            files = {name: (str(table_path(analysis, name)),) for name in analysis.sample_files()}
+            samples = analysis.samples.model_copy(
+                update={
+                    "data": (str(drawn),),
+                    "background": files.get("background"),
+                    "priors": {name: files[f"prior.{name}"] for name in analysis.samples.priors},
+                    "signals": {},
+                    "validation": None,
+                }
+            )
+            own = analysis.model_copy(
+                update={
+                    "samples": samples,
+                    "output": str(Path(folder) / "out"),
+                    "features": features_of(analysis),
+                    "seed": analysis.seed + 1 + i,
+                    "pseudo_experiments": inner,
+                    "blind": False,
+                    "plane_scan": None,
+                }
+            )
+            for stage in ("process", "train", "score", "hunt"):
+                run_stage(own, stage, progress=False)
+            found.append(float(read_result(Path(own.output))["best"]["p_global"]))
+            log.info("retrained experiment %d of %d: global p = %.3g", i + 1, n, found[-1])
+    return found, float(events)
