@@ -2,16 +2,47 @@
 
 A map of the house (imports run one way, down this list never up):
 
-- `hunch.errors`, `hunch.table`: the base exception; the event table, its identity columns and folds
+- `hunch.errors`, `hunch.files`, `hunch.table`, `hunch.folds`: messages; writing aside; the event table; identity and folds
 - `hunch.models`: arrays in, anomaly scores out (torch)
 - `hunch.analysis`: histograms and scores in; fits, p-values, figures and the report out
 - `hunch.samples`: where events come from: simulation, converters, public records
-- `hunch.processors`: coffea processors; event files in, features or spectra out
+- `hunch.processors`: coffea processors; event files in, tables or spectra out
 - `hunch.config`, `hunch.workflow`, `hunch.cli`: the user's YAML, the stages in order, the command line
 
-This module imports no room: `from hunch.models import Quak` loads torch and nothing of ROOT.
+This module imports no room: `from hunch.models import Quak` loads torch and nothing of ROOT. A room is loaded when it is asked for, as
+in `hunch.models.Quak`.
 """
+
+from typing import Any
 
 __version__ = "0.1.0"
 
 __all__ = ["__version__"]
+
+ROOMS = (
+    "analysis",
+    "cli",
+    "config",
+    "errors",
+    "files",
+    "folds",
+    "models",
+    "processors",
+    "samples",
+    "table",
+    "workflow",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a room when it is asked for, by its own name, so that there is never a second one."""
+    if name in ROOMS:
+        from importlib import import_module
+
+        return import_module(f"hunch.{name}")
+    raise AttributeError(f"module 'hunch' has no attribute {name!r}; rooms: {', '.join(ROOMS)}")
+
+
+def __dir__() -> list[str]:
+    """Return what there is: the rooms and the version."""
+    return ["__version__", *ROOMS]

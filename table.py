@@ -1,33 +1,43 @@
-"""The event table: its schema, the identity of an event, the fold an event belongs to, and writing aside.
+"""The event table: its columns, its schema, and how it is read and written.
 
-A table has one row an event: identity columns, representation columns, later `score_*`, `loss_*` and `fold`.
-On disk it is parquet with the settings that made it in the file's metadata; users may bring CSV or HDF5.
+A table has one row an event: identity columns, the observable, the inputs of a scorer; a scored table has identity, the
+observable, `loss_NAME` of each axis and `fold`. On disk it is parquet with the settings that made it in the file's metadata,
+or a folder of parts, one for each chunk of events that was processed; users may bring CSV or HDF5.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError, unknown_name
-from .files import write_aside
+from .files import write_aside, write_json
 
 __all__ = [
     "DIJET_COLUMNS",
+    "EVENT_ID",
     "IDENTITY",
+    "MJJ",
     "QUAK_FEATURES",
     "TABLE_SUFFIXES",
+    "Observable",
     "Table",
+    "TableInfo",
     "concatenate",
     "is_table",
+    "is_table_folder",
     "read_table",
+    "table_info",
+    "table_parts",
+    "write_part",
+    "write_parts_record",
     "write_table",
 ]
 
@@ -47,12 +57,64 @@ DIJET_COLUMNS = (
 )
 """Column order of the dijet table; GeV and radians."""
 
+EVENT_ID = "event_id"
+"""Column of a table made of event files: 64 bits that two rows share where they are the same event (`folds.same_event_hash`).
+
+A column of that name in a table of somebody else's is left out when the table is read: what it means is not known.
+"""
+
 TABLE_SUFFIXES = (".parquet", ".csv", ".h5", ".hdf5", ".hdf")
 
 METADATA_KEY = b"hunch"
 
 SHAPE_KEY = b"shape"
 """Of a parquet field: the shape of one row of a column with more than one axis, as JSON."""
+
+PARTS_RECORD = "_table.json"
+"""What a folder of parts says of itself, written last; other readers of parquet pass over names with an underscore."""
+
+
+@dataclass(frozen=True)
+class Observable:
+    """What is hunted in: the name of its column, its unit, and its label in figures, which matplotlib reads as mathtext."""
+
+    name: str = "mjj"
+    unit: str = "GeV"
+    label: str = r"$m_{jj}$"
+
+    @classmethod
+    def of(cls, name: str, unit: str = "GeV") -> Observable:
+        """Return the observable of a column: the dijet mass by its own label, any other by its name as it is written.
+
+        >>> Observable.of("mJ_1").axis_label
+        'mJ_1 [GeV]'
+        """
+        if name == MJJ.name:
+            return cls(unit=unit)
+        return cls(name, unit, name.replace("$", r"\$"))
+
+    @property
+    def axis_label(self) -> str:
+        """Return label and unit for an axis, the label alone where there is no unit."""
+        unit = self.unit.replace("$", r"\$")
+        return f"{self.label} [{unit}]" if unit else self.label
+
+    @property
+    def text(self) -> str:
+        """Return the name for plain text: m_jj for the dijet mass, the column's name for any other."""
+        return "m_jj" if self.name == MJJ.name else self.name
+
+    def at(self, value: float) -> str:
+        """Return a value in words: whole numbers from 100 on, three digits below.
+
+        >>> Observable().at(3123.4), Observable().at(999.7), Observable().at(91.19)
+        ('3123 GeV', '1000 GeV', '91.2 GeV')
+        """
+        return f"{value:.0f} {self.unit}".rstrip() if abs(value) >= 100 else f"{value:.3g} {self.unit}".rstrip()
+
+
+MJJ = Observable()
+"""The dijet mass, which is hunted in where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +140,33 @@ class Table:
     def __contains__(self, name: str) -> bool:
         return name in self.columns
 
-    def __getitem__(self, name: str) -> Array:
+    @overload
+    def __getitem__(self, name: str) -> Array: ...
+
+    @overload
+    def __getitem__(self, name: slice | list[str] | tuple[str, ...]) -> Table: ...
+
+    def __getitem__(self, name: str | slice | list[str] | tuple[str, ...]) -> Array | Table:
+        """Return a column by its name, rows by a slice, or several columns by a list of names, the last two as a table."""
+        if isinstance(name, slice):
+            return self.select(name)
+        if not isinstance(name, str):
+            if not isinstance(name, list | tuple) or not all(isinstance(n, str) for n in name):
+                raise TypeError(f"a table takes a column's name, a list of names, or a slice of rows; found {name!r}")
+            return Table({n: self[n] for n in name}, self.metadata, self.source)
         if name not in self.columns:
             raise InputError(unknown_name("column", name, self.columns, self.source))
         return self.columns[name]
+
+    def __repr__(self) -> str:
+        deep = (f"{n} {v.shape[1:]}" if v.ndim > 1 else n for n, v in self.columns.items())
+        return f"Table({len(self):,} rows of {self.source}: {', '.join(deep)})"
+
+    def to_pandas(self) -> Any:
+        """Return a pandas data frame; a column with an array a row becomes one of objects."""
+        import pandas as pd
+
+        return pd.DataFrame({n: v if v.ndim == 1 else pd.Series(list(v)) for n, v in self.columns.items()})
 
     def matrix(self, names: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return the named numeric columns side by side: (n, len(names)) float64."""
@@ -99,8 +184,8 @@ class Table:
             return np.empty((len(self), 0))
         return np.stack([np.asarray(self[name], dtype=np.float64) for name in names], axis=1)
 
-    def select(self, keep: Array) -> Table:
-        """Return the rows where the boolean mask (or index array) `keep` points."""
+    def select(self, keep: Array | slice) -> Table:
+        """Return the rows where the boolean mask (or index array, or slice) `keep` points."""
         return Table({name: values[keep] for name, values in self.columns.items()}, self.metadata, self.source)
 
     def with_columns(self, **columns: Array) -> Table:
@@ -131,10 +216,32 @@ def is_table(path: str | Path) -> bool:
 
 
 def write_table(path: str | Path, table: Table) -> None:
-    """Write a table as parquet with its metadata, aside and renamed.
+    """Write a table as one parquet file with its metadata, aside and renamed.
 
     A column with more than one axis is a list of fixed size a row, its shape in the field's metadata.
     """
+    with write_aside(path) as aside:
+        _write_parquet(aside, table)
+
+
+def write_part(folder: str | Path, name: str, table: Table) -> None:
+    """Write one part of a table into a folder of parts, as NAME.parquet; parts are read in the order of their names.
+
+    Raises InputError where there is no such folder: it is not made, so that nothing stays behind of a run that was stopped.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder to write parts of a table into; every worker needs to see it")
+    with write_aside(Path(folder) / f"{name}.parquet") as aside:
+        _write_parquet(aside, Table(table.columns))
+
+
+def write_parts_record(folder: str | Path, columns: Sequence[str], metadata: Mapping[str, Any], *, rows: int) -> None:
+    """Write what makes a folder of parts a table, last of all: its columns in order, its number of rows, its metadata."""
+    record = {"columns": list(columns), "rows": rows, "metadata": dict(metadata)}
+    write_json(Path(folder) / PARTS_RECORD, record)
+
+
+def _write_parquet(path: Path, table: Table) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -151,26 +258,124 @@ def write_table(path: str | Path, table: Table) -> None:
     schema = pa.schema(fields, metadata={METADATA_KEY: json.dumps(dict(table.metadata)).encode()})
     # Images are mostly zeros: zstd halves what snappy leaves, and a dictionary of pixels would only cost time.
     options = {"compression": "zstd", "use_dictionary": flat, "row_group_size": 1000} if len(flat) < len(fields) else {}
-    with write_aside(path) as aside:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), aside, **options)
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, **options)
 
 
-def read_table(path: str | Path) -> Table:
-    """Read a parquet, CSV or HDF5 table; missing identity columns are filled from file name and row number.
+@dataclass(frozen=True)
+class TableInfo:
+    """What a table holds, without its rows: names of its columns, number of rows, metadata."""
 
-    `metadata["identity"]` lists the identity columns that the file itself holds. Raises InputError naming the file.
+    columns: tuple[str, ...]
+    rows: int
+    metadata: Mapping[str, Any]
+
+
+def is_table_folder(path: str | Path) -> bool:
+    """Tell whether a path is a whole folder of parts."""
+    return (Path(path) / PARTS_RECORD).is_file()
+
+
+def table_info(path: str | Path) -> TableInfo:
+    """Return what a table holds; of a folder of parts and of parquet no row is read. Raises InputError as `read_table`."""
+    path = Path(path)
+    if is_table_folder(path):
+        columns, metadata, rows = _parts_record(path)
+        return TableInfo(columns, rows, metadata)
+    whole = read_table(path, columns=() if path.suffix.lower() == ".parquet" else None)
+    if path.suffix.lower() != ".parquet":
+        return TableInfo(tuple(whole.columns), len(whole), whole.metadata)
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        stored = (n for n in file.schema_arrow.names if n != EVENT_ID or "representation" in whole.metadata)
+        names = tuple(dict.fromkeys((*IDENTITY, *stored)))
+        return TableInfo(names, file.metadata.num_rows, whole.metadata)
+
+
+def table_parts(path: str | Path, columns: Sequence[str] | None = None) -> Iterator[Table]:
+    """Give a table part by part, each with the metadata of the whole; a single file is one part.
+
+    columns: the columns to read, all where none are named; identity columns are there always.
     """
     path = Path(path)
+    if not is_table_folder(path):
+        yield read_table(path, columns=columns)
+        return
+    known, metadata, rows = _parts_record(path)
+    wanted = _wanted(columns, known, path)
+    found = 0
+    for part in sorted(path.glob("*.parquet")):
+        read, _ = _opened(part, _read_parquet, wanted)
+        found += len(next(iter(read.values()))) if read else 0
+        yield Table({name: read[name] for name in wanted}, metadata, str(path))
+    if found != rows:
+        raise InputError(
+            f"{path}: its parts hold {found} rows, {PARTS_RECORD} says {rows}; a part is missing or was changed"
+        )
+
+
+def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Table:
+    """Read a parquet, CSV or HDF5 table, or a folder of parts; missing identity columns are filled from name and row number.
+
+    columns: the columns to read beside the identity, all where none are named. `metadata["identity"]` lists the identity
+    columns that the file itself holds. Raises InputError naming the file.
+    """
+    path = Path(path)
+    if is_table_folder(path):
+        return _joined(path, list(table_parts(path, columns)), columns)
     if not path.is_file():
-        raise InputError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}; a table is expected")
+        found = f"is a directory without {PARTS_RECORD}" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}; a table is expected")
     if not is_table(path):
         raise InputError(f"{path}: not a table by its name; allowed: {', '.join(TABLE_SUFFIXES)}")
     readers = {".parquet": _read_parquet, ".csv": _read_csv}
+    read, metadata = _opened(path, readers.get(path.suffix.lower(), _read_hdf5), columns)
+    if "representation" not in metadata:
+        read.pop(EVENT_ID, None)
+    filled = _filled(path, read)
+    own = [name for name in IDENTITY if name in read]
+    kept = {name: filled[name] for name in _wanted(columns, filled, path)}
+    return Table(kept, {**metadata, "identity": metadata.get("identity", own)}, str(path))
+
+
+def _opened(path: Path, reader: Any, columns: Sequence[str] | None) -> tuple[dict[str, Array], dict[str, Any]]:
     try:
-        columns, metadata = readers.get(path.suffix.lower(), _read_hdf5)(path)
+        found: tuple[dict[str, Array], dict[str, Any]] = reader(path, columns)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise InputError(f"{path}: cannot be read as a table: {error}") from error
-    own = [name for name in IDENTITY if name in columns]
+    return found
+
+
+def _wanted(columns: Sequence[str] | None, known: Collection[str], path: Path) -> list[str]:
+    """Return the columns to read: the identity that is there, and those asked for, or all."""
+    for name in columns or ():
+        if name not in known:
+            raise InputError(unknown_name("column", name, known, str(path)))
+    if columns is None:
+        return list(known)
+    return list(dict.fromkeys((*(name for name in IDENTITY if name in known), *columns)))
+
+
+def _parts_record(path: Path) -> tuple[tuple[str, ...], dict[str, Any], int]:
+    try:
+        record = json.loads((path / PARTS_RECORD).read_text(encoding="utf-8"))
+        columns, metadata, rows = record["columns"], record["metadata"], record["rows"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path / PARTS_RECORD}: damaged, or no record of a table: {error!r}") from error
+    return tuple(columns), dict(metadata), int(rows)
+
+
+def _joined(path: Path, parts: list[Table], columns: Sequence[str] | None) -> Table:
+    if not parts:
+        known, metadata, _ = _parts_record(path)
+        raise InputError(
+            f"{path}: holds no parts; columns {', '.join(_wanted(columns, known, path))} were expected of {metadata}"
+        )
+    return concatenate(parts, str(path))
+
+
+def _filled(path: Path, columns: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the columns behind identity columns, which are filled where there are none."""
     n = len(next(iter(columns.values()))) if columns else 0
     filled: dict[str, Array] = {
         "dataset": np.full(n, path.stem),
@@ -178,15 +383,23 @@ def read_table(path: str | Path) -> Table:
         "luminosityBlock": np.ones(n, dtype=np.int64),
         "event": np.arange(n, dtype=np.int64),
     }
-    return Table({**filled, **columns}, {**metadata, "identity": metadata.get("identity", own)}, str(path))
+    return {**filled, **columns}
 
 
-def _read_parquet(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+def _read_parquet(path: Path, wanted: Sequence[str] | None = None) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read the wanted columns that the file holds, the identity always, all where none are named."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        data = pq.read_table(path)
+        names = None
+        if wanted is not None:
+            stored_names = pq.read_schema(path).names
+            for name in wanted:
+                if name not in {*IDENTITY, *stored_names}:
+                    raise InputError(unknown_name("column", name, stored_names, str(path)))
+            names = [name for name in stored_names if name in {*IDENTITY, *wanted}] or stored_names[:1]
+        data = pq.read_table(path, columns=names)
     except pa.ArrowException as error:
         raise ValueError(error) from error
     stored = (data.schema.metadata or {}).get(METADATA_KEY)
@@ -206,13 +419,13 @@ def _read_parquet(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     return columns, json.loads(stored) if stored else {}
 
 
-def _read_csv(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+def _read_csv(path: Path, _: Sequence[str] | None = None) -> tuple[dict[str, Array], dict[str, Any]]:
     import pandas as pd
 
     return _from_pandas(pd.read_csv(path, skipinitialspace=True)), {}
 
 
-def _read_hdf5(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+def _read_hdf5(path: Path, _: Sequence[str] | None = None) -> tuple[dict[str, Array], dict[str, Any]]:
     """Read the only pandas key of a file, or, failing that, its one-dimensional datasets as columns."""
     import h5py
     import pandas as pd

@@ -5,16 +5,30 @@ from __future__ import annotations
 from .checks.all_checks import Check, Validation, validate
 from .checks.background_only import Decorrelation, compare_sculpting
 from .checks.global_p import GlobalUniformity, global_uniformity
+from .counting_hunt import (
+    Closure,
+    CountedSample,
+    CountingChoice,
+    CountingHunt,
+    expectation_of,
+    hunt_counts,
+    share_above,
+)
 from .figures.brazil_band import limit_figure
 from .figures.check_figures import write_validation
+from .figures.counting_figure import counting_figure
+from .figures.p_values import scan_figure
 from .figures.plane_figure import draw_plane_scan
-from .fits.background import BackgroundFit, choose_background, family_orders, fit_background, goodness_of_fit
+from .figures.region_figures import plane_figure, roc_figure, sculpting_figure
+from .figures.spectrum_figures import spectrum_figure
+from .fits.background import FAMILIES, BackgroundFit, choose_background, family_orders, fit_background, goodness_of_fit
 from .fits.bernstein import BernsteinFit, bernstein_basis, choose_degree, fit_bernstein
 from .fits.formula import UserFunction, parse_function
 from .fits.minuit_fit import MinuitFit, fit_with_minuit
 from .fits.scan import LocalScan, scan_spectra
 from .limit_files import write_limits
 from .limits.cls import Limits, cls_limits, model_cls, model_discovery_p
+from .limits.counting import CountingLimits, counting_limits
 from .limits.export import write_datacard, write_hepdata, write_histograms
 from .limits.model import LimitModel, limit_model, write_workspaces
 from .limits.signals import Signal, as_signal, hunt_of, limits_of
@@ -28,15 +42,27 @@ from .regions.decorrelation import (
     fit_quantile_regression,
 )
 from .regions.dependence import distance_correlation
+from .regions.difference import difference_score
+from .regions.l5 import signed_l5
+from .regions.mass_curve import DECORRELATIONS
 from .regions.metrics import Metrics, evaluate, roc, significance_improvement
 from .regions.plane_scan import PlaneScan, plane_windows, scan_plane
-from .regions.regions import Regions, difference_score, fix_regions, read_regions, signed_l5
+from .regions.regions import SHAPES, Regions, fix_regions, read_regions
 from .regions.scored import RegionChoice, Scored, stand_in
+from .regions.thresholds import fix_thresholds
 from .resonance_search import Search, search
-from .results import draw_figures, result_of
+from .results import draw_figures, draw_spectrum_figures, result_of, spectrum_result
 from .significance.bumphunt import BumpHunt, GlobalP, HuntSettings, hunt
 from .significance.bumphunter import BumpHunterResult, WindowScan, bump_hunter, scan_windows
 from .significance.combination import COMBINATIONS, combine, z_value
+from .significance.counting import (
+    CountingResult,
+    Expectation,
+    count,
+    counting_workspace,
+    expectation_from_abcd,
+    expectation_from_sample,
+)
 from .significance.envelope import Envelope, background_envelope
 from .significance.fit_range import find_fit_range
 from .significance.gross_vitells import GrossVitells, global_p_gross_vitells, up_crossings
@@ -47,17 +73,27 @@ from .spectra.bins import FitRange, mass_edges, mass_grid, spectrum, write_spect
 from .spectra.files import GivenSpectra, read_spectra
 from .spectra.signal_shape import SignalShape, fit_signal_shape, signal_templates
 from .spectra.units import read_luminosity
-from .spectrum_hunt import SpectrumHunt, draw_spectrum_figures, hunt_spectra, spectrum_result
+from .spectrum_hunt import SpectrumHunt, hunt_spectra
 
 __all__ = [
     "COMBINATIONS",
+    "DECORRELATIONS",
+    "FAMILIES",
+    "SHAPES",
     "BackgroundFit",
     "BernsteinFit",
     "BumpHunt",
     "BumpHunterResult",
     "Check",
+    "Closure",
+    "CountedSample",
+    "CountingChoice",
+    "CountingHunt",
+    "CountingLimits",
+    "CountingResult",
     "Decorrelation",
     "Envelope",
+    "Expectation",
     "FitRange",
     "FixedEfficiency",
     "GivenSpectra",
@@ -94,6 +130,10 @@ __all__ = [
     "cls_limits",
     "combine",
     "compare_sculpting",
+    "count",
+    "counting_figure",
+    "counting_limits",
+    "counting_workspace",
     "difference_score",
     "discovery_p",
     "distance_correlation",
@@ -101,6 +141,9 @@ __all__ = [
     "draw_plane_scan",
     "draw_spectrum_figures",
     "evaluate",
+    "expectation_from_abcd",
+    "expectation_from_sample",
+    "expectation_of",
     "family_orders",
     "find_fit_range",
     "fit_background",
@@ -111,10 +154,12 @@ __all__ = [
     "fit_tail",
     "fit_with_minuit",
     "fix_regions",
+    "fix_thresholds",
     "global_p_gross_vitells",
     "global_uniformity",
     "goodness_of_fit",
     "hunt",
+    "hunt_counts",
     "hunt_of",
     "hunt_spectra",
     "joint_gross_vitells",
@@ -127,20 +172,26 @@ __all__ = [
     "model_cls",
     "model_discovery_p",
     "parse_function",
+    "plane_figure",
     "plane_windows",
     "read_luminosity",
     "read_regions",
     "read_spectra",
     "result_of",
     "roc",
+    "roc_figure",
+    "scan_figure",
     "scan_plane",
     "scan_spectra",
     "scan_windows",
+    "sculpting_figure",
     "search",
+    "share_above",
     "signal_templates",
     "signed_l5",
     "significance_improvement",
     "spectrum",
+    "spectrum_figure",
     "spectrum_result",
     "stand_in",
     "up_crossings",
@@ -157,3 +208,8 @@ __all__ = [
     "write_workspaces",
     "z_value",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return what the room hands on, and nothing else."""
+    return sorted(__all__)

@@ -34,7 +34,7 @@ def write_limits(
     for name, of in limits.items():
         own = target / name
         own.mkdir(parents=True, exist_ok=True)
-        save_figure(limit_figure(of, name), own, "limits")
+        save_figure(limit_figure(of, name, observable=found.settings.observable), own, "limits")
         if of.blind:
             continue
         models = [

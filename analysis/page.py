@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from ..files import write_aside
+from ..table import MJJ, Observable
 
 __all__ = ["write_report"]
 
@@ -34,9 +35,9 @@ td:first-child,th:first-child{text-align:left;padding-left:0} td.wide{text-align
 .answer{background:#eef4fb;border-left:4px solid #3f90da;padding:.9rem 1.2rem;font-size:1.08rem} .note{background:#fdf3e1;border-left:4px solid #ffa90e;padding:.5rem 1rem}
 .small{color:#555;font-size:.9rem} pre{background:#f6f6f6;padding:.8rem;overflow-x:auto;font-size:.85rem} .pair{display:flex;flex-wrap:wrap;gap:1rem} .pair figure{flex:1 1 26rem}
 </style></head><body>
-<h1>Search for a resonance in m<sub>jj</sub></h1>
-<p class="small">hunch {{ r.hunch }}, seed {{ r.seed }}. Fit range {{ "%.0f"|format(r.fit_range.low) }} to {{ "%.0f"|format(r.fit_range.high) }} GeV ({{ r.fit_range.chosen }}).</p>
-<div class="answer">The largest excess is at <b>{{ "%.0f"|format(b.mass) }} GeV</b>:
+<h1>Search for a resonance in {{ observable }}</h1>
+<p class="small">hunch {{ r.hunch }}, seed {{ r.seed }}. Fit range {{ at(r.fit_range.low) }} to {{ at(r.fit_range.high) }} ({{ r.fit_range.chosen }}).</p>
+<div class="answer">The largest excess is at <b>{{ at(b.mass) }}</b>:
 local p = {{ p(b.p_local) }} ({{ "%.2f"|format(b.z_local) }} σ){% if r.regions.n_regions > 1 %}, combined over {{ r.regions.n_regions }} regions with {{ r.scan.combination }}{% endif %}.
 {% if b.no_significance is defined %}<b>No significance is quoted: {{ b.no_significance }}.</b>{% elif b.p_global is defined %}Global p {{ "<" if b.p_global_is_bound else "=" }} <b>{{ p(b.p_global) }}</b>
 ({{ "more than " if b.p_global_is_bound }}{{ "%.2f"|format(b.z_global) }} σ): the probability that background alone shows an excess this large anywhere in the scan.{% endif %}
@@ -47,7 +48,7 @@ local p = {{ p(b.p_local) }} ({{ "%.2f"|format(b.z_local) }} σ){% if r.regions.
 {{ b.pseudo_experiments_above }} of them show a smaller combined p somewhere: p &lt; {{ p(b.p_global_upper_95) }} at 95 % confidence.
 {% if b.p_global_tail is not none %}A fit of their tail, carried on to this excess, gives p = {{ p(b.p_global_tail) }} ({{ "%.2f"|format(b.z_global_tail) }} σ), {{ p(b.p_global_tail_interval[0]) }} to {{ p(b.p_global_tail_interval[1]) }} at 68 %: an extrapolation, which no experiment confirms.
 {% endif %}Counting up-crossings instead (Gross and Vitells, approximate for a combination) gives {{ p(b.p_global_gross_vitells_approximate) }}.
-The local p is asymptotic; of the experiments {% if b.p_local_pseudo_experiments_is_bound %}none shows as small a p at this mass (p &lt; {{ p(b.p_local_pseudo_experiments) }}){% else %}a share of {{ p(b.p_local_pseudo_experiments) }} shows as small a p at this mass{% endif %}, and {{ "%.1f"|format(b.expected_background_in_window) }} background events are expected within two widths of {{ "%.0f"|format(b.mass) }} GeV in all regions together.</p>{% endif %}
+The local p is asymptotic; of the experiments {% if b.p_local_pseudo_experiments_is_bound %}none shows as small a p at this mass (p &lt; {{ p(b.p_local_pseudo_experiments) }}){% else %}a share of {{ p(b.p_local_pseudo_experiments) }} shows as small a p at this mass{% endif %}, and {{ "%.1f"|format(b.expected_background_in_window) }} background events are expected within two widths of {{ at(b.mass) }} in all regions together.</p>{% endif %}
 
 <h2>What was hunted</h2>
 <table><tr><th>events</th><th></th></tr>
@@ -58,7 +59,7 @@ The local p is asymptotic; of the experiments {% if b.p_local_pseudo_experiments
 
 <h2>{{ "Regions" if r.features is defined else "Spectra" }}</h2>
 {% if r.features is defined %}<p>A model of the background and one of each approximate signal prior give every event its losses ({{ r.features|join(", ") }}).
-Regions: {% if r.regions.shape == "difference" %}nested slices of L<sub>b</sub> − {{ r.regions.alpha }}·L<sub>signal</sub>{% elif r.regions.shape == "plane" %}cells of the (background loss, signal loss) plane{% elif r.regions.shape == "l5" %}nested slices of the signed L5 of the prior axes{% elif r.regions.shape == "mosaic" %}one for each neighbourhood of signal hypotheses, the events that it explains best and better than the background{% else %}a tree of cuts: background loss, closest prior, slices along its axis{% endif %},
+Regions: {{ r.regions.description }},
 each with the same number of held-out events, {{ "%.2g"|format(100 * r.regions.fraction) }} % of them together.
 They were fixed before the hunted events were looked at, on events that no model trained on.</p>
 {% else %}<p>The spectra are as they were given, with their own bins. Signal: {{ r.signal_shape.source }}, width {{ "%.3g"|format(100 * r.signal_shape.width) }} % of the mass.</p>
@@ -67,7 +68,7 @@ They were fixed before the hunted events were looked at, on events that no model
 {% if r.plane_scan is defined %}<p>Where in the plane an excess sits, by a Bernstein polynomial and a Gaussian fitted in every window. The largest of
 {{ r.plane_scan.windows }} windows is biased by having been chosen: it locates an excess and is no significance.</p>
 {{ figure("loss_plane") }}{% endif %}
-<table><tr><th>region</th><th>events</th><th>function, order</th><th>fit p</th><th>signal at {{ "%.0f"|format(b.mass) }} GeV</th><th>local p</th><th>p from pyhf q0</th>{% if b.p_global is defined and b.no_significance is not defined %}<th>largest z</th><th>global p of that</th>{% endif %}</tr>
+<table><tr><th>region</th><th>events</th><th>function, order</th><th>fit p</th><th>signal at {{ at(b.mass) }}</th><th>local p</th><th>p from pyhf q0</th>{% if b.p_global is defined and b.no_significance is not defined %}<th>largest z</th><th>global p of that</th>{% endif %}</tr>
 {% for g in r.regions.regions %}{% set s = r.scan.regions[loop.index0] %}<tr><td>{{ g.name }}</td><td>{{ g.events }}</td><td>{{ g.fit.family }}, {{ g.fit.order }}</td><td>{{ p(g.fit.p_value) }}</td>
 <td>{{ "%.1f"|format(s.signal_yield[best]) }}{% if s.signal_yield_error[best] is not none %} ± {{ "%.1f"|format(s.signal_yield_error[best]) }}{% endif %}</td><td>{{ p(s.p_local[best]) }}</td><td>{{ p(s.p_q0_pyhf[best]) }}</td>{% if s.p_global_gross_vitells is not none %}<td>{{ "%.2f"|format(s.z_largest) }}</td><td>{{ p(s.p_global_gross_vitells) }}</td>{% endif %}</tr>{% endfor %}</table>
 <p class="small">q0 calls every deficit p = 0.5 and is shown where the fitted signal is positive; it is never combined.{% if b.p_global is defined and b.no_significance is not defined %} The global p of a region is that of its largest z anywhere in the scan (up-crossings, Gross and Vitells), without the trial of having looked into several regions.{% endif %}</p>
@@ -76,10 +77,10 @@ They were fixed before the hunted events were looked at, on events that no model
 {% if r.limits is defined %}<h2>Limits</h2>
 {% for note in r.limits.notes %}<p class="note">{{ note }}</p>{% endfor %}
 {% for name, l in r.limits.signals.items() %}{{ figure("limits_" ~ name, "Upper limits at " ~ "%.0f"|format(100 * l.confidence) ~ " % confidence level on a signal like " ~ name ~ ", its share in the regions taken to be the same at every mass. Bands: where 68 and 95 % of background-only experiments lie.") }}
-<table><tr><th>mass [GeV]</th><th>{{ "" if l.blind else "observed" }}</th><th>expected</th><th>68 %</th><th>background in window</th>{% if l.joint_fit is defined %}<th>z, joint fit</th>{% endif %}</tr>
-{% for m in l.masses %}{% set i = loop.index0 %}<tr><td>{{ "%.0f"|format(m) }}</td><td>{{ number(l.observed[i]) if not l.blind }}</td><td>{{ number(l.expected[i][2]) }}</td><td>{{ number(l.expected[i][1]) }} to {{ number(l.expected[i][3]) }}</td><td>{{ number(l.background_in_window[i]) }}{{ "" if l.asymptotic_holds[i] else " (few: asymptotic formula doubtful)" }}</td>{% if l.joint_fit is defined %}<td>{{ "%.2f"|format(l.joint_fit.z[i]|abs) if l.joint_fit.z[i] is not none else "–" }}</td>{% endif %}</tr>{% endfor %}</table>
-<p class="small">Signal events in all of m<sub>jj</sub> and all regions together, after the selection{% if l.luminosity %}; divided by {{ l.luminosity }} fb<sup>-1</sup> they are the figure's cross-sections{% endif %}. {{ l.method }}; the signal's scale ({{ "%.2g"|format(100 * l.scale_error) }} %) and resolution ({{ "%.2g"|format(100 * l.resolution_error) }} %) are nuisances.
-{% if l.joint_fit is defined %}Joint fit: {{ l.joint_fit.note }} {% if l.joint_fit.gross_vitells %}Its largest z in the scan is {{ "%.2f"|format(l.joint_fit.gross_vitells.z) }} at {{ "%.0f"|format(l.joint_fit.gross_vitells.mass) }} GeV, global p {{ p(l.joint_fit.gross_vitells.p_global) }} by up-crossings (Gross and Vitells; asymptotic). {% endif %}{% endif %}{% for f in l.failures %}No limit at {{ "%.0f"|format(f.mass) }} GeV: {{ f.reason }}. {% endfor %}</p>
+<table><tr><th>mass{% if unit %} [{{ unit }}]{% endif %}</th><th>{{ "" if l.blind else "observed" }}</th><th>expected</th><th>68 %</th><th>background in window</th>{% if l.joint_fit is defined %}<th>z, joint fit</th>{% endif %}</tr>
+{% for m in l.masses %}{% set i = loop.index0 %}<tr><td>{{ at(m, False) }}</td><td>{{ number(l.observed[i]) if not l.blind }}</td><td>{{ number(l.expected[i][2]) }}</td><td>{{ number(l.expected[i][1]) }} to {{ number(l.expected[i][3]) }}</td><td>{{ number(l.background_in_window[i]) }}{{ "" if l.asymptotic_holds[i] else " (few: asymptotic formula doubtful)" }}</td>{% if l.joint_fit is defined %}<td>{{ "%.2f"|format(l.joint_fit.z[i]|abs) if l.joint_fit.z[i] is not none else "–" }}</td>{% endif %}</tr>{% endfor %}</table>
+<p class="small">Signal events at all masses in all regions together, after the selection{% if l.luminosity %}; divided by {{ l.luminosity }} fb<sup>-1</sup> they are the figure's cross-sections{% endif %}. {{ l.method }}; the signal's scale ({{ "%.2g"|format(100 * l.scale_error) }} %) and resolution ({{ "%.2g"|format(100 * l.resolution_error) }} %) are nuisances.
+{% if l.joint_fit is defined %}Joint fit: {{ l.joint_fit.note }} {% if l.joint_fit.gross_vitells %}Its largest z in the scan is {{ "%.2f"|format(l.joint_fit.gross_vitells.z) }} at {{ at(l.joint_fit.gross_vitells.mass) }}, global p {{ p(l.joint_fit.gross_vitells.p_global) }} by up-crossings (Gross and Vitells; asymptotic). {% endif %}{% endif %}{% for f in l.failures %}No limit at {{ at(f.mass) }}: {{ f.reason }}. {% endfor %}</p>
 {% endfor %}{% endif %}
 <h2>Checks</h2>
 <div class="pair">{{ figure("fit_range") }}{{ figure("sculpting") }}</div>
@@ -88,11 +89,11 @@ They were fixed before the hunted events were looked at, on events that no model
 {% if r.spurious_signal is defined and r.spurious_signal %}<table><tr><th>spurious signal</th><th>largest, in statistical errors</th><th>noise of that</th><th>order</th><th>within 0.3 + 3 noise</th></tr>
 {% for s in r.spurious_signal %}<tr><td>region {{ s.region }}</td><td>{{ "%.2f"|format(s.worst) }}</td><td>{{ "%.2f"|format(s.noise) }}</td><td>{{ s.lowest }}</td><td>{{ "yes" if s.resolved else "no" }}</td></tr>{% endfor %}</table>{% endif %}
 <table><tr><th>local p of background-only experiments at</th><th>KS p (uniform)</th><th>share below 0.05</th><th>below 0.01</th></tr>
-{% for u in r.local_p_uniformity %}<tr><td>{{ "%.0f"|format(u.mass) }} GeV, {{ u.n }} experiments</td><td>{{ p(u.ks_p) }}</td><td>{{ "%.3f"|format(u.below_5_percent) }}</td><td>{{ "%.3f"|format(u.below_1_percent) }}</td></tr>{% endfor %}</table>
-<table><tr><th>injected in {{ r.injection_linearity.region }}, {{ "%.0f"|format(r.injection_linearity.mass) }} GeV</th><th>events</th><th>fitted, mean</th><th>pull: mean, width</th><th>68 % intervals that hold it</th></tr>
+{% for u in r.local_p_uniformity %}<tr><td>{{ at(u.mass) }}, {{ u.n }} experiments</td><td>{{ p(u.ks_p) }}</td><td>{{ "%.3f"|format(u.below_5_percent) }}</td><td>{{ "%.3f"|format(u.below_1_percent) }}</td></tr>{% endfor %}</table>
+<table><tr><th>injected in {{ r.injection_linearity.region }}, {{ at(r.injection_linearity.mass) }}</th><th>events</th><th>fitted, mean</th><th>pull: mean, width</th><th>68 % intervals that hold it</th></tr>
 {% for x in r.injection_linearity.injected %}{% set i = loop.index0 %}<tr><td>{{ "%.0f"|format(r.injection_linearity.strengths[i]) }} σ</td><td>{{ "%.1f"|format(x) }}</td><td>{{ "%.1f"|format(r.injection_linearity.fitted[i]) }} ± {{ "%.1f"|format(r.injection_linearity.error[i]) }}</td><td>{{ "%.2f"|format(r.injection_linearity.pull_mean[i]) }}, {{ "%.2f"|format(r.injection_linearity.pull_width[i]) }}</td><td>{{ "%.0f"|format(100 * r.injection_linearity.coverage_68[i]) }} %</td></tr>{% endfor %}
 <tr><td>slope</td><td></td><td>{{ "%.3f"|format(r.injection_linearity.slope) }}</td><td></td><td></td></tr></table>
-<table><tr><th>other background functions at {{ "%.0f"|format(b.mass) }} GeV</th><th>function, order</th><th>fit p</th><th>signal</th><th>z</th><th>half the spread</th><th>z, profiled</th></tr>
+<table><tr><th>other background functions at {{ at(b.mass) }}</th><th>function, order</th><th>fit p</th><th>signal</th><th>z</th><th>half the spread</th><th>z, profiled</th></tr>
 {% set at = r.background_envelope.masses.index(b.mass) %}{% for e in r.background_envelope.regions %}{% set outer = loop.index0 %}{% for f in e.families %}<tr><td>{{ r.regions.regions[outer].name if loop.first }}</td><td>{{ f.family }}, {{ f.order }}{{ " (left out)" if f.left_out }}</td><td>{{ p(f.p_value) }}</td><td>{{ number(f.signal_yield[at]) }}</td><td>{{ number(f.z_local[at]) }}</td><td>{{ number(e.uncertainty[at]) if loop.first }}</td><td>{{ number(e.z_profiled[at]) if loop.first }}</td></tr>{% endfor %}{% endfor %}</table>
 <p class="small">What the choice of the function does to the yield, in every family that describes the region; profiled: the family as one more nuisance (arXiv:1408.6865). A statement beside the p-values, which keep the function fixed before the scan.</p>
 {% if r.validation is defined %}<h2>Validation</h2>
@@ -121,6 +122,7 @@ def write_report(
     import yaml
 
     best = result["scan"]["masses"].index(result["best"]["mass"])
+    observable = Observable(**result["observable"])
 
     def figure(name: str, caption: str = "") -> str:
         file = (more or {}).get(name, Path(figures) / f"{name}.png")
@@ -140,6 +142,9 @@ def write_report(
         best=best,
         p=show_p,
         number=show_number,
+        at=lambda value, with_unit=True: (observable if with_unit else Observable(unit="")).at(value),
+        unit=observable.unit,
+        observable=Markup("m<sub>jj</sub>") if observable.name == MJJ.name else observable.name,
         figure=lambda *a: Markup(figure(*a)),
         verdict=verdict(result["best"]),
         configuration=yaml.safe_dump(result["configuration"], sort_keys=False),

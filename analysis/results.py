@@ -1,4 +1,4 @@
-"""The answer of a search as JSON-like values, and its figures on disk."""
+"""The answer of a hunt or a search as JSON-like values, and its figures on disk."""
 
 from __future__ import annotations
 
@@ -9,54 +9,69 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 
-from .figures.base import (
-    inclusive_figure,
-    leading_regions,
-    plane_figure,
-    roc_figure,
-    save_figure,
-    scan_figure,
-    sculpting_figure,
-    spectrum_figure,
-)
+from .figures.base import save_figure
+from .figures.p_values import leading_regions, scan_figure
+from .figures.region_figures import plane_figure, roc_figure, sculpting_figure
+from .figures.spectrum_figures import inclusive_figure, range_figure, spectrum_figure
 from .fits.background import choose_background
 from .fits.minuit_fit import MinuitFit
-from .regions.regions import chosen_columns, difference_score
-from .regions.scored import Scored
+from .regions.difference import difference_score
+from .regions.scored import Scored, regions_of_events
 from .resonance_search import Search
 from .significance.bumphunt import BumpHunt
 from .significance.combination import z_value
 from .significance.envelope import background_envelope
 from .significance.fit_quality import fit_qualities
 from .significance.tail import TailFit
+from .spectrum_hunt import SpectrumHunt
 
-__all__ = ["best_of", "draw_figures", "fits_of", "result_of", "scan_of"]
+__all__ = ["best_of", "draw_figures", "draw_spectrum_figures", "fits_of", "result_of", "scan_of", "spectrum_result"]
 
 Floats = npt.NDArray[np.float64]
 
 
 def result_of(found: Search, *, no_significance: str | None = None) -> dict[str, Any]:
-    """Return a search's answer as a JSON-like mapping: best, scan, regions, fit_range, signal_shape and the checks.
+    """Return a search's answer as a JSON-like mapping: what `spectrum_result` has, the regions, and the checks of both.
 
-    Masses in GeV; p_local, z_local of `best` are the combined values at the mass where the combined p is smallest;
-    p_global, z_global are those of the whole scan; z one-sided. no_significance: why no p-value means anything here.
+    no_significance: why no p-value means anything here. The cutflow of the hunt is `hunt_cutflow`.
     """
-    hunted = found.hunt
+    answer = spectrum_result(found, no_significance=no_significance)
+    cutflow = answer.pop("cutflow")
     return {
-        "best": best_of(hunted, no_significance),
-        "scan": scan_of(hunted, found.region_names, found.q0_p),
-        "fit_range": dataclasses.asdict(found.fit_range) | {"low": found.fit_range.low, "high": found.fit_range.high},
-        "signal_shape": hunted.shape.as_dict(),
-        "regions": dataclasses.asdict(found.regions) | {"regions": fits_of(hunted, found.region_names, found.minuit)},
-        "hunt_cutflow": found.cutflow,
+        **answer,
+        "regions": dataclasses.asdict(found.regions)
+        | {"description": found.regions.rule.description}
+        | answer["regions"],
+        "hunt_cutflow": cutflow,
         "sculpting": [dataclasses.asdict(s) for s in found.sculpting],
         "sculpting_before": [dataclasses.asdict(s) for s in found.sculpting_before],
         "spurious_signal": [dataclasses.asdict(s) for s in found.spurious],
+        "metrics": {name: dataclasses.asdict(m) for name, m in found.metrics.items()},
+    }
+
+
+def spectrum_result(found: SpectrumHunt, *, no_significance: str | None = None) -> dict[str, Any]:
+    """Return a hunt's answer as a JSON-like mapping: best, scan, regions, fit_range, signal_shape, observable and the checks.
+
+    Masses in GeV; p_local, z_local of `best` are the combined values at the mass where the combined p is smallest;
+    p_global, z_global are those of the whole scan; z one-sided. no_significance: why no p-value means anything here, where
+    the hunt itself does not know it.
+    """
+    hunted = found.hunt
+    return {
+        "best": best_of(hunted, found.no_significance or no_significance),
+        "scan": scan_of(hunted, found.names, found.q0_p),
+        "fit_range": dataclasses.asdict(found.fit_range) | {"low": found.fit_range.low, "high": found.fit_range.high},
+        "signal_shape": hunted.shape.as_dict(),
+        "observable": dataclasses.asdict(hunted.settings.observable),
+        "regions": {"n_regions": len(found.names), "regions": fits_of(hunted, found.names, found.minuit)},
+        "cutflow": found.cutflow,
         "background_envelope": background_envelope(hunted).as_dict(),
         "injection_linearity": dataclasses.asdict(found.linearity),
         "local_p_uniformity": [dataclasses.asdict(u) for u in found.uniformity],
-        "metrics": {name: dataclasses.asdict(m) for name, m in found.metrics.items()},
         "notes": list(found.notes),
     }
 
@@ -175,6 +190,13 @@ def fits_of(hunted: BumpHunt, names: Sequence[str], minuit: Sequence[MinuitFit])
     ]
 
 
+def inclusive_fit(hunted: BumpHunt, counts: Floats) -> Floats:
+    """Return the expected counts (bins,) of the background family fitted to inclusive counts (bins,) in the fit range."""
+    settings = hunted.settings
+    fit = choose_background(counts[None], hunted.edges, sqrt_s=settings.sqrt_s, family=settings.family)
+    return np.asarray(fit.expected[0])
+
+
 def draw_figures(
     found: Search,
     folder: str | Path,
@@ -188,29 +210,51 @@ def draw_figures(
 
     inclusive: (n,) GeV, the masses that set the fit range, and what they are called.
     """
-    hunted, window = found.hunt, found.fit_range
+    hunted, window, names = found.hunt, found.fit_range, found.names
+    observable = hunted.settings.observable
     masses = np.asarray(inclusive, dtype=np.float64)
-    counts = np.histogram(masses, hunted.edges)[0].astype(np.float64)
-    fit = choose_background(counts[None], hunted.edges, sqrt_s=hunted.settings.sqrt_s, family=hunted.settings.family)
-    shown = {"data": data.select(window.inside(data.mjj)), **{f"prior {n}": p for n, p in priors.items()}}
-    assigned = {name: found.regions.assign(s.losses, s.fold, s.mjj) for name, s in shown.items()}
-    n_regions = found.regions.n_regions
+    fit = inclusive_fit(hunted, np.histogram(masses, hunted.edges)[0].astype(np.float64))
+    shown = {"data": data.select(window.inside(data.mass)), **{f"prior {n}": p for n, p in priors.items()}}
+    losses = {name: events.along(found.regions.axes) for name, events in shown.items()}
+    assigned = {name: regions_of_events(events, found.regions) for name, events in shown.items()}
     inclusive_counts, region_counts = found.sculpting_spectra
     leading = leading_regions(hunted)
-    per_region = {found.region_names[r]: region_counts[r] for r in leading}
-    drawn = {
-        "fit_range": inclusive_figure(masses, hunted.edges, fit.expected[0], inclusive_name, (window.low, window.high)),
-        "quak_plane": plane_figure(
-            {n: chosen_columns(s.losses, found.regions.columns) for n, s in shown.items()}, assigned, n_regions
+    per_region = {names[r]: region_counts[r] for r in leading}
+    drawn: dict[str, Axes | Figure | SubFigure] = {
+        "fit_range": inclusive_figure(
+            masses, hunted.edges, fit, inclusive_name, (window.low, window.high), observable=observable
         ),
-        "p_value_scan": scan_figure(hunted, found.region_names),
-        "sculpting": sculpting_figure(inclusive_counts, per_region, hunted.edges, "held-out events"),
-        **{f"spectrum_{r}": spectrum_figure(hunted, r, found.region_names[r]) for r in leading},
+        "quak_plane": plane_figure(losses, assigned, found.regions.n_regions),
+        "p_value_scan": scan_figure(hunted, names),
+        "sculpting": sculpting_figure(
+            inclusive_counts, per_region, hunted.edges, "held-out events", observable=observable
+        ),
+        **{f"spectrum_{r}": spectrum_figure(hunted, r, names[r]) for r in leading},
     }
     if found.metrics and data.truth is not None:
         scores = {"background loss": data.losses[:, 0]}
-        looked_at = chosen_columns(data.losses, found.regions.columns)
+        looked_at = data.along(found.regions.axes)
         if looked_at.shape[1] > 1:
             scores = {"loss difference": difference_score(looked_at, found.regions.alpha), **scores}
         drawn["roc_sic"] = roc_figure(scores, data.truth)
+    return [path for name, figure in drawn.items() for path in save_figure(figure, folder, name)]
+
+
+def draw_spectrum_figures(found: SpectrumHunt, folder: str | Path) -> list[Path]:
+    """Draw and write the scan, each region's spectrum, and the fit range on the sum of all regions; returns the files."""
+    hunted, window = found.hunt, found.fit_range
+    name = found.names[0] if len(found.names) == 1 else "all regions"
+    drawn: dict[str, Axes | Figure | SubFigure] = {
+        "p_value_scan": scan_figure(hunted, found.names),
+        "fit_range": range_figure(
+            found.counts.sum(axis=0),
+            found.edges,
+            hunted.edges,
+            inclusive_fit(hunted, hunted.counts.sum(axis=0)),
+            name,
+            (window.low, window.high),
+            observable=hunted.settings.observable,
+        ),
+        **{f"spectrum_{r}": spectrum_figure(hunted, r, n) for r, n in enumerate(found.names)},
+    }
     return [path for name, figure in drawn.items() for path in save_figure(figure, folder, name)]

@@ -92,19 +92,19 @@ def jagged(offsets: Any, momentum: Any) -> Any:
 
 
 def ours(path: str, *, workers: int = 1) -> float:
-    """Return the seconds of `run_dijets` over one file: in this process, or with that many workers."""
-    from hunch.processors import run_dijets
+    """Return the seconds of `run_table` over one file: in this process, or with that many workers."""
+    from hunch.processors import Features, Running, run_table
 
-    begin = time.perf_counter()
-    result = run_dijets(
-        path,
+    running = Running(
         executor="iterative" if workers == 1 else "futures",
         workers=workers,
         chunk_size=CHUNK if workers == 1 else None,
         progress=False,
     )
+    begin = time.perf_counter()
+    result = run_table(path, Features(), running)
     seconds = time.perf_counter() - begin
-    if len(result.table) < 0.9 * result.cutflow["read"]:
+    if result.rows < 0.9 * result.cutflow["read"]:
         raise RuntimeError(f"{path}: the benchmark's events were not kept: {result.cutflow}")
     return seconds
 
@@ -125,13 +125,14 @@ def answer(process: subprocess.Popen[str]) -> dict[str, float]:
 
 
 def run() -> list[dict[str, Any]]:
-    """Return the three measurements as the benchmarks' driver prints them."""
+    """Return the four measurements as the benchmarks' driver prints them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         seed = sample(folder)
         timed = repeat(seed, TIMED, folder / "timed.root")
         long, small, large = (repeat(seed, n, folder / f"{n}.root") for n in (LONG, SMALL, LARGE))
-        return [one_process(timed), two_workers(timed, long), memory(small, large)]
+        memories = [memory(small, large, name) for name in ("features", "images")]
+        return [one_process(timed), two_workers(timed, long), *memories]
 
 
 def one_process(path: Path) -> dict[str, Any]:
@@ -163,10 +164,12 @@ def two_workers(short: Path, long: Path) -> dict[str, Any]:
     return line("process_two_workers", gain, reference, ratio=gain / reference, bar=0.85, unit="times one worker")
 
 
-def memory(small: Path, large: Path) -> dict[str, Any]:
+def memory(small: Path, large: Path, representation: str) -> dict[str, Any]:
     """Compare the peak memory of processing 10,000 and 40,000 events, each in a fresh process, defaults elsewhere."""
-    peaks = [answer(apart("peak", path))["megabytes"] for path in (small, large)]
-    return line("process_memory", peaks[1], peaks[0], ratio=1.2 * peaks[0] / peaks[1], bar=1.0, unit="MB")
+    peaks = [answer(apart(representation, path))["megabytes"] for path in (small, large)]
+    return line(
+        f"process_memory_{representation}", peaks[1], peaks[0], ratio=1.2 * peaks[0] / peaks[1], bar=1.0, unit="MB"
+    )
 
 
 def line(name: str, mine: float, reference: float, *, ratio: float, bar: float, unit: str) -> dict[str, Any]:
@@ -182,9 +185,11 @@ def main() -> None:
         floor(path)
         measured = {"seconds": floor(path)[0]}
     else:
-        from hunch.processors import run_dijets
+        from hunch.processors import Running, representation_of, run_table
 
-        run_dijets(path, executor="iterative", progress=False)
+        with tempfile.TemporaryDirectory() as folder:
+            running = Running(executor="iterative", progress=False)
+            run_table(path, representation_of(task), running, output=Path(folder) / "table")
         measured = {"megabytes": peak_megabytes()}
     print(json.dumps(measured))
 

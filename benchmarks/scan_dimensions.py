@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hunch.analysis import SHAPES as ALL
 from hunch.analysis import fix_regions
-from hunch.analysis.regions.regions import SHAPES as ALL
 
 EVENTS, HELD, FOLDS, NUMBER, FRACTION = 200_000, 50_000, 2, 9, 0.1
-SHAPES = [shape for shape in ALL if shape != "mosaic"]  # of which each axis is a region of its own
+SHAPES = [name for name, shape in ALL.items() if not shape.needs_hypotheses]  # of a mosaic each axis is a region
 PRIORS = (2, 4, 8)
 REPEATS = 7
 GROWTH = PRIORS[-1] / PRIORS[0]

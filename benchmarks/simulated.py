@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hunch.analysis import Metrics, evaluate
-from hunch.processors import read_fileset, run_dijets
+from hunch.processors import Features, Running, run_table
 from hunch.samples import simulate
 from hunch.table import QUAK_FEATURES, Table, read_table, write_table
 
@@ -76,7 +76,7 @@ def table(process: str, n: int, seed: int, masses: Masses | None = None) -> Tabl
             parameters=dict(zip(("m_zprime", "m_x", "m_y"), map(float, masses), strict=True)) if masses else None,
             progress=sys.stderr.isatty(),
         )
-        write_table(path, run_dijets(read_fileset([made]), progress=False).table)
+        write_table(path, run_table(made, Features(), Running(progress=False)).table)
         made.unlink()
     return read_table(path)
 

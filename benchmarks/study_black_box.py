@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hunch.analysis import (
+    SHAPES,
     FitRange,
     HuntSettings,
     RegionChoice,
@@ -31,11 +32,11 @@ from hunch.analysis import (
     spectrum,
     z_value,
 )
-from hunch.analysis.regions.scored import choose_regions
+from hunch.analysis.regions.scored import choose_regions, regions_of_events
 from hunch.analysis.resonance_search import spurious_signals
+from hunch.config import FEW_FEATURES
 from hunch.models import Quak
 from hunch.table import Table
-from hunch.workflow.layout import FEW_FEATURES
 
 from . import simulated
 from .simulated import Masses, told
@@ -78,7 +79,7 @@ def prepare(
     calibration: Scored, window: FitRange, shape: SignalShape, reference: npt.NDArray[np.float64], choice: RegionChoice
 ) -> Prepared:
     """Fix regions, masses and the lowest orders of the background on held-out events, as `hunch.analysis.search` does."""
-    settings = HuntSettings(pseudo_experiments=0, combination="simes" if choice.shape == "mosaic" else "fisher")
+    settings = HuntSettings(pseudo_experiments=0, combination=SHAPES[choice.shape].combination)
     expected = round(float(window.inside(reference).mean()) * 40_000)
     regions = choose_regions(calibration, window, choice, expected_events=expected)
     masses = mass_grid(window, reference, resolution=min(max(shape.width, 0.035), 0.05))
@@ -89,18 +90,10 @@ def prepare(
     return Prepared(window, regions, masses, shape, replace(settings, lowest_orders=orders))
 
 
-def hunted(
-    mjj: npt.NDArray[np.float64],
-    losses: npt.NDArray[np.float64],
-    fold: npt.NDArray[np.int64],
-    prepared: Prepared,
-    *,
-    experiments: int,
-    seed: int,
-) -> dict[str, float]:
+def hunted(box: Scored, prepared: Prepared, *, experiments: int, seed: int) -> dict[str, float]:
     """Hunt in one box."""
-    region = prepared.regions.assign(losses, fold)
-    spectra = [spectrum(mjj[region == r], prepared.window.edges) for r in range(prepared.regions.n_regions)]
+    region = regions_of_events(box, prepared.regions)
+    spectra = [spectrum(box.mass[region == r], prepared.window.edges) for r in range(prepared.regions.n_regions)]
     settings = replace(prepared.settings, pseudo_experiments=experiments, seed=seed)
     found = hunt(spectra, prepared.masses, shape=prepared.shape, settings=settings, progress=False)
     near = int(np.argmin(np.abs(found.masses - SIGNAL[0])))
@@ -121,22 +114,23 @@ def run() -> dict[str, Any]:
     masses = {"_".join(map(str, m)): np.asarray(t["mjj"], dtype=np.float64) for m, t in priors.items()}
     train, held = qcd[0], qcd[1]
     inclusive = np.concatenate([train["mjj"], held["mjj"]])
-    quak = Quak(seed=0, device="cpu", neighbourhoods=NEIGHBOURHOODS).fit(train.matrix(FEATURES), priors=features)
-    first = quak.axis_names.index("family")
-    family, places = (0, first), (0, *range(first + 1, len(quak.axis_names)))
+    quak = Quak(seed=0, device="cpu", hypotheses=NEIGHBOURHOODS).fit(train.matrix(FEATURES), priors=features)
+    names = quak.axis_names
+    first = names.index("family")
+    family, places = (names[0], "family"), (names[0], *names[first + 1 :])
     held_x, held_mjj = held.matrix(FEATURES), np.asarray(held["mjj"], dtype=np.float64)
     held_losses = quak.losses(held_x)
     split = np.random.default_rng(0).integers(FOLDS, size=len(held))
     reference = np.concatenate([t["mjj"] for t in qcd[2:]]).astype(np.float64)
     window = find_fit_range(inclusive, sqrt_s=13_000.0, reach=float(reference.max()))
     shape = fit_signal_shape(masses)
-    calibration = Scored("held-out QCD", held_mjj, held_losses, np.zeros(len(held), dtype=np.int64))
+    calibration = Scored("held-out QCD", held_mjj, held_losses, np.zeros(len(held), dtype=np.int64), axes=names)
     prepared = {
-        name: prepare(calibration, window, shape, reference, replace(choice, columns=columns))
-        for name, (choice, columns) in {
+        name: prepare(calibration, window, shape, reference, replace(choice, axes=axes))
+        for name, (choice, axes) in {
             "mosaic": (RegionChoice(shape="mosaic", number=NEIGHBOURHOODS, fraction=0.15), places),
             "family": (RegionChoice(), family),
-            "priors as given": (RegionChoice(), tuple(range(first))),
+            "priors as given": (RegionChoice(), names[:first]),
         }.items()
     }
     rows: list[dict[str, Any]] = []
@@ -149,10 +143,11 @@ def run() -> dict[str, Any]:
             parts += [draw(signal, n_signal, rng)] if n_signal else []
             x = np.concatenate([p.matrix(FEATURES) for p in parts])
             mjj = np.concatenate([p["mjj"] for p in parts]).astype(np.float64)
-            losses, together = quak.losses(x), np.zeros(len(x), dtype=np.int64)
+            losses = quak.losses(x)
+            box = Scored("box", mjj, losses, np.zeros(len(x), dtype=np.int64), axes=names)
             for name, fixed in prepared.items():
                 n = experiments if name == "mosaic" else 0
-                values.setdefault(name, []).append(hunted(mjj, losses, together, fixed, experiments=n, seed=number))
+                values.setdefault(name, []).append(hunted(box, fixed, experiments=n, seed=number))
             if number < WEAK_BOXES and n_signal != 320:
                 fold = rng.integers(FOLDS, size=len(x))
                 box_losses, held_fold = np.empty_like(losses), np.empty_like(held_losses)
@@ -160,11 +155,10 @@ def run() -> dict[str, Any]:
                     own = quak.narrow(x[fold != i], priors=features, reference=held_x[split != i])
                     box_losses[fold == i] = own.losses(x[fold == i])
                     held_fold[split == i] = own.losses(held_x[split == i])
-                fixing = Scored("held-out QCD", held_mjj, held_fold, split)
-                fixed = prepare(fixing, window, shape, reference, RegionChoice(columns=family))
-                values.setdefault("weak", []).append(
-                    hunted(mjj, box_losses, fold, fixed, experiments=experiments, seed=number)
-                )
+                fixing = Scored("held-out QCD", held_mjj, held_fold, split, axes=names)
+                fixed = prepare(fixing, window, shape, reference, RegionChoice(axes=family))
+                weak = Scored("box", mjj, box_losses, fold, axes=names)
+                values.setdefault("weak", []).append(hunted(weak, fixed, experiments=experiments, seed=number))
             told({"signal": n_signal, "box": number, **{k: v[-1] for k, v in values.items() if len(v) == number + 1}})
         rows += [told(summary(n_signal, name, found)) for name, found in values.items()]
     return {

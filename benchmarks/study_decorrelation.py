@@ -18,7 +18,7 @@ import numpy as np
 from hunch.analysis import Regions, fix_regions
 from hunch.analysis.checks.background_only import sculpting
 from hunch.analysis.regions.dependence import distance_correlation
-from hunch.models import Quak
+from hunch.models import Quak, Sample
 from hunch.table import QUAK_FEATURES, Table
 
 from . import simulated
@@ -46,7 +46,7 @@ def judged(
     """Return the figures of one region, from losses (n, 2) and m_jj of QCD and signal that fixed nothing."""
     rng = np.random.default_rng(4)
     mjj = qcd[1]
-    kept = {kind: regions.assign(x, mjj=m) >= 0 for kind, (x, m) in {"qcd": qcd, "signal": signal}.items()}
+    kept = {kind: regions.assign(x, mass=m) >= 0 for kind, (x, m) in {"qcd": qcd, "signal": signal}.items()}
     spectra = [np.histogram(m, edges)[0].astype(np.float64) for m in (mjj, mjj[kept["qcd"]])]
     found = sculpting(*spectra, region=name, rng=rng)
     rows = rng.permutation(len(mjj))[:MOST]
@@ -74,11 +74,11 @@ def run() -> dict[str, Any]:
     rows = []
     for strength in (0.0, STRENGTH):
         quak = Quak(seed=0, device="cpu", family=False, max_epochs=EPOCHS, decorrelation=strength)
-        quak.fit(background, priors={"prior": prior.matrix(COLUMNS)}, mass=mass if strength else None)
+        quak.fit(Sample(background, observable=mass), priors={"prior": prior.matrix(COLUMNS)})
         losses, of_signal = quak.losses(held), quak.losses(signal)
         for how in (None, "map", "quantile"):
             regions = fix_regions(
-                [losses[:half]], fraction=FRACTION, n_regions=1, decorrelation=how, mjj=[held_mjj[:half]]
+                [losses[:half]], fraction=FRACTION, n_regions=1, decorrelation=how, mass=[held_mjj[:half]]
             )
             name = " + ".join(part for part in ("DisCo" if strength else "", how or "one cut") if part)
             figures = judged(name, regions, (losses[half:], held_mjj[half:]), (of_signal, signal_mjj), edges)

@@ -36,13 +36,13 @@ from hunch.analysis import (
     z_value,
 )
 from hunch.analysis.regions.cuts import upper_cut
-from hunch.analysis.regions.scored import choose_regions
+from hunch.analysis.regions.scored import choose_regions, regions_of_events
 from hunch.analysis.resonance_search import spurious_signals
 from hunch.analysis.significance.bumphunt import procedure
-from hunch.folds import event_hash, fold_of
+from hunch.config import FEW_FEATURES
+from hunch.folds import fold_hash, fold_of
 from hunch.models import Quak
 from hunch.table import Table, concatenate
-from hunch.workflow.layout import FEW_FEATURES
 
 from . import simulated
 from .simulated import Masses, told
@@ -88,7 +88,7 @@ class Trained:
 
 def folds_of(events: Table) -> Ints:
     """Return the fold of each event, as `hunch run` has it; an event keeps it whatever other events there are."""
-    return fold_of(event_hash(events, FEATURES), FOLDS)
+    return fold_of(fold_hash(events, FEATURES), FOLDS)
 
 
 def scored(models: Sequence[Quak], events: Table, fold: Ints, name: str) -> Scored:
@@ -98,7 +98,8 @@ def scored(models: Sequence[Quak], events: Table, fold: Ints, name: str) -> Scor
     for i, model in enumerate(models):
         if (fold == i).any():
             losses[fold == i] = model.losses(x[fold == i])
-    return Scored(name, np.asarray(events["mjj"], dtype=np.float64), losses, fold)
+    mass = np.asarray(events["mjj"], dtype=np.float64)
+    return Scored(name, mass, losses, fold, axes=models[0].axis_names)
 
 
 def fitted(x: Floats, priors: Mapping[str, Floats], *, seed: int) -> Quak:
@@ -172,7 +173,7 @@ class Kept:
 def kept(trained: Trained, window: FitRange, pool: Table, signal: Table, own: Table) -> dict[tuple[str, float], Kept]:
     """Return (score, fraction) -> shares kept of events in the fit range: independent QCD and signal, and the injected."""
     pool, signal, own = (t.select(window.inside(t["mjj"])) for t in (pool, signal, own))
-    calibration = trained.calibration.select(window.inside(trained.calibration.mjj))
+    calibration = trained.calibration.select(window.inside(trained.calibration.mass))
     fixing = scores(calibration.losses)
     one = [
         {name: scores(m.losses(t.matrix(FEATURES))) for name, t in (("b", pool), ("s", signal))} for m in trained.models
@@ -230,8 +231,10 @@ def fix(trained: Trained, window: FitRange, shape: SignalShape, background: Tabl
     """Fix regions, and the lowest orders where the calibration is simulation, as `hunch.analysis.search` does."""
     reference = np.asarray(background["mjj"], dtype=np.float64)
     expected = int(window.inside(reference).sum())
-    family = (0, trained.calibration.losses.shape[1] - 1)
-    regions = choose_regions(trained.calibration, window, RegionChoice(columns=family), expected_events=expected)
+    axes = trained.calibration.axes
+    regions = choose_regions(
+        trained.calibration, window, RegionChoice(axes=(axes[0], axes[-1])), expected_events=expected
+    )
     grid = mass_grid(window, reference, resolution=min(max(shape.width, 0.035), 0.05))
     masses = np.unique(np.append(grid, mass))
     settings = HuntSettings(pseudo_experiments=0)
@@ -245,8 +248,8 @@ def fix(trained: Trained, window: FitRange, shape: SignalShape, background: Tabl
 
 def hunted(events: Scored, fixed: Fixed) -> dict[str, float]:
     """Hunt in data that were scored; z at the signal's mass, the largest z and its mass."""
-    region = fixed.regions.assign(events.losses, events.fold)
-    spectra = [spectrum(events.mjj[region == r], fixed.window.edges) for r in range(fixed.regions.n_regions)]
+    region = regions_of_events(events, fixed.regions)
+    spectra = [spectrum(events.mass[region == r], fixed.window.edges) for r in range(fixed.regions.n_regions)]
     found = hunt(spectra, fixed.masses, shape=fixed.shape, settings=fixed.settings, progress=False)
     z = z_value(found.combined)
     return {
@@ -261,7 +264,7 @@ def by_region(trained: Trained, fixed: Fixed, events: Table) -> Floats:
     mjj, x = np.asarray(events["mjj"], dtype=np.float64), events.matrix(FEATURES)
     counts = np.zeros((fixed.regions.n_regions, len(fixed.window.edges) - 1))
     for i, model in enumerate(trained.models):
-        region = fixed.regions.assign(model.losses(x), np.full(len(x), i))
+        region = fixed.regions.assign(model.losses(x), np.full(len(x), i), names=model.axis_names)
         for r in range(len(counts)):
             counts[r] += np.histogram(mjj[region == r], np.asarray(fixed.window.edges))[0]
     return counts / (len(trained.models) * len(events))
@@ -315,7 +318,7 @@ def run() -> dict[str, Any]:
             b, s = (by_region(trained, fixed, t) for t in (pool, signal))
             events = trained.scored(concatenate([background, own], "data"), "data")
             for n in (trained_with,) if trained_with else (0, *INJECTED):
-                there = np.arange(len(events.mjj)) < len(background) + n
+                there = np.arange(len(events.mass)) < len(background) + n
                 row = {
                     **hunted(events.select(there), fixed),
                     "z_expected": expected_z(b, s, fixed, n_signal=n, n_pool=len(pool), seed=number),

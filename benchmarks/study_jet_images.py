@@ -24,7 +24,8 @@ from hunch.analysis import evaluate
 from hunch.models import ConvVae, EventToEnsemble
 from hunch.models.distance.clouds import clouds_from_images
 from hunch.models.distance.transport import wasserstein_rowwise
-from hunch.processors import JetSettings, read_fileset, run_jets
+from hunch.processors import Images as JetImages
+from hunch.processors import Representation, Running, run_table
 from hunch.samples import simulate
 from hunch.table import Table, read_table, write_table
 
@@ -98,9 +99,9 @@ def images(kind: str, n: int, seed: int, min_quarks: int | None = None) -> Image
 
 
 def sample(
-    name: str, kind: str, n: int, seed: int, min_quarks: int | None, settings: JetSettings | None = None
+    name: str, kind: str, n: int, seed: int, min_quarks: int | None, representation: Representation | None = None
 ) -> Table:
-    """Return a table of single jets, simulated once and kept as NAME_KIND_n_seed; settings: what becomes of a jet."""
+    """Return a table of single jets, simulated once and kept as NAME_KIND_n_seed; by default images."""
     held = "" if min_quarks is None else f"_{min_quarks}"
     path = Path(os.environ.get("HUNCH_STUDY", ".study")) / f"{name}_{kind}{held}_{n}_{seed}.parquet"
     if not path.is_file():
@@ -110,8 +111,8 @@ def sample(
         options = {"workers": workers, "progress": sys.stderr.isatty()}
         parameters = None if min_quarks is None else {"min_quarks": min_quarks}
         simulate(f"jet_{kind}", n, made, seed=seed, parameters=parameters, **options)
-        found = run_jets(read_fileset([made]), settings=settings, executor="iterative", progress=False)
-        write_table(path, found.table)
+        running = Running(executor="iterative", progress=False)
+        write_table(path, run_table(made, representation or JetImages(jets=1), running).table)
         made.unlink()
     return read_table(path)
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from hunch.analysis import evaluate
 from hunch.models import EventToEnsemble
-from hunch.processors import ImageSettings, JetSettings, jet_images, padded_constituents
+from hunch.processors import Constituents, ImageSettings, jet_images, padded_constituents
 
 from .simulated import told
 from .study_jet_images import (
@@ -82,7 +82,7 @@ SIZES: tuple[dict[str, int], ...] = (
 
 def constituents(kind: str, n: int, seed: int, min_quarks: int | None = None) -> Floats:
     """Return constituents (n, SLOTS, 3) of single jets: pT in GeV, eta and phi from the axis."""
-    settings = JetSettings(representation="constituents", max_constituents=SLOTS)
+    settings = Constituents(jets=1, max_constituents=SLOTS)
     return np.asarray(sample("constituents", kind, n, seed, min_quarks, settings)["constituents_1"], dtype=np.float64)
 
 

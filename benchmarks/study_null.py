@@ -26,11 +26,11 @@ from hunch.analysis import (
     mass_grid,
     spectrum,
 )
-from hunch.analysis.regions.scored import choose_regions
+from hunch.analysis.regions.scored import choose_regions, regions_of_events
 from hunch.analysis.resonance_search import spurious_signals
 
 from . import simulated
-from .study_regions import NEIGHBOURHOODS, columns_of, draw, scored, trained
+from .study_regions import NEIGHBOURHOODS, axes_of, draw, scored, trained
 
 MORE_SEEDS = tuple(map(int, os.environ.get("QCD_SEEDS", "309,310,311,401,402,403").split(",")))
 N_DATASETS = 100
@@ -43,14 +43,15 @@ def run() -> dict[str, Any]:
     quak, calibration, first, priors = trained()
     more = [scored(quak, simulated.table("qcd", 20_000, seed), "pool") for seed in MORE_SEEDS]
     parts = [first, *more]
-    pool = Scored("pool", *(np.concatenate([getattr(p, key) for p in parts]) for key in ("mjj", "losses", "fold")))
+    mass, losses, fold = (np.concatenate([getattr(p, key) for p in parts]) for key in ("mass", "losses", "fold"))
+    pool = Scored("pool", mass, losses, fold, axes=first.axes)
     settings = HuntSettings(pseudo_experiments=N_EXPERIMENTS, combination="simes")
-    window = find_fit_range(calibration.mjj, sqrt_s=settings.sqrt_s, reach=float(pool.mjj.max()))
-    expected = round(float(window.inside(pool.mjj).mean()) * N_DATA)
-    choice = RegionChoice("mosaic", NEIGHBOURHOODS, 0.15, columns=columns_of(quak, "neighbourhoods"))
+    window = find_fit_range(calibration.mass, sqrt_s=settings.sqrt_s, reach=float(pool.mass.max()))
+    expected = round(float(window.inside(pool.mass).mean()) * N_DATA)
+    choice = RegionChoice("mosaic", NEIGHBOURHOODS, 0.15, axes=axes_of(quak, "neighbourhoods"))
     regions = choose_regions(calibration, window, choice, expected_events=expected)
     shape = fit_signal_shape(priors)
-    masses = mass_grid(window, pool.mjj[:N_DATA])
+    masses = mass_grid(window, pool.mass[:N_DATA])
     columns = [int(np.argmin(np.abs(masses - m))) for m in (3000.0, 3500.0, 4200.0)]
     # the order of the background starts where the held-out events put it, as in analysis.search
     checked = spurious_signals(
@@ -60,9 +61,9 @@ def run() -> dict[str, Any]:
     rng = np.random.default_rng(42)
     local, glob = [], []
     for i in range(N_DATASETS):
-        data = draw(pool, rng.choice(len(pool.mjj), rng.poisson(N_DATA), replace=False))
-        region = regions.assign(data.losses)
-        spectra = [spectrum(data.mjj[region == r], window.edges) for r in range(regions.n_regions)]
+        data = draw(pool, rng.choice(len(pool.mass), rng.poisson(N_DATA), replace=False))
+        region = regions_of_events(data, regions)
+        spectra = [spectrum(data.mass[region == r], window.edges) for r in range(regions.n_regions)]
         found = hunt(spectra, masses, shape=shape, settings=replace(settings, seed=i), progress=False)
         assert found.global_p is not None
         local.append(found.combined[columns])
@@ -75,7 +76,7 @@ def run() -> dict[str, Any]:
         "command": "make study ONLY=null",
         "datasets": N_DATASETS,
         "events_each": N_DATA,
-        "pool": len(pool.mjj),
+        "pool": len(pool.mass),
         "regions": regions.n_regions,
         "regions_fraction": regions.fraction,
         "lowest_orders": list(settings.lowest_orders or ()),

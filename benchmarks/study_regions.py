@@ -13,11 +13,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hunch.analysis import HuntSettings, RegionChoice, Scored, find_fit_range, fit_signal_shape, hunt, spectrum, z_value
+from hunch.analysis import (
+    SHAPES,
+    HuntSettings,
+    RegionChoice,
+    Scored,
+    find_fit_range,
+    fit_signal_shape,
+    hunt,
+    spectrum,
+    z_value,
+)
 from hunch.analysis.regions.scored import choose_regions
+from hunch.config import FEW_FEATURES
 from hunch.models import Quak
 from hunch.table import Table
-from hunch.workflow.layout import FEW_FEATURES
 
 from . import simulated
 from .simulated import Masses, told
@@ -54,15 +64,17 @@ def signal(masses: Masses, settings: tuple[int, int]) -> Table:
 def scored(quak: Quak, sample: Table, name: str) -> Scored:
     """Score a table by one model."""
     x = sample.matrix(FEATURES)
-    return Scored(name, np.asarray(sample["mjj"], dtype=np.float64), quak.losses(x), np.zeros(len(x), dtype=np.int64))
+    mass, fold = np.asarray(sample["mjj"], dtype=np.float64), np.zeros(len(x), dtype=np.int64)
+    return Scored(name, mass, quak.losses(x), fold, axes=quak.axis_names)
 
 
-def columns_of(quak: Quak, axis: str) -> tuple[int, ...]:
-    """Return the losses that regions look at: of background and "family", its "neighbourhoods", or the "priors"."""
-    family = quak.axis_names.index("family")
+def axes_of(quak: Quak, axis: str) -> tuple[str, ...]:
+    """Return the axes that regions look at: of background and "family", its "neighbourhoods", or the "priors"."""
+    names = quak.axis_names
+    family = names.index("family")
     if axis == "neighbourhoods":
-        return (0, *range(family + 1, len(quak.axis_names)))
-    return (0, family) if axis == "family" else tuple(range(family))
+        return (names[0], *names[family + 1 :])
+    return (names[0], "family") if axis == "family" else names[:family]
 
 
 def trained() -> tuple[Quak, Scored, Scored, dict[str, npt.NDArray[np.float64]]]:
@@ -70,7 +82,7 @@ def trained() -> tuple[Quak, Scored, Scored, dict[str, npt.NDArray[np.float64]]]
     first, second = (simulated.table("qcd", 20_000, seed) for seed in QCD_SEEDS)
     priors = {"_".join(map(str, m)): signal(m, settings) for m, settings in PRIORS.items()}
     rows = np.arange(len(first)) < TRAINING
-    quak = Quak(seed=0, device="cpu", neighbourhoods=NEIGHBOURHOODS).fit(
+    quak = Quak(seed=0, device="cpu", hypotheses=NEIGHBOURHOODS).fit(
         first.select(rows).matrix(FEATURES), priors={n: t.matrix(FEATURES) for n, t in priors.items()}
     )
     masses = {n: np.asarray(t["mjj"], dtype=np.float64) for n, t in priors.items()}
@@ -79,7 +91,7 @@ def trained() -> tuple[Quak, Scored, Scored, dict[str, npt.NDArray[np.float64]]]
 
 def draw(pool: Scored, rows: Rows) -> Scored:
     """Return the rows of a sample, repeated as drawn."""
-    return Scored(pool.name, pool.mjj[rows], pool.losses[rows], pool.fold[rows])
+    return Scored(pool.name, pool.mass[rows], pool.losses[rows], pool.fold[rows], axes=pool.axes)
 
 
 def run() -> dict[str, Any]:
@@ -87,20 +99,20 @@ def run() -> dict[str, Any]:
     quak, calibration, pool, masses = trained()
     signals = {"_".join(map(str, m)): scored(quak, signal(m, settings), "signal") for m, settings in SIGNALS.items()}
     settings = HuntSettings(pseudo_experiments=0)
-    window = find_fit_range(calibration.mjj, sqrt_s=settings.sqrt_s, reach=float(pool.mjj.max()))
+    window = find_fit_range(calibration.mass, sqrt_s=settings.sqrt_s, reach=float(pool.mass.max()))
     shape = fit_signal_shape(masses)
-    expected = round(float(window.inside(pool.mjj).mean()) * N_DATA)
+    expected = round(float(window.inside(pool.mass).mean()) * N_DATA)
     rows: list[dict[str, Any]] = []
     seen: set[tuple[Any, ...]] = set()
     for axis, kind, number, fraction in (
         (a, k, n, f)
         for a, kinds in AXES.items()
         for k in kinds
-        for n in (NUMBERS if k != "mosaic" else (NEIGHBOURHOODS,))
+        for n in (NUMBERS if not SHAPES[k].needs_hypotheses else (NEIGHBOURHOODS,))
         for f in FRACTIONS
     ):
-        choice = RegionChoice(kind, number, fraction, 1.0, columns_of(quak, axis))
-        settings = HuntSettings(pseudo_experiments=0, combination="simes" if kind == "mosaic" else "fisher")
+        choice = RegionChoice(kind, number, fraction, 1.0, axes_of(quak, axis))
+        settings = HuntSettings(pseudo_experiments=0, combination=SHAPES[kind].combination)
         regions = choose_regions(calibration, window, choice, expected_events=expected)
         key = (axis, kind, regions.n_regions, round(regions.fraction, 4))
         if key in seen:  # small fractions are raised to 150 events a region
@@ -109,15 +121,15 @@ def run() -> dict[str, Any]:
         z: dict[str, float] = {}
         for name, sample in signals.items():
             rng = np.random.default_rng(7)
-            mass = float(np.median(sample.mjj))
+            peak = float(np.median(sample.mass))
             values = []
             for _ in range(N_PSEUDO):
-                b = draw(pool, rng.integers(len(pool.mjj), size=rng.poisson(N_DATA)))
-                s = draw(sample, rng.integers(len(sample.mjj), size=N_SIGNAL))
-                mjj, losses = np.concatenate([b.mjj, s.mjj]), np.concatenate([b.losses, s.losses])
-                region = regions.assign(losses)
-                spectra = [spectrum(mjj[region == r], window.edges) for r in range(regions.n_regions)]
-                found = hunt(spectra, [mass], shape=shape, settings=settings, progress=False)
+                b = draw(pool, rng.integers(len(pool.mass), size=rng.poisson(N_DATA)))
+                s = draw(sample, rng.integers(len(sample.mass), size=N_SIGNAL))
+                mass, losses = np.concatenate([b.mass, s.mass]), np.concatenate([b.losses, s.losses])
+                region = regions.assign(losses, names=pool.axes)
+                spectra = [spectrum(mass[region == r], window.edges) for r in range(regions.n_regions)]
+                found = hunt(spectra, [peak], shape=shape, settings=settings, progress=False)
                 values.append(float(z_value(found.combined[0])))
             z[name] = round(float(np.median(values)), 2)
         rows.append(

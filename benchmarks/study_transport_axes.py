@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hunch.models import EventToEnsemble, Flow, Quak, ScorerSpace
-from hunch.processors import JetSettings, read_fileset, run_dijets, run_jets
+from hunch.processors import Features, Images, Running, run_table
 from hunch.samples import simulate
 from hunch.table import QUAK_FEATURES, Table, read_table, write_table
 
@@ -54,10 +54,9 @@ def pair(name: str, n: int, masses: Masses | None = None) -> tuple[Table, Table]
             parameters=dict(zip(("m_zprime", "m_x", "m_y"), map(float, masses), strict=True)) if masses else None,
             progress=sys.stderr.isatty(),
         )
-        files = read_fileset([made])
-        write_table(paths[0], run_dijets(files, executor="iterative", progress=False).table)
-        settings = JetSettings(n_jets=2)
-        write_table(paths[1], run_jets(files, settings=settings, executor="iterative", progress=False).table)
+        running = Running(executor="iterative", progress=False)
+        for path, representation in zip(paths, (Features(), Images()), strict=True):
+            write_table(path, run_table(made, representation, running).table)
         made.unlink()
     features, images = (read_table(path) for path in paths)
     _, rows, others = np.intersect1d(event_numbers(features), event_numbers(images), return_indices=True)

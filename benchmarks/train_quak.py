@@ -23,6 +23,7 @@ from hunch.models import Quak
 from hunch.models.density.densities import Architecture
 from hunch.models.density.flows import LOG_SCALE, TAIL_FROM, FlowDensities
 from hunch.models.train.loop import TrainingSettings, train_stack
+from hunch.models.train.objective import Objective
 from hunch.models.train.threads import few_threads
 
 MODELS, FEATURES, ROWS, HELD, BATCH, EPOCHS = 7, 12, 16_000, 4_000, 800, 10
@@ -51,7 +52,7 @@ def ensemble(train: list[torch.Tensor], held: list[torch.Tensor], device: torch.
         max_epochs=EPOCHS, patience=EPOCHS, batch_size=BATCH, learning_rate=RATE, min_steps=ROWS // BATCH
     )
     start = time.perf_counter()
-    record = train_stack(model, model, train, held, settings=settings, seed=0, device=device)  # type: ignore[arg-type]
+    record = train_stack(Objective(model), train, held, settings=settings, seed=0, device=device)
     return time.perf_counter() - start, record["validation_loss"]
 
 

@@ -3,48 +3,127 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ..errors import HunchError
+from ..table import Observable
 
-__all__ = ["ANALYSIS", "answer", "cores", "is_analysis", "refuse", "stage_command", "yaml_keys"]
+if TYPE_CHECKING:
+    from ..config import Analysis
+
+__all__ = [
+    "ANALYSIS",
+    "analysis_of",
+    "answer",
+    "cores",
+    "is_analysis",
+    "overriding",
+    "refuse",
+    "set_values",
+    "stage_command",
+    "yaml_keys",
+]
 
 ANALYSIS = click.Path(path_type=Path)
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def overriding(command: Command) -> Command:
+    """Add --as and --set to a command: what is put in place of the analysis file's own keys."""
+    command = click.option(
+        "--set",
+        "values",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A key in place of the file's: regions.fraction=0.1.",
+    )(command)
+    return click.option(
+        "--as",
+        "representation",
+        default=None,
+        metavar="NAME",
+        help="The representation: features, images, constituents.",
+    )(command)
+
+
+def analysis_of(path: Path, representation: str | None, values: tuple[str, ...]) -> Analysis:
+    """Read an analysis file with what --as and --set put in place of its keys."""
+    from ..config import read_analysis
+
+    return read_analysis(path, [*([] if representation is None else [f"representation={representation}"]), *values])
+
+
+def set_values(values: tuple[str, ...]) -> dict[str, Any]:
+    """Return KEY=VALUE pairs, values as YAML reads them; raises HunchError for what is no pair, and for a key given twice."""
+    import yaml
+
+    from ..config import yaml_value
+
+    found: dict[str, Any] = {}
+    for text in values:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise HunchError(f"--set {text!r}: KEY=VALUE is expected, as in --set pixels=40")
+        if key.strip() in found:
+            raise HunchError(f"--set {key.strip()}: is given twice")
+        try:
+            found[key.strip()] = yaml_value(value)
+        except yaml.YAMLError as error:
+            raise HunchError(f"--set {text!r}: {value!r} is no value") from error
+    return found
 
 
 def answer(result: dict[str, Any]) -> str:
     """Return the answer of a search in a few lines."""
+    if "counting" in result:
+        return counted(result["counting"])
     best = result["best"]
-    mass = f"{best['mass']:.0f}" if best["mass"] >= 100 else f"{best['mass']:.3g}"
+    mass = Observable(**result["observable"]).at(best["mass"])
     if "no_significance" in best:
         return (
-            f"largest excess at {mass} GeV\n"
+            f"largest excess at {mass}\n"
             f"local:  p = {best['p_local']:.2g}, {best['z_local']:.2f} sigma from a fit that fails\n"
             f"global: none, {best['no_significance']}"
         )
     sign = "<" if best["p_global_is_bound"] else "="
     more = "more than " if best["p_global_is_bound"] else ""
     return (
-        f"largest excess at {mass} GeV\n"
+        f"largest excess at {mass}\n"
         f"local:  p = {best['p_local']:.2g}, {best['z_local']:.2f} sigma\n"
         f"global: p {sign} {best['p_global']:.2g}, {more}{best['z_global']:.2f} sigma "
         f"({best['pseudo_experiments']} pseudo-experiments)"
     )
 
 
+def counted(counting: dict[str, Any]) -> str:
+    """Return the answer of a counting experiment in a few lines."""
+    limits, found = counting["limits"], counting["result"]
+    expected = f"expected limit {limits['expected'][2]:.3g} signal events"
+    if found is None:
+        return f"blind: {counting['expectation']['events']:.4g} events are expected; {expected}"
+    return (
+        f"{found['observed']} events above the threshold, {found['expected']:.4g} ± {found['statistical_error']:.2g} (stat) "
+        f"± {found['systematic_error']:.2g} (syst) expected\n"
+        f"p = {found['p_value']:.2g}, {found['z']:.2f} sigma\n"
+        f"limit: below {limits['observed']:.3g} signal events, {expected}"
+    )
+
+
 def cores() -> int:
     """Return the cores this process may use."""
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def refuse(options: dict[str, Any], why: str) -> None:
     """Name the options that were given and may not be."""
-    flags = {"representation": "--as"}
-    given = [flags.get(name, f"--{name.replace('_', '-')}") for name, value in options.items() if value is not None]
+    flags = {"representation": "--as", "values": "--set"}
+    given = [
+        flags.get(name, f"--{name.replace('_', '-')}") for name, value in options.items() if value not in (None, ())
+    ]
     if given:
         raise HunchError(f"{', '.join(given)}: {why}")
 
@@ -68,11 +147,9 @@ def yaml_keys(file: str) -> set[str]:
     return {str(key) for key in content} if isinstance(content, dict) else set()
 
 
-def stage_command(obj: dict[str, Any], analysis: Path, stage: str, *, force: bool) -> None:
+def stage_command(obj: dict[str, Any], settings: Analysis, stage: str, *, force: bool) -> None:
     """Run one stage of an analysis and say whether it did anything."""
-    from ..config import read_analysis
     from ..workflow.stages import run_stage
 
-    settings = read_analysis(analysis)
     ran = run_stage(settings, stage, force=force, progress=obj["progress"])
     click.echo(f"{stage}: {'done' if ran else 'up to date'} in {settings.output}")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..errors import HunchError
-from .analyses import ANALYSIS, stage_command
+from .analyses import ANALYSIS, analysis_of, overriding, refuse, stage_command, yaml_keys
 
 __all__ = ["export", "score"]
 
@@ -26,6 +26,7 @@ __all__ = ["export", "score"]
 @click.option("--metric", default=None, help="With --stream: which of the scorer's [default: its first].")
 @click.option("--columns", default=None, metavar="A,B,C", help="With --stream: the features, in the order of training.")
 @click.option("--skip-bad", is_flag=True, help="With --stream: leave out and count rows that hold no finite number.")
+@overriding
 @click.pass_obj
 def score(
     obj: dict[str, Any],
@@ -38,6 +39,8 @@ def score(
     metric: str | None,
     columns: str | None,
     skip_bad: bool,
+    representation: str | None,
+    values: tuple[str, ...],
 ) -> None:
     """Score the tables of ANALYSIS, each event by a model that never saw it.
 
@@ -50,8 +53,9 @@ def score(
         given = [name for name, value in only.items() if value]
         if given:
             raise HunchError(f"{', '.join(given)}: only with --stream, as in hunch score --stream SCORER FILES")
-        stage_command(obj, target, "score", force=force)
+        stage_command(obj, analysis_of(target, representation, values), "score", force=force)
         return
+    refuse({"representation": representation, "values": values}, "only with an ANALYSIS")
     if force:
         raise HunchError("--force: only with an ANALYSIS; a stream is always scored")
     from ..workflow.stream import stream_scores
@@ -79,7 +83,7 @@ def score(
 
 
 @click.command()
-@click.argument("scorer", type=ANALYSIS, metavar="SCORER")
+@click.argument("target", type=ANALYSIS, metavar="ANALYSIS|SCORER")
 @click.option("-o", "--output", type=ANALYSIS, required=True, help="ONNX file to write.")
 @click.option("--metric", default=None, help="Which of the scorer's [default: its first].")
 @click.option(
@@ -89,12 +93,40 @@ def score(
     show_default=True,
     help="double scores as hunch does, to rounding; float in about half the time.",
 )
-def export(*, scorer: Path, output: Path, metric: str | None, precision: str) -> None:
-    """Write the trained SCORER (a folder) as one ONNX file, scaling included, for use without Python."""
+@overriding
+def export(
+    *,
+    target: Path,
+    output: Path,
+    metric: str | None,
+    precision: str,
+    representation: str | None,
+    values: tuple[str, ...],
+) -> None:
+    """Write a trained SCORER (a folder), or the one model of an ANALYSIS, as one ONNX file, scaling included.
+
+    The file is for use without Python. What ONNX cannot hold, as exact optimal transport, is refused by name.
+    """
     from ..models import load_scorer
     from ..models.export.onnx_export import export_onnx
 
     if output.suffix != ".onnx":
         raise HunchError(f"{output}: a name that ends in .onnx is expected")
-    export_onnx(load_scorer(scorer), output, metric=metric, precision=precision)
+    if "samples" in yaml_keys(str(target)):
+        target = only_model(target, representation, values)
+    else:
+        refuse({"representation": representation, "values": values}, "only with an ANALYSIS")
+    export_onnx(load_scorer(target), output, metric=metric, precision=precision)
     click.echo(f"{output}: {output.stat().st_size} bytes")
+
+
+def only_model(analysis: Path, representation: str | None, values: tuple[str, ...]) -> Path:
+    """Return the folder of an analysis' one trained model; raises HunchError where it has several, naming them."""
+    from ..workflow.layout import model_paths
+
+    folders = model_paths(analysis_of(analysis, representation, values))
+    if len(folders) > 1:
+        raise HunchError(
+            f"{analysis}: has a model for each of {len(folders)} folds; name one: {', '.join(map(str, folders))}"
+        )
+    return folders[0]

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..errors import HunchError
-from .analyses import ANALYSIS, answer, stage_command, yaml_keys
+from .analyses import ANALYSIS, analysis_of, answer, overriding, refuse, stage_command, yaml_keys
 
 __all__ = ["hunt", "limits"]
 
@@ -55,6 +55,7 @@ __all__ = ["hunt", "limits"]
     help="Of the values, where the file does not say: events/GeV, pb/GeV, ... [default: counts].",
 )
 @click.option("--luminosity", default=None, help="Turns cross-sections into counts: 19.7 or 19.7/fb, 19700/pb.")
+@overriding
 @click.pass_obj
 def hunt(
     obj: dict[str, Any],
@@ -63,6 +64,8 @@ def hunt(
     sources: tuple[str, ...],
     force: bool,
     output: Path | None,
+    representation: str | None,
+    values: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Hunt for a resonance in the regions of an ANALYSIS, or in spectra that others made.
@@ -79,8 +82,9 @@ def hunt(
         ]
         if given:
             raise HunchError(f"{', '.join(given)}: for spectra; an ANALYSIS has these in its own keys")
-        stage_command(obj, Path(sources[0]), "hunt", force=force)
+        stage_command(obj, analysis_of(Path(sources[0]), representation, values), "hunt", force=force)
         return
+    refuse({"representation": representation, "values": values}, "only with an ANALYSIS")
     if force:
         raise HunchError("--force: only with an ANALYSIS; spectra are always hunted in")
     if output is None:
@@ -100,6 +104,7 @@ def hunt(
 @click.option("--luminosity", default=None, help="Of OUT, for limits in fb: 19.7 or 19.7/fb, 19700/pb.")
 @click.option("--points", type=click.IntRange(min=1), default=None, help="Masses of OUT [default: 12].")
 @click.option("--efficiencies", default=None, metavar="A,B,C", help="Share of the signal in each region of OUT.")
+@overriding
 @click.pass_obj
 def limits(
     obj: dict[str, Any],
@@ -107,6 +112,8 @@ def limits(
     *,
     target: Path,
     force: bool,
+    representation: str | None,
+    values: tuple[str, ...],
     luminosity: str | None,
     points: int | None,
     efficiencies: str | None,
@@ -120,8 +127,9 @@ def limits(
         wrong = [name for name, value in given.items() if value is not None]
         if wrong:
             raise HunchError(f"{', '.join(wrong)}: for the folder of a hunt; an ANALYSIS has these in its own keys")
-        stage_command(obj, target, "limits", force=force)
+        stage_command(obj, analysis_of(target, representation, values), "limits", force=force)
         return
+    refuse({"representation": representation, "values": values}, "only with an ANALYSIS")
     from ..analysis import read_luminosity
     from ..workflow.given_spectra import limit_folder
 

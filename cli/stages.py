@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import HunchError
-from .analyses import ANALYSIS, answer, cores, is_analysis, refuse, stage_command
+from ..errors import HunchError, unknown_name
+from .analyses import (
+    ANALYSIS,
+    analysis_of,
+    answer,
+    cores,
+    is_analysis,
+    overriding,
+    refuse,
+    set_values,
+    stage_command,
+)
 
 __all__ = ["process", "report", "run_command", "search", "train", "validate"]
 
 FORCED_STAGES = ("process", "train", "score", "hunt", "limits", "report")
-JET_OPTIONS = ("representation", "pixels", "max_constituents", "max_pt")
-DIJET_OPTIONS = ("min_leading_pt", "max_deta", "min_mjj", "max_mjj")
-"""Of `hunch process`: what makes sense only with --jets, and only without."""
+RENAMED = {
+    "--jets": "jets",
+    "--pixels": "pixels",
+    "--max-constituents": "max_constituents",
+    "--radius": "radius",
+    "--min-pt": "min_pt",
+    "--max-pt": "max_pt",
+    "--max-abs-eta": "max_abs_eta",
+    "--min-leading-pt": "min_leading_pt",
+    "--max-deta": "max_deta",
+    "--min-mjj": "min_mjj",
+    "--max-mjj": "max_mjj",
+}
+"""Options that `hunch process` had -> the keys of --set that took their place."""
 
 
 @click.command(name="run")
@@ -26,45 +47,55 @@ DIJET_OPTIONS = ("min_leading_pt", "max_deta", "min_mjj", "max_mjj")
 @click.option(
     "--force", multiple=True, metavar="STAGE", help=f"Rerun a stage: {', '.join(FORCED_STAGES)}; can be repeated."
 )
+@overriding
 @click.pass_obj
-def run_command(obj: dict[str, Any], analysis: Path, *, force: tuple[str, ...]) -> None:
+def run_command(
+    obj: dict[str, Any], analysis: Path, *, force: tuple[str, ...], representation: str | None, values: tuple[str, ...]
+) -> None:
     """Do the whole job of ANALYSIS (YAML): every stage that is not up to date, then print the answer."""
-    from ..config import read_analysis
     from ..workflow.stages import run
 
-    settings = read_analysis(analysis)
+    settings = analysis_of(analysis, representation, values)
     result = run(settings, force=force, progress=obj["progress"])
     click.echo(answer(result))
     click.echo(f"report: {Path(settings.output) / 'report.html'}")
 
 
+def renamed(_: click.Context, option: click.Parameter, value: str | None) -> None:
+    """Say which key took an option's place."""
+    if value is not None:
+        key = RENAMED[option.opts[0]]
+        raise HunchError(
+            f"{option.opts[0]} {value}: is now --set {key}={value} (with --as images or constituents for jets' own)"
+        )
+
+
+def taking_renamed(command: click.Command) -> click.Command:
+    """Add the options of before, hidden, each of which names its key."""
+    for name in RENAMED:
+        command.params.append(
+            click.Option([name], hidden=True, expose_value=False, callback=renamed, default=None, is_eager=True)
+        )
+    return command
+
+
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILES|FILESET|ANALYSIS")
 @click.option("-o", "--output", type=ANALYSIS, default=None, help="Table to write (parquet); not for an ANALYSIS.")
+@click.option(
+    "--as", "representation", default=None, metavar="NAME", help="features, images or constituents [features]."
+)
+@click.option(
+    "--set",
+    "values",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A field of the representation: jets=1, pixels=40, min_pt=200; of an ANALYSIS: one of its keys.",
+)
 @click.option("--executor", type=click.Choice(["iterative", "futures", "dask"]), default="futures", show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes [default: all cores].")
 @click.option("--scheduler", default=None, help="Address of a running dask scheduler.")
 @click.option("--skip-bad-files", is_flag=True, help="Count and report files that cannot be processed.")
-@click.option("--radius", type=float, default=1.0, show_default=True, help="Of the anti-kT jets.")
-@click.option("--min-pt", type=float, default=50.0, show_default=True, help="Of a jet, GeV.")
-@click.option("--max-abs-eta", type=float, default=None, help="Of a jet.")
-@click.option("--min-leading-pt", type=float, default=None, help="Of the harder jet, GeV.")
-@click.option("--max-deta", type=float, default=None, help="|eta_1 - eta_2| of the two leading jets.")
-@click.option("--min-mjj", type=float, default=None, help="GeV.")
-@click.option("--max-mjj", type=float, default=None, help="GeV.")
-@click.option(
-    "--jets", type=click.IntRange(1, 2), default=None, help="Images of the 1 or 2 leading jets, not the dijet table."
-)
-@click.option(
-    "--as",
-    "representation",
-    type=click.Choice(["images", "constituents"]),
-    default=None,
-    help="With --jets: what a jet becomes [default: images].",
-)
-@click.option("--pixels", type=click.IntRange(min=1), default=None, help="With --jets: a side of the image [40].")
-@click.option("--max-constituents", type=click.IntRange(min=1), default=None, help="With --as constituents [100].")
-@click.option("--max-pt", type=float, default=None, help="With --jets: of each of them, GeV.")
 @click.option("--force", is_flag=True, help="With an ANALYSIS: rerun though nothing changed.")
 @click.pass_obj
 def process(
@@ -73,71 +104,61 @@ def process(
     files: tuple[str, ...],
     *,
     output: Path | None,
-    executor: str,
-    workers: int | None,
-    scheduler: str | None,
-    skip_bad_files: bool,
+    representation: str | None,
+    values: tuple[str, ...],
     force: bool,
-    jets: int | None,
-    **cuts: Any,
+    **running: Any,
 ) -> None:
-    """Turn event files, or a coffea fileset (JSON, YAML), into a table of dijets and their substructure.
+    """Turn event files, or a coffea fileset (JSON, YAML), into a table: one row an event.
 
-    With --jets: into images or constituents of single jets, or of the two leading jets, one row an event. With an
-    ANALYSIS (YAML with the key `samples`): the first stage of hunch run.
+    \b
+    features       the dijet system and the substructure of its jets
+    images         an image of each jet
+    constituents   pT, eta, phi of the constituents of each jet
+
+    With an ANALYSIS (YAML with the keys `samples` and `output`): the first stage of hunch run.
     """
     if len(files) == 1 and is_analysis(files[0]):
-        refuse({"jets": jets, **{name: cuts[name] for name in JET_OPTIONS}}, "for event files, not for an ANALYSIS")
-        stage_command(obj, Path(files[0]), "process", force=force)
+        stage_command(obj, analysis_of(Path(files[0]), representation, values), "process", force=force)
         return
     if output is None:
         raise HunchError("-o TABLE.parquet is missing: where to write the table")
     if output.suffix != ".parquet":
         raise HunchError(f"{output}: the table is parquet; a name that ends in .parquet is expected")
-    from ..processors import DijetSettings, read_fileset, run_dijets, run_jets
-    from ..table import write_table
+    refuse({"force": force or None}, "only with an ANALYSIS; event files are always processed")
+    from ..processors import Running, read_fileset, run_table
 
-    if jets is None:
-        refuse({name: cuts.pop(name) for name in JET_OPTIONS}, "only with --jets, as in hunch process --jets 1 FILES")
-        run: Any = partial(run_dijets, settings=DijetSettings(**cuts))
-    else:
-        refuse({name: cuts.pop(name) for name in DIJET_OPTIONS}, "of the dijet table, not with --jets")
-        refuse({"force": force or None}, "only with an ANALYSIS; event files are always processed")
-        run = partial(run_jets, settings=jet_settings(jets, **cuts))
-    result = run(
-        read_fileset(files),
-        executor=executor,
-        workers=workers,
-        scheduler=scheduler,
-        skip_bad_files=skip_bad_files,
-        progress=obj["progress"],
-    )
-    write_table(output, result.table)
+    chosen = representation_with(representation or "features", set_values(values))
+    result = run_table(read_fileset(files), chosen, Running(progress=obj["progress"], **running), output=output)
     for path, reason in result.skipped:
         click.echo(f"skipped {path}: {reason}", err=True)
     width = max(len(name) for name in result.cutflow)
     for name, count in result.cutflow.items():
         click.echo(f"{name:{width}}  {count}")
-    click.echo(f"{output}: {len(result.table)} events, {len(result.skipped)} files skipped")
+    click.echo(f"{output}: {result.cutflow['kept']} events, {len(result.skipped)} files skipped")
 
 
-def jet_settings(
-    jets: int, *, representation: str | None, pixels: int | None, max_constituents: int | None, **cuts: Any
-) -> Any:
-    """Return the settings of jets; refuse the options of the other representation."""
-    from ..processors import ImageSettings, JetSettings
+process = taking_renamed(process)
 
-    if representation == "constituents":
-        refuse({"pixels": pixels}, "of images, not with --as constituents")
-    else:
-        refuse({"max_constituents": max_constituents}, "only with --as constituents")
-    return JetSettings(
-        n_jets=jets,
-        representation=representation or "images",  # type: ignore[arg-type]
-        image=ImageSettings(pixels=pixels or 40),
-        max_constituents=max_constituents or 100,
-        **cuts,
-    )
+
+def representation_with(name: str, values: dict[str, Any]) -> Any:
+    """Return the representation of that name with these fields; raises HunchError naming what is allowed."""
+    from ..config import checked_options
+    from ..processors.representations import REPRESENTATIONS, representation_of
+
+    if name not in REPRESENTATIONS:
+        raise HunchError(unknown_name("representation", name, REPRESENTATIONS, "--as"))
+    cls = REPRESENTATIONS[name]
+    hunted = {key: values.pop(key) for key in ("observable",) if key in values}
+    if values.get("jets") == 1 and not hunted:
+        hunted = {"observable": None}  # a jet of one particle has no mass and is a jet all the same
+    try:
+        options = checked_options(
+            "--set", cls, values, {field.name for field in dataclasses.fields(cls)} - {"observable"}
+        )
+    except ValueError as error:
+        raise HunchError(str(error).replace("'--set.", "'--set ")) from error
+    return representation_of(name, **options, **hunted)
 
 
 def stage_only(name: str, text: str) -> click.Command:
@@ -146,9 +167,12 @@ def stage_only(name: str, text: str) -> click.Command:
     @click.command(name=name, help=text)
     @click.argument("analysis", type=ANALYSIS)
     @click.option("--force", is_flag=True, help="Rerun though nothing changed.")
+    @overriding
     @click.pass_obj
-    def command(obj: dict[str, Any], analysis: Path, *, force: bool) -> None:
-        stage_command(obj, analysis, name, force=force)
+    def command(
+        obj: dict[str, Any], analysis: Path, *, force: bool, representation: str | None, values: tuple[str, ...]
+    ) -> None:
+        stage_command(obj, analysis_of(analysis, representation, values), name, force=force)
 
     return command
 
@@ -172,25 +196,36 @@ report = stage_only("report", "Write report.html of ANALYSIS from result.json, l
 )
 @click.option("--retrain", type=click.IntRange(min=0), default=0, show_default=True, help="Analyses with new models.")
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes [default: all cores].")
+@overriding
 @click.pass_obj
-def validate(obj: dict[str, Any], /, *, target: Path, workers: int | None, retrain: int, **numbers: int) -> None:
+def validate(
+    obj: dict[str, Any],
+    /,
+    *,
+    target: Path,
+    workers: int | None,
+    retrain: int,
+    representation: str | None,
+    values: tuple[str, ...],
+    **numbers: int,
+) -> None:
     """Check the p-values and yields of a finished ANALYSIS, or of the folder OUT of a hunt in spectra.
 
     Injected signals (slope, pulls, coverage), local p of background-only experiments in bulk and tail, and the global p of
     whole hunts in experiments drawn from background events: samples.validation, else held-out background. Writes
     validation.json, figures and report.html. Exit status 1 where a check fails.
     """
-    from ..config import read_analysis
     from ..workflow.given_spectra import validate_folder
     from ..workflow.validate import validate_analysis
 
     options = {"progress": obj["progress"], "workers": workers or cores(), **numbers}
     if target.is_dir():
+        refuse({"representation": representation, "values": values}, "only with an ANALYSIS")
         if retrain:
             raise HunchError("--retrain: only with an ANALYSIS, whose models are trained anew")
         checks, output = validate_folder(target, **options), target
     else:
-        settings = read_analysis(target)
+        settings = analysis_of(target, representation, values)
         checks, output = validate_analysis(settings, retrain=retrain, **options), Path(settings.output)
     for check in checks["checks"]:
         word = {True: "pass", False: "FAIL", None: "-"}[check["passed"]]
@@ -204,14 +239,25 @@ def validate(obj: dict[str, Any], /, *, target: Path, workers: int | None, retra
 @click.argument("analysis", type=ANALYSIS)
 @click.argument("files", nargs=-1, required=True)
 @click.option("-o", "--output", type=ANALYSIS, required=True, help="Spectra per region to write (ROOT).")
+@overriding
 @click.pass_obj
-def search(obj: dict[str, Any], analysis: Path, files: tuple[str, ...], *, output: Path) -> None:
-    """Apply the trained scorers and fixed regions of ANALYSIS to event FILES, without tables in between."""
+def search(
+    obj: dict[str, Any],
+    analysis: Path,
+    files: tuple[str, ...],
+    *,
+    output: Path,
+    representation: str | None,
+    values: tuple[str, ...],
+) -> None:
+    """Apply the trained scorers and fixed regions of ANALYSIS to event FILES, or tables, with nothing kept in between.
+
+    An event that the model which would score it has trained on ends the search.
+    """
     from ..analysis import write_spectra
-    from ..config import read_analysis
     from ..workflow.search import search_files
 
-    result = search_files(read_analysis(analysis), files, progress=obj["progress"])
+    result = search_files(analysis_of(analysis, representation, values), files, progress=obj["progress"])
     regions = range(result.spectra.axes[0].size)
     write_spectra(output, [f"region {r}" for r in regions], [result.spectra[r, :] for r in regions])
     click.echo(json.dumps({"cutflow": result.cutflow, "skipped": [list(s) for s in result.skipped]}))

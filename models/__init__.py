@@ -1,6 +1,6 @@
 """Arrays in, anomaly scores out (torch). Knows no file format, no coffea, no ROOT.
 
-Read `scorer.py` (the protocol, the registry of methods), then `training.py` (the one loop), then a method.
+Read `scorer.py` (the protocol, the registry of methods), then `sample.py` and `space.py` (what a search works in), then a method.
 """
 
 from .autoencoders.conv_vae import ConvVae
@@ -19,7 +19,6 @@ from .distance.event_to_ensemble import EventToEnsemble, mean_power_distance
 from .distance.medoids import MedoidPath, elbow, medoid_path
 from .distance.sinkhorn import SinkhornDistances
 from .distance.transport import (
-    MissingPackageError,
     TransportOptionError,
     TransportSolverError,
     wasserstein,
@@ -27,6 +26,7 @@ from .distance.transport import (
 )
 from .inputs import (
     DtypeError,
+    MissingPackageError,
     NonFiniteError,
     NotFittedError,
     ScorerError,
@@ -34,14 +34,17 @@ from .inputs import (
     TooFewRowsError,
     UnknownMetricError,
 )
-from .scorer import JET_SCORERS, SCORERS, Scorer, load_scorer
-from .space import ScorerSpace
+from .sample import Sample, as_sample
+from .scorer import KINDS, SCORERS, Method, Scorer, for_kind, load_scorer, scorer_fields
+from .scorer_space import PER_JET, ScorerSpace
+from .space import Space, load_space, make_space
 from .storage import ScorerFolderError
 from .train.disco import Decorrelated, distance_correlation
 from .train.loop import DeviceError, TrainingDivergedError, TrainingSettings, resolve_device
 
 __all__ = [
-    "JET_SCORERS",
+    "KINDS",
+    "PER_JET",
     "SCORERS",
     "Clouds",
     "ConstantColumnError",
@@ -53,6 +56,7 @@ __all__ = [
     "EventToEnsemble",
     "Flow",
     "MedoidPath",
+    "Method",
     "MissingPackageError",
     "NegativePixelError",
     "NonFiniteError",
@@ -60,12 +64,14 @@ __all__ = [
     "NotNormalisedError",
     "PriorNameError",
     "Quak",
+    "Sample",
     "Scorer",
     "ScorerError",
     "ScorerFolderError",
     "ScorerSpace",
     "ShapeError",
     "SinkhornDistances",
+    "Space",
     "TooFewRowsError",
     "TrainingDivergedError",
     "TrainingSettings",
@@ -73,14 +79,24 @@ __all__ = [
     "TransportSolverError",
     "UnknownMetricError",
     "Vae",
+    "as_sample",
     "clouds_from_constituents",
     "clouds_from_images",
     "distance_correlation",
     "elbow",
+    "for_kind",
     "load_scorer",
+    "load_space",
+    "make_space",
     "mean_power_distance",
     "medoid_path",
     "resolve_device",
+    "scorer_fields",
     "wasserstein",
     "wasserstein_rowwise",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return what the room hands on, and nothing else."""
+    return sorted(__all__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..errors import HunchError, unknown_name
 
 __all__ = [
     "DtypeError",
+    "MissingPackageError",
     "NonFiniteError",
     "NotFittedError",
     "ScorerError",
@@ -20,6 +22,7 @@ __all__ = [
     "UnknownMetricError",
     "as_matrix",
     "check_metric",
+    "required_package",
     "whole_number",
 ]
 
@@ -48,6 +51,10 @@ class TooFewRowsError(ScorerError):
 
 class NotFittedError(ScorerError):
     """The scorer is used before it was fitted."""
+
+
+class MissingPackageError(ScorerError):
+    """What was asked for needs a package that is not installed."""
 
 
 class UnknownMetricError(ScorerError):
@@ -103,6 +110,14 @@ def check_metric(metric: str | None, metrics: tuple[str, ...], scorer: str) -> s
     if metric not in metrics:
         raise UnknownMetricError(unknown_name("metric", metric, metrics, scorer))
     return metric
+
+
+def required_package(module: str, package: str, purpose: str) -> Any:
+    """Import a module that only some uses need; raises MissingPackageError naming the package and the purpose."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingPackageError(f"{purpose} needs the package {package}: pip install {package.lower()}") from error
 
 
 def whole_number(name: str, value: Any) -> int:

@@ -5,10 +5,11 @@ A scorer is fitted on an array, gives one number an event (larger = more anomalo
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +17,26 @@ import torch
 
 from .. import __version__
 from ..errors import unknown_name
-from .inputs import NotFittedError
+from .inputs import NotFittedError, ScorerError
 from .storage import RECORD, ScorerFolderError, read_folder, write_folder
 
 T = TypeVar("T")
 
-__all__ = ["JET_SCORERS", "SCORERS", "SPACES", "Scorer", "load_scorer", "require_fitted", "save_scorer", "scorer_class"]
+__all__ = [
+    "KINDS",
+    "SCORERS",
+    "Method",
+    "Scorer",
+    "for_kind",
+    "load_scorer",
+    "require_fitted",
+    "save_scorer",
+    "scorer_class",
+    "scorer_fields",
+]
+
+KINDS = ("rows", "images", "sets")
+"""What an event can be to a method: a row (d,), one image a jet (jets, a, b), or one set a jet (jets, k, c)."""
 
 
 @runtime_checkable
@@ -33,7 +48,7 @@ class Scorer(Protocol):
         """Names that `score` takes as `metric`; the first is the default."""
 
     def fit(self, x: npt.ArrayLike, *, validation: npt.ArrayLike | None = None) -> Self:
-        """Train on x (n, d), never on labels; without `validation` a part of x is split off by seed."""
+        """Train on x, never on labels; without `validation` a part of x is split off by seed."""
 
     def score(self, x: npt.ArrayLike, *, metric: str | None = None) -> npt.NDArray[np.float64]:
         """Return (n,) scores, larger = more anomalous."""
@@ -50,32 +65,104 @@ class StoredScorer(Scorer, Protocol):
         """Rebuild the fitted scorer; KeyError, TypeError, ValueError or RuntimeError where the folder does not fit."""
 
 
+@dataclasses.dataclass(kw_only=True, eq=False, repr=False)
+class Method:
+    """Base of the methods of this room: keyword-only dataclasses whose constructor's fields are their options.
+
+    takes: the kinds of events that the method works on; uses: what else `fit` can use, of "exposure", "weights", "mass"; trains:
+    whether it is trained in epochs, with a checkpoint and a validation sample, or only chosen; spans: whether it is a space
+    by itself; mosaic: whether it can train `hypotheses=n` neighbourhoods; narrows: whether it has `narrow`, which is weak
+    supervision; kind_options: kind of events -> options that follow from it; shown: the options that its repr always shows.
+
+    training_: the record of the training; empty before.
+    """
+
+    takes: ClassVar[tuple[str, ...]]
+    uses: ClassVar[tuple[str, ...]] = ()
+    trains: ClassVar[bool] = True
+    spans: ClassVar[bool] = False
+    mosaic: ClassVar[bool] = False
+    narrows: ClassVar[bool] = False
+    kind_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    shown: ClassVar[tuple[str, ...]] = ()
+
+    seed: int = 0
+    device: str = "auto"
+    training_: dict[str, Any] = dataclasses.field(default_factory=dict, init=False)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {name: getattr(self, name) for name in scorer_fields(type(self))}
+
+    def check(self, shape: Sequence[int] = ()) -> None:
+        """Raise ScorerError for options that mean nothing, before there is anything to fit.
+
+        shape: of one image, where the events are images of a known size.
+        """
+
+    def described(self) -> list[str]:
+        """Return what the repr says before the training: the options that are shown always, and those that were changed."""
+        fields = scorer_fields(type(self))
+        changed = {name for name, field in fields.items() if getattr(self, name) != field.default}
+        return [f"{name}={getattr(self, name)!r}" for name in fields if name in self.shown or name in changed]
+
+    def trained_rows(self) -> int:
+        """Return how many events `fit` was given, those for validation included."""
+        first = [self.training_[name][0] for name in ("rows", "validation_rows") if self.training_.get(name)]
+        return int(self.training_.get("rows_given", sum(first)))
+
+    def __repr__(self) -> str:
+        state = f"fitted on {self.trained_rows():,} events" if self.training_ else "not fitted"
+        return f"{type(self).__name__}({', '.join([*self.described(), state])})"
+
+
+def scorer_fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    """Return the constructor's fields of a method, name -> field with its type and default."""
+    return {field.name: field for field in dataclasses.fields(cls) if field.init}
+
+
 SCORERS: dict[str, str] = {
+    "ConvVae": "autoencoders.conv_vae",
+    "EventToEnsemble": "distance.event_to_ensemble",
     "Flow": "density.flow",
     "Quak": "density.quak",
     "Vae": "density.vae",
 }
-"""Class name -> module of this room: the methods that take tables. The one place where a new method is entered."""
+"""Class name -> module of this room. The one place where a new method is entered."""
 
-JET_SCORERS: dict[str, str] = {
-    "ConvVae": "autoencoders.conv_vae",
-    "EventToEnsemble": "distance.event_to_ensemble",
-}
-"""Class name -> module, likewise, of the methods that take jets (n, a, b): images or constituents."""
+STORED = {**SCORERS, "ScorerSpace": "scorer_space"}
+"""Likewise, of everything that `load_scorer` reads: the methods, and the space put together from them."""
 
-SPACES: dict[str, str] = {
-    "ScorerSpace": "space",
-}
-"""Class name -> module, likewise, of what is put together from other scorers."""
+
+def method_class(name: str) -> type[Method]:
+    """Return the class of a method; raises ScorerError with the nearest name."""
+    if name not in SCORERS:
+        raise ScorerError(unknown_name("scorer", name, SCORERS))
+    found: type[Method] = getattr(importlib.import_module(f".{SCORERS[name]}", __package__), name)
+    return found
+
+
+def for_kind(kind: str) -> tuple[str, ...]:
+    """Return the names of the methods that take a kind of events; raises ScorerError for a kind that there is not."""
+    if kind not in KINDS:
+        raise ScorerError(unknown_name("kind", kind, KINDS))
+    return tuple(name for name in SCORERS if kind in method_class(name).takes)
 
 
 def scorer_class(name: str, *, where: str = "") -> type[StoredScorer]:
-    """Return the scorer class of that name; raises ScorerFolderError with the nearest name."""
-    known = SCORERS | JET_SCORERS | SPACES
-    if name not in known:
-        raise ScorerFolderError(unknown_name("scorer", name, known, where))
-    found: type[StoredScorer] = getattr(importlib.import_module(f".{known[name]}", __package__), name)
+    """Return the class that a stored scorer is of; raises ScorerFolderError with the nearest name."""
+    if name not in STORED:
+        raise ScorerFolderError(unknown_name("scorer", name, STORED, where))
+    found: type[StoredScorer] = getattr(importlib.import_module(f".{STORED[name]}", __package__), name)
     return found
+
+
+def check_options(cls: type, options: Mapping[str, Any]) -> None:
+    """Refuse options that a method does not have: raises ScorerError with the nearest name."""
+    known = scorer_fields(cls)
+    for name in options:
+        if name not in known:
+            raise ScorerError(unknown_name("option", name, known, cls.__name__, limit=len(known)))
 
 
 def save_scorer(

@@ -1,165 +1,139 @@
-"""A QUAK space (arXiv:2011.03550) whose axes are scorers of any kind: losses of densities, of autoencoders, transport.
+"""What a search works in: a space whose axes say how anomalous an event is to the background and to each prior.
 
-An event's place is how anomalous it is to a scorer of the background and to one of each prior: -log p, an image's
-reconstruction error, the distance to a sample's medoids. Units differ, so each axis is divided by its spread over the
-training background. `losses` then go where those of `Quak` go: into regions, or into the difference that `score` gives.
+`make_space` returns one of any method: the method itself where it spans a space (`Quak`), else one scorer for the background and
+one for each prior (`ScorerSpace`). A search infers each event once, by `losses`; everything else is made from these.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from ..errors import unknown_name
-from .inputs import ScorerError, ShapeError, check_metric
-from .scorer import Scorer, require_fitted, save_scorer, scorer_class
-from .storage import read_folder
+from .inputs import ScorerError
+from .sample import Events, Sample, as_sample
+from .scorer import Scorer, check_options, for_kind, load_scorer, method_class, scorer_fields
+from .scorer_space import PER_JET, ScorerSpace
 
-__all__ = ["ScorerSpace"]
+__all__ = ["PER_JET", "Sample", "ScorerSpace", "Space", "as_sample", "load_space", "make_space"]
 
 Matrix = npt.NDArray[np.float64]
-Events = npt.ArrayLike | Mapping[str, npt.ArrayLike]
-BACKGROUND = "background"
-SCALED = 2000  # events at most whose spread is an axis' scale
 
 
-class ScorerSpace:
-    """Axes "background" and one for each prior, each a scorer of its own (`Quak` trains densities for all in one go).
+@runtime_checkable
+class Space(Protocol):
+    """A fitted or unfitted space; `Quak` and `ScorerSpace` are two.
 
-    background, priors: scorers that are not fitted, or fitted ones if `fit` is told so. alpha: weight of the priors in the
-    difference. Events are one array for all axes, or a mapping of every axis' name to the events as its scorer takes them
-    (features for a density, images for transport), the same events in the same order. scales_: (m,) spread of each axis over
-    the background.
-
-    metrics: "difference" (default), L_background - alpha · the smallest prior's, in spreads; "background"; each prior's
-    name, L_background - alpha · its own.
+    input_names: of the inputs' columns that it was fitted with; trained_on: the sorted hashes of all events that it has seen in
+    `fit` and `narrow`, those for validation too. Both are stored with it. alpha: weight of the priors in differences.
     """
 
-    def __init__(self, background: Scorer, priors: Mapping[str, Scorer], *, alpha: float = 1.0) -> None:
-        if BACKGROUND in priors:
-            raise ScorerError(f"a prior cannot be called {BACKGROUND!r}: that is the other axis")
-        self.scorers: dict[str, Scorer] = {BACKGROUND: background, **priors}
-        self.alpha = alpha
-        self.scales_: Matrix | None = None
+    trained_on: npt.NDArray[np.uint64]
+    alpha: float
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs' columns of the training, in order; none where they had none."""
 
     @property
     def axis_names(self) -> tuple[str, ...]:
-        """Names of the axes, in the order of the columns of `losses`."""
-        return tuple(self.scorers)
+        """Names of the columns of `losses`."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What `score` can give."""
-        return ("difference", *self.scorers)
+        """Names that `score_of` takes; the first is the default."""
 
     def fit(
         self,
-        x: Events,
+        sample: Events,
         *,
-        priors: Mapping[str, npt.ArrayLike] | None = None,
+        priors: Mapping[str, Events] | None = None,
+        exposure: Events | None = None,
         validation: Events | None = None,
-        fitted: bool = False,
+        checkpoint: str | Path | None = None,
+        progress: bool = False,
     ) -> Self:
-        """Fit the background's scorer on x, each prior's on its own sample, set the scales and return self.
-
-        x: background events, for every axis, (n, ...); priors: name -> sample, as that axis' scorer takes it; validation:
-        background events, likewise, for the background's scorer (each prior's splits off its own); fitted: the scorers are
-        fitted already, only the scales are set. Raises ScorerError for a missing or unknown axis or a constant one,
-        ShapeError for axes of different lengths, and what the scorers raise.
-        """
-        events, priors = self._events(x), priors or {}
-        held = None if validation is None else self._events(validation)[BACKGROUND]
-        names = self.axis_names[1:]
-        for name in priors:
-            if name not in names:
-                raise ScorerError(unknown_name("prior", name, names, "priors"))
-        if not fitted:
-            for name in names:
-                if name not in priors:
-                    raise ScorerError(f"priors: no sample of {name!r}; one for each of {', '.join(names)} is needed")
-            self.scorers[BACKGROUND].fit(events[BACKGROUND], validation=held)
-            for name in names:
-                self.scorers[name].fit(priors[name])
-        rows = {name: np.asarray(values)[:SCALED] for name, values in events.items()}
-        scales = np.array([scorer.score(rows[name]).std() for name, scorer in self.scorers.items()])
-        if not (scales > 0).all():
-            constant = self.axis_names[int(np.argmin(scales))]
-            raise ScorerError(f"axis {constant!r}: every background event has the same score; it tells nothing apart")
-        self.scales_ = scales
-        return self
+        """Train on background events and on those of each prior, and return self."""
 
     def losses(self, x: Events) -> Matrix:
-        """Return the losses (n, m) of events, one column for each axis, in spreads of the background."""
-        scales = require_fitted(self.scales_, self)
-        events = self._events(x)
-        return np.stack([s.score(events[name]) for name, s in self.scorers.items()], axis=1) / scales
+        """Return the losses (n, axes) of events, whose named columns are put in the order of the training."""
+
+    def score_of(self, losses: Matrix, metric: str | None = None) -> Matrix:
+        """Return the scores (n,) of losses (n, axes), larger = more anomalous."""
 
     def score(self, x: Events, *, metric: str | None = None) -> Matrix:
-        """Return (n,) scores, larger = more anomalous; metric: one of `metrics`."""
-        metric = check_metric(metric, self.metrics, type(self).__name__)
-        losses = self.losses(x)
-        if metric == BACKGROUND or losses.shape[1] == 1:
-            return np.asarray(losses[:, 0])
-        chosen = slice(1, None) if metric == "difference" else [self.axis_names.index(metric)]
-        return np.asarray(losses[:, 0] - self.alpha * losses[:, chosen].min(axis=1))
+        """Return `score_of` of the losses of events."""
 
     def save(self, path: str | Path) -> None:
-        """Write the folder that `load_scorer` reads: the scorers of all axes, as each writes itself, and the scales.
+        """Write the folder that `load_space` reads."""
 
-        Raises ScorerFolderError for a scorer of a class that `load_scorer` does not know, and what the scorers raise.
-        """
-        scales = require_fitted(self.scales_, self)
-        axes: list[dict[str, Any]] = []
-        tensors = {"scales": torch.from_numpy(scales)}
-        with tempfile.TemporaryDirectory() as folder:
-            for number, (name, scorer) in enumerate(self.scorers.items()):
-                scorer_class(type(scorer).__name__, where=f"axis {name!r}")
-                scorer.save(Path(folder) / str(number))
-                record, stored = read_folder(Path(folder) / str(number))
-                axes.append({"name": name, "scorer": record})
-                tensors |= {f"{number}.{key}": tensor for key, tensor in stored.items()}
-        save_scorer(
-            path,
-            self,
-            parameters={"alpha": self.alpha},
-            n_features=axes[0]["scorer"]["n_features"],
-            state={"axes": axes},
-            training={},
-            tensors=tensors,
-        )
 
-    @classmethod
-    def from_stored(cls, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Self:
-        """Rebuild from what `save` wrote."""
-        scorers: dict[str, Scorer] = {}
-        for number, axis in enumerate(record["state"]["axes"]):
-            own = {key.removeprefix(f"{number}."): t for key, t in tensors.items() if key.startswith(f"{number}.")}
-            scorers[axis["name"]] = scorer_class(axis["scorer"]["class"]).from_stored(axis["scorer"], own)
-        space = cls(scorers.pop(BACKGROUND), scorers, **record["parameters"])
-        space.scales_ = tensors["scales"].numpy()
-        if space.scales_.shape != (len(space.scorers),):
-            raise ValueError(f"{len(space.scales_)} scales for {len(space.scorers)} axes")
-        return space
+def make_space(
+    scorer: str,
+    *,
+    kind: str,
+    priors: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    alpha: float = 1.0,
+    hypotheses: int = 0,
+) -> Space:
+    """Return an unfitted space of a method.
 
-    def _events(self, x: Events) -> dict[str, npt.ArrayLike]:
-        """Return the events of every axis, or say which is missing, unknown, or of another length."""
-        if not isinstance(x, Mapping):
-            return dict.fromkeys(self.scorers, x)
-        for name in x:
-            if name not in self.scorers:
-                raise ScorerError(unknown_name("axis", name, self.scorers, "x"))
-        lengths = {}
-        for name in self.scorers:
-            if name not in x:
-                raise ScorerError(f"x: nothing for the axis {name!r}; one array for each of {', '.join(self.scorers)}")
-            lengths[name] = len(np.asarray(x[name]))
-        if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{name} {n}" for name, n in lengths.items())
-            raise ShapeError(f"x: the axes have different numbers of events: {told}")
-        return {name: x[name] for name in self.scorers}
+    scorer: a name of SCORERS; kind: of the events, "rows", "images" or "sets"; priors: their names; options: of the method's
+    constructor; seed: each axis has its own, derived from it and the axis' number; alpha: weight of the priors in the difference;
+    hypotheses: neighbourhoods of a mosaic, for methods that can train them. Raises ScorerError for a method that there is not, one
+    that does not take the kind, an option that it does not have, and hypotheses that it cannot train, naming what fits.
+    """
+    cls, options = method_class(scorer), dict(options or {})
+    fitting = for_kind(kind)
+    if scorer not in fitting:
+        takes = " and ".join(cls.takes)
+        raise ScorerError(f"{scorer} takes {takes}, not {kind}; what takes {kind}: {', '.join(fitting) or 'nothing'}")
+    check_options(cls, options)
+    if len(set(priors)) < len(priors):
+        raise ScorerError(f"a prior is named twice: {', '.join(priors)}")
+    if hypotheses and not cls.mosaic:
+        able = ", ".join(name for name in fitting if method_class(name).mosaic)
+        raise ScorerError(f"{scorer} cannot train {hypotheses} hypotheses for a mosaic; what can: {able or 'nothing'}")
+    if cls.spans:
+        own = {"seed": seed, "alpha": alpha, "hypotheses": hypotheses}
+        known = scorer_fields(cls)
+        return cast("Space", cls(**({k: v for k, v in own.items() if k in known} | options)))
+    given = cls.kind_options.get(kind, {})
+    for name, value in given.items():
+        if options.get(name, value) != value:
+            raise ScorerError(f"{scorer}: option {name} is {options[name]!r}, with {kind} it is {value!r}")
+    first = options.pop("seed", seed)
+    background, *others = (
+        cast("Scorer", cls(**{**options, **given, "seed": axis_seed(first, number)}))
+        for number in range(1 + len(priors))
+    )
+    return ScorerSpace(background, dict(zip(priors, others, strict=True)), alpha=alpha)
+
+
+def axis_seed(seed: int, number: int) -> int:
+    """Return the seed of an axis, which depends on the space's and the axis' number alone."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def load_space(path: str | Path, *, metric: str | None = None, per_jet: str = "sum") -> Space:
+    """Return the fitted space of a folder, set to how it is read.
+
+    metric: which of the scorers' metrics spans the axes, None for the first; per_jet: how the jets of an event are put together
+    ("sum", "max", "concat"). Raises ScorerFolderError, ScorerError for a folder that holds no space, and for a metric or a `per_jet`
+    that a space of densities of whole events, which has neither, is asked for.
+    """
+    found = load_scorer(path)
+    name = type(found).__name__
+    if isinstance(found, ScorerSpace):
+        return found.configured(metric=metric, per_jet=per_jet)
+    if not isinstance(found, Space):
+        raise ScorerError(f"{path}: holds a {name}, which is no space; make_space makes one of it")
+    if metric is not None or per_jet != "sum":
+        asked = f"metric {metric!r}" if metric is not None else f"per_jet {per_jet!r}"
+        raise ScorerError(f"{path}: {asked} cannot be chosen: the axes of {name} are losses of whole events")
+    return found

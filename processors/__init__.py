@@ -1,4 +1,4 @@
-"""Event files in; features, jet images or histograms out; trained scorers applied. coffea processors and what runs them."""
+"""Event files in; features, jet images, constituents or histograms out; trained spaces applied. coffea processors and what runs them."""
 
 from __future__ import annotations
 
@@ -12,43 +12,67 @@ from .constituents import (
     relative_constituents,
 )
 from .events import EventFile, NoCandidatesError, inspect_file
-from .features import DijetProcessor, DijetSettings
 from .filesets import read_fileset
 from .images import IMAGE_AXES, ImageSettings, ImageSettingsError, JetImages, jet_images
-from .jets import JetProcessor, JetResult, JetSettings, run_jets
-from .runner import EXECUTORS, DijetResult, ProcessingError, open_files, run_dijets
-from .search import RegionsLike, SearchResult, assign_regions, run_search
+from .representations import (
+    REPRESENTATIONS,
+    Constituents,
+    Features,
+    Images,
+    Representation,
+    UserTable,
+    read_inputs,
+    representation_of,
+)
+from .runner import EXECUTORS, ProcessingError, Running, open_files
+from .scoring import sample_of, score_events, trained_events
+from .search import RegionsLike, SearchProcessor, SearchResult, run_search, search_table
+from .tables import TableProcessor, TableResult, jets_and_features, run_table
 
 __all__ = [
     "EXECUTORS",
     "IMAGE_AXES",
+    "REPRESENTATIONS",
+    "Constituents",
     "ConstituentsError",
-    "DijetProcessor",
-    "DijetResult",
-    "DijetSettings",
     "EventFile",
+    "Features",
     "ImageSettings",
     "ImageSettingsError",
+    "Images",
     "JetConstituents",
     "JetImages",
-    "JetProcessor",
-    "JetResult",
-    "JetSettings",
     "NoCandidatesError",
     "ProcessingError",
     "RegionsLike",
+    "Representation",
+    "Running",
+    "SearchProcessor",
     "SearchResult",
-    "assign_regions",
+    "TableProcessor",
+    "TableResult",
+    "UserTable",
     "constituents_of",
     "flat_constituents",
     "inspect_file",
     "jagged_constituents",
     "jet_images",
+    "jets_and_features",
     "open_files",
     "padded_constituents",
     "read_fileset",
+    "read_inputs",
     "relative_constituents",
-    "run_dijets",
-    "run_jets",
+    "representation_of",
     "run_search",
+    "run_table",
+    "sample_of",
+    "score_events",
+    "search_table",
+    "trained_events",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return what the room hands on, and nothing else."""
+    return sorted(__all__)

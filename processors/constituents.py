@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from .jets import JET_SCALARS, JetRepresentation, Momenta, jet_numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .chunks import Columns
     from .events import Candidates
     from .substructure import Jets
-from typing import TYPE_CHECKING
-
-from .substructure import Jets
-
-if TYPE_CHECKING:
-    from .events import Candidates
 
 __all__ = [
+    "Constituents",
     "ConstituentsError",
     "JetConstituents",
     "constituents_of",
@@ -38,6 +37,57 @@ Single = npt.NDArray[np.float32]
 
 class ConstituentsError(InputError):
     """Constituents whose arrays do not fit together, or do not hold one number each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constituents(JetRepresentation):
+    """Jets as sets of constituents, `constituents_1` and `constituents_2`: (n, max_constituents, 3) float32.
+
+    They are those of `relative_constituents`: pT (GeV), eta and phi relative to the jet's axis, hardest first; of more than
+    max_constituents the softest are left out, and such jets are counted. The columns beside them are those of `Images`.
+    """
+
+    name: ClassVar[str] = "constituents"
+    kind: ClassVar[str] = "sets"
+
+    max_constituents: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        slots = self.max_constituents
+        if isinstance(slots, bool) or not isinstance(slots, int) or slots < 1:
+            raise InputError(f"max_constituents: {slots!r} is not a positive whole number")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The constituents of the jets."""
+        return self.of_each("constituents")
+
+    @property
+    def jet_scalars(self) -> tuple[str, ...]:
+        """What is told of each jet by a number."""
+        return JET_SCALARS
+
+    def described(self, jets: Jets, candidates: Candidates, momentum: Momenta) -> tuple[Jets, Columns, dict[str, int]]:
+        """Return the jets, and what is told of each; no event is lost."""
+        del momentum
+        eta, phi = jets.eta.ravel(), jets.phi.ravel()
+        inside = constituents_of(jets, candidates)
+        sets = relative_constituents(inside, eta=eta, phi=phi, slots=self.max_constituents)
+        return jets, {**jet_numbers(jets), "constituents": sets.reshape(*jets.px.shape, *sets.shape[1:])}, {}
+
+    def noted(self, columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, int]:
+        """Return how many jets have more constituents than slots: "truncated_jets"."""
+        return {"truncated_jets": sum(int((columns[n] > self.max_constituents).sum()) for n in self.of_each("n"))}
+
+    def warning(self, noted: Mapping[str, int], *, rows: int) -> str:
+        """Return how many jets lost constituents, where any did."""
+        if not noted.get("truncated_jets"):
+            return ""
+        return (
+            f"{noted['truncated_jets']} of {rows * self.jets} jets have more than {self.max_constituents} constituents, "
+            "their softest are left out"
+        )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import uproot
 
 from ..errors import InputError, unknown_name
+from ..folds import COLLISIONS_RUN, content_hash, hash_columns, mix
 from ..table import IDENTITY
 
 if TYPE_CHECKING:
@@ -28,9 +29,12 @@ __all__ = [
     "EventFile",
     "NoCandidatesError",
     "Source",
+    "branch",
+    "branch_names",
     "charge_of",
     "inspect_file",
     "read_candidates",
+    "same_event",
     "source_of",
 ]
 
@@ -40,6 +44,10 @@ Bool = npt.NDArray[np.bool_]
 
 COLLECTIONS = ("PFCands", "PFCand")
 KINEMATICS = ("pt", "eta", "phi")
+GENERATED = ("genWeight", "GenPart_", "Generator_")
+"""Branches, or how their names begin, that a file of simulated events has and one of collisions has not."""
+NESTED = (*COLLECTIONS, "truth", "GenPart", "Generator")
+"""Collections that some schemas put branches into: `PFCands_pt` is the field `pt` of `PFCands` then."""
 LARGEST_PT, LARGEST_ANGLE = 1e9, 100.0
 """GeV, and |eta| or |phi|: beyond this a value is a placeholder (-999), no momentum and no direction."""
 
@@ -60,7 +68,8 @@ class Source:
 
     collection: branch prefix; has_mass, has_weight: stored or not (no mass means massless);
     charge: the branch that the charge comes from, None when no such branch exists;
-    truth, gen_weight: whether `truth_signal` and `genWeight` are stored.
+    truth, gen_weight: whether `truth_signal` and `genWeight` are stored; generated: whether the file has branches that only
+    simulated events have (GENERATED).
     """
 
     collection: str
@@ -69,6 +78,7 @@ class Source:
     charge: str | None
     truth: bool
     gen_weight: bool
+    generated: bool = False
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -179,30 +189,52 @@ def source_of(branches: Collection[str], where: str) -> Source:
         charge=next((n for n in ("charge", "pdgId") if f"{collection}_{n}" in branches), None),
         truth="truth_signal" in branches,
         gen_weight="genWeight" in branches,
+        generated=any(name.startswith(GENERATED) for name in branches),
     )
 
 
+def branch_names(events: Any) -> set[str]:
+    """Return the names that the branches of an array of events have in their file; of records, only those of NESTED.
+
+    events: an awkward array whose fields are the branches (coffea's BaseSchema, `uproot`'s arrays), or whose fields are
+    collections of them (coffea's NanoAODSchema).
+    """
+    names = set(events.fields)
+    for collection in NESTED:
+        if collection in names:
+            names |= {f"{collection}_{field}" for field in events[collection].fields}
+    return names
+
+
+def branch(events: Any, name: str) -> Any:
+    """Return a branch by its name in the file, whether the schema has put it into a collection or not."""
+    if name in events.fields:
+        return events[name]
+    collection, _, field = name.partition("_")
+    return events[collection][field]
+
+
 def read_candidates(events: Any, source: Source) -> Candidates:
-    """Read the candidates of a chunk of NanoEvents (any schema that leaves branch names alone, such as BaseSchema).
+    """Read the candidates of a chunk of events: an awkward array of any of coffea's schemas, or of none.
 
     The puppi weight scales the four-momentum (pT and mass) where the file has not applied it yet (CMS-JME-18-001),
     and candidates of weight or pT 0 are dropped before anything is clustered: fastjet takes a thousand times longer
     with them and finds the same jets. Stored masses may be rounded below 0; the sign is ignored.
     """
     collection = source.collection
-    counts, pt = _flat(events[f"{collection}_pt"])
-    eta, phi = (_flat(events[f"{collection}_{name}"])[1] for name in ("eta", "phi"))
-    mass = np.abs(_flat(events[f"{collection}_mass"])[1]) if source.has_mass else np.zeros_like(pt)
+    counts, pt = _flat(branch(events, f"{collection}_pt"))
+    eta, phi = (_flat(branch(events, f"{collection}_{name}"))[1] for name in ("eta", "phi"))
+    mass = np.abs(_flat(branch(events, f"{collection}_mass"))[1]) if source.has_mass else np.zeros_like(pt)
     angles = np.maximum(np.abs(eta), np.abs(phi))
     # comparisons with NaN are false
     bad = ~((pt >= 0) & (pt <= LARGEST_PT) & (angles <= LARGEST_ANGLE) & (mass <= LARGEST_PT))
     if source.has_weight:
-        weight = _flat(events[f"{collection}_puppiWeight"])[1]
+        weight = _flat(branch(events, f"{collection}_puppiWeight"))[1]
         bad |= ~np.isfinite(weight) | (weight < 0)
         pt, mass = pt * weight, mass * weight
     charge = None
     if source.charge:
-        stored = _flat(events[f"{collection}_{source.charge}"])[1].astype(np.int64)
+        stored = _flat(branch(events, f"{collection}_{source.charge}"))[1].astype(np.int64)
         charge = charge_of(stored) if source.charge == "pdgId" else stored
     event = np.repeat(np.arange(len(counts)), counts)
     unphysical = np.zeros(len(counts), dtype=np.bool_)
@@ -214,6 +246,35 @@ def read_candidates(events: Any, source: Source) -> Candidates:
         charge = None if charge is None else charge[keep]
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Candidates(offsets, pt, eta, phi, mass, charge, unphysical)
+
+
+def same_event(events: Any, source: Source) -> npt.NDArray[np.uint64]:
+    """Return 64 bits (n,) that two events share where they are the same event, whatever they are processed to.
+
+    Of collisions these are of run, luminosityBlock and event. Simulated and converted files all count from 0 in run 1: there a
+    hash of what the file stores joins in, the number of candidates and pt, eta and phi of the one of largest stored pt.
+    """
+    own = hash_columns(*(np.asarray(ak.to_numpy(branch(events, name))) for name in IDENTITY[1:]))
+    simulated = np.asarray(ak.to_numpy(branch(events, "run"))) == COLLISIONS_RUN
+    if source.generated:
+        simulated = np.ones_like(simulated)
+    if not simulated.any():
+        return own
+    counts, pt = _flat(branch(events, f"{source.collection}_pt"))
+    stored = np.zeros((len(counts), 4))
+    stored[:, 0] = counts
+    filled = np.flatnonzero(counts)
+    if len(filled):
+        first = (np.cumsum(counts) - counts)[filled]
+        known = np.where(np.isnan(pt), -np.inf, pt)
+        place = np.repeat(np.arange(len(filled)), counts[filled])
+        largest = np.flatnonzero(known == np.maximum.reduceat(known, first)[place])[::-1]
+        hardest = np.empty(len(filled), dtype=np.int64)
+        hardest[place[largest]] = largest  # of equal ones the first, which is written last
+        for column, name in enumerate(KINEMATICS, start=1):
+            values = _flat(branch(events, f"{source.collection}_{name}"))[1]
+            stored[filled, column] = values[hardest]
+    return np.where(simulated, mix(own ^ content_hash(stored)), own)
 
 
 def charge_of(pdg_id: npt.ArrayLike) -> Int:

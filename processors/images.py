@@ -15,15 +15,22 @@ bright is not mirrored: these are the only jets whose image depends on how the j
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from .constituents import JetConstituents
+from .constituents import JetConstituents, constituents_of
 from .events import LARGEST_ANGLE, LARGEST_PT
+from .jets import JET_SCALARS, JetRepresentation, Momenta, jet_numbers
 
-__all__ = ["IMAGE_AXES", "ImageSettings", "ImageSettingsError", "JetImages", "jet_images"]
+if TYPE_CHECKING:
+    from .chunks import Columns
+    from .events import Candidates
+    from .substructure import Jets
+
+__all__ = ["IMAGE_AXES", "ImageSettings", "ImageSettingsError", "Images", "JetImages", "jet_images"]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -34,6 +41,9 @@ IMAGE_AXES = ("jet", "phi", "eta")
 
 BATCH = 256
 """Jets done at a time: their pixels in double precision (3 MB at 40 x 40) stay in the processor's cache."""
+
+MOST_PIXELS = 1000
+"""Of a side; a batch of larger images would not fit into memory."""
 
 ROUNDING = 1e-9
 """What is taken for zero: a distance in (eta, phi), an asymmetry of second moments, a difference of brightness."""
@@ -60,8 +70,12 @@ class ImageSettings:
     normalise: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.pixels, bool) or not isinstance(self.pixels, int | np.integer) or self.pixels < 1:
-            raise ImageSettingsError(f"pixels: {self.pixels!r} is not a positive whole number")
+        if (
+            isinstance(self.pixels, bool)
+            or not isinstance(self.pixels, int | np.integer)
+            or not 1 <= self.pixels <= MOST_PIXELS
+        ):
+            raise ImageSettingsError(f"pixels: {self.pixels!r} is not a whole number from 1 to {MOST_PIXELS}")
         for name in ("rotate", "flip", "normalise"):
             if not isinstance(getattr(self, name), bool | np.bool_):
                 raise ImageSettingsError(f"{name}: {getattr(self, name)!r} is neither True nor False")
@@ -71,6 +85,63 @@ class ImageSettings:
                 raise ImageSettingsError(
                     f"{name}: {value!r} is not a number above {ROUNDING:g} and up to {LARGEST_ANGLE:g}"
                 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(JetRepresentation):
+    """Jets as images, `image_1` and `image_2`: (n, pixels, pixels) float32, axes IMAGE_AXES; options as of ImageSettings.
+
+    An event is lost where one of its jets has nothing inside the window. Beside the images stand `mjj` and `deta` of two jets,
+    and of each jet `pt_1` and `mJ_1` (GeV), `eta_1`, and `n_1`, its number of constituents.
+    """
+
+    name: ClassVar[str] = "images"
+    kind: ClassVar[str] = "images"
+
+    pixels: int = 40
+    half_eta: float = 1.0
+    half_phi: float = 1.0
+    rotate: bool = True
+    flip: bool = True
+    normalise: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.image_settings  # which raises for what no image can be made with
+
+    @property
+    def image_settings(self) -> ImageSettings:
+        """How each image is made."""
+        return ImageSettings(
+            pixels=self.pixels,
+            half_eta=self.half_eta,
+            half_phi=self.half_phi,
+            rotate=self.rotate,
+            flip=self.flip,
+            normalise=self.normalise,
+        )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The images of the jets."""
+        return self.of_each("image")
+
+    @property
+    def jet_scalars(self) -> tuple[str, ...]:
+        """What is told of each jet by a number."""
+        return JET_SCALARS
+
+    def described(self, jets: Jets, candidates: Candidates, momentum: Momenta) -> tuple[Jets, Columns, dict[str, int]]:
+        """Return the events all of whose jets have an image, what is told of each jet, and how many events have not."""
+        del momentum
+        made = jet_images(constituents_of(jets, candidates), settings=self.image_settings)
+        seen = np.zeros(jets.px.size, dtype=np.bool_)
+        seen[made.jet] = True
+        whole = np.asarray(seen.reshape(jets.px.shape).all(axis=1))
+        images = made.images[np.repeat(whole, self.jets)[made.jet]]
+        lost = {"nothing inside the window": int((~whole).sum())}
+        jets = jets.select(whole)
+        return jets, {**jet_numbers(jets), "image": images.reshape(*jets.px.shape, *images.shape[1:])}, lost
 
 
 @dataclass(frozen=True)

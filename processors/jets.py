@@ -1,199 +1,152 @@
-"""Jets as images or constituents: the leading jet of an event, or its two leading ones, as a coffea processor.
-
-The image is that of `images.jet_images`; the constituents are a padded array, which `images.padded_constituents` reads.
-"""
+"""What jets are kept of an event: the leading one or the two leading ones, the cuts on them and what each cut lost."""
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-from dataclasses import dataclass, field
-from functools import partial
+from abc import abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from coffea.processor import ProcessorABC
 
-from ..errors import InputError, unknown_name
-from ..table import Table
-from .chunks import Columns, accumulated, chunk_columns
-from .constituents import constituents_of
-from .features import check_cuts
-from .images import ImageSettings, jet_images
-from .runner import FilesetLike, Skipped, open_files, run_table
+from ..errors import InputError
+from .chunks import ROW, Columns, Representation, chunk_columns
 from .substructure import Jets, dijet_mass, leading_jets, momenta
 
 if TYPE_CHECKING:
     from .events import Candidates
-from .constituents import relative_constituents
 
-__all__ = ["JetProcessor", "JetResult", "JetSettings", "jet_columns", "run_jets"]
+__all__ = ["JET_SCALARS", "JetRepresentation", "Momenta", "jet_numbers"]
 
-logger = logging.getLogger(__name__)
-Single = npt.NDArray[np.float32]
-
-REPRESENTATIONS = {"images": "image", "constituents": "constituents"}
-"""What a jet can be, and how its column is called: image_1, constituents_1."""
+Float = npt.NDArray[np.float64]
+Momenta = tuple[Float, Float, Float, Float]
 
 FEWER = {1: "no jet", 2: "fewer than two jets"}
 """What the cutflow calls events with fewer jets than asked for."""
 
+PAIR_CUTS = ("min_leading_pt", "max_deta", "min_mjj", "max_mjj")
+"""Cuts on two jets."""
 
-@dataclass(frozen=True)
-class JetSettings:
-    """Which jets are kept, and as what; GeV. The defaults make an image of every leading R = 1.0 jet of pT > 50 GeV.
+JET_SCALARS = ("pt", "mJ", "eta", "n")
+"""What is told of a jet beside its image or its constituents: GeV, and the number of constituents."""
 
-    radius: of the anti-kT jets; min_pt, max_abs_eta: what counts as a jet; max_pt: of each of the n_jets leading jets,
-    a harder one takes its event with it; n_jets: 1 or 2 an event; representation: "images" or "constituents";
-    image: how images are made; max_constituents: slots of a jet, the softest constituents beyond it are left out.
+RANGES = (("min_pt", "max_pt"), ("min_mjj", "max_mjj"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JetRepresentation(Representation):
+    """An event as its leading jet or its two leading jets; GeV. The defaults keep events with two R = 1.0 jets of 50 GeV.
+
+    jets: 1 or 2 an event; of two, jet 1 is the more massive (the harder one when their masses are equal). radius: of the
+    anti-kT jets; min_pt, max_abs_eta: what counts as a jet; max_pt: of each of the leading jets, a harder one takes its event
+    with it. Of two jets: min_leading_pt of the harder one, max_deta |eta_1 - eta_2|, min_mjj and max_mjj of their mass. The
+    observable is `mjj` of two jets and `mJ_1` of one, unless it is named.
     """
 
+    jets: Literal[1, 2] = 2
     radius: float = 1.0
     min_pt: float = 50.0
     max_pt: float | None = None
     max_abs_eta: float | None = None
-    n_jets: int = 1
-    representation: Literal["images", "constituents"] = "images"
-    image: ImageSettings = field(default_factory=ImageSettings)
-    max_constituents: int = 100
+    min_leading_pt: float | None = None
+    max_deta: float | None = None
+    min_mjj: float | None = None
+    max_mjj: float | None = None
 
     def __post_init__(self) -> None:
-        check_cuts({name: getattr(self, name) for name in ("radius", "min_pt", "max_pt", "max_abs_eta")})
-        if self.max_pt is not None and self.min_pt >= self.max_pt:
-            raise InputError(f"min_pt: {self.min_pt!r} is not below max_pt: {self.max_pt!r}")
-        if isinstance(self.n_jets, bool) or self.n_jets not in FEWER:
-            raise InputError(f"n_jets: {self.n_jets!r}; 1 or 2 jets an event are allowed")
-        if self.representation not in REPRESENTATIONS:
-            raise InputError(unknown_name("representation", str(self.representation), REPRESENTATIONS))
-        if not isinstance(self.image, ImageSettings):
-            raise InputError(f"image: {self.image!r} is no ImageSettings")
-        slots = self.max_constituents
-        if isinstance(slots, bool) or not isinstance(slots, int) or slots < 1:
-            raise InputError(f"max_constituents: {slots!r} is not a positive whole number")
+        if isinstance(self.jets, bool) or self.jets not in FEWER:
+            raise InputError(f"jets: {self.jets!r}; 1 or 2 jets an event are allowed")
+        _check_cuts({name: getattr(self, name) for name in ("radius", "min_pt", "max_pt", "max_abs_eta", *PAIR_CUTS)})
+        for low, high in RANGES:
+            below, above = getattr(self, low), getattr(self, high)
+            if below is not None and above is not None and below >= above:
+                raise InputError(f"{low}: {below!r} is not below {high}: {above!r}")
+        for name in PAIR_CUTS:
+            if self.jets == 1 and getattr(self, name) is not None:
+                raise InputError(f"{name}: {getattr(self, name)!r} is a cut on two jets, and jets is 1")
+        super().__post_init__()
+
+    @property
+    def usual_observable(self) -> str:
+        """The mass of the two jets, or of the only one."""
+        return "mjj" if self.jets == 2 else "mJ_1"
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """Names of the columns that hold one number a row."""
+        return (*(("mjj", "deta") if self.jets == 2 else ()), *self.of_each(*self.jet_scalars))
+
+    @property
+    @abstractmethod
+    def jet_scalars(self) -> tuple[str, ...]:
+        """What is told of each jet by one number, in the order of the columns."""
+
+    @abstractmethod
+    def described(self, jets: Jets, candidates: Candidates, momentum: Momenta) -> tuple[Jets, Columns, dict[str, int]]:
+        """Return the jets of the events that are kept, what is told of each of them, (n, jets, ...), and what was lost."""
+
+    def of_each(self, *names: str) -> tuple[str, ...]:
+        """Return names of columns of each jet: NAME_1, NAME_2 for every name."""
+        return tuple(f"{name}_{jet}" for name in names for jet in range(1, self.jets + 1))
+
+    def columns(self, events: Any) -> tuple[Columns, dict[str, int]]:
+        """Return the columns of the events that are kept, beginning with ROW, and the cutflow of a chunk of events."""
+        return chunk_columns(events, self, self._batch)
+
+    def _batch(self, candidates: Candidates) -> tuple[Columns, dict[str, int]]:
+        """Return the columns of the kept events with their ROW in the batch, and what each cut lost."""
+        momentum = momenta(candidates)
+        jets = leading_jets(
+            candidates,
+            momentum,
+            radius=self.radius,
+            min_pt=self.min_pt,
+            max_abs_eta=self.max_abs_eta,
+            n_jets=self.jets,
+        )
+        # Events with unphysical candidates hold none here and so have no jets, but they are counted as such.
+        lost = {FEWER[self.jets]: int((~candidates.unphysical).sum()) - len(jets.event)}
+        keep = np.ones(len(jets.event), dtype=np.bool_)
+        for name, passed in self._cuts(jets).items():
+            lost[f"failed {name}"] = int((keep & ~passed).sum())
+            keep &= passed
+        # What is told of jets is the expensive part, so cuts come first.
+        jets, told, without = self.described(jets.select(keep), candidates, momentum)
+        columns: Columns = {ROW: jets.event}
+        if self.jets == 2:
+            columns |= {"mjj": dijet_mass(jets), "deta": np.abs(jets.eta[:, 0] - jets.eta[:, 1])}
+        one, heavier = np.arange(len(jets.event)), np.argmax(jets.mass, axis=1)
+        for name, values in told.items():
+            for number, picked in enumerate((heavier, 1 - heavier)[: self.jets], start=1):
+                columns[f"{name}_{number}"] = values[one, picked]
+        return columns, lost | without
+
+    def _cuts(self, jets: Jets) -> dict[str, npt.NDArray[np.bool_]]:
+        """Return what passes each cut that was asked for, in the order of the cutflow."""
+        cuts = {}
+        if self.max_pt is not None:
+            cuts["max_pt"] = (jets.pt <= self.max_pt).all(axis=1)
+        if self.min_leading_pt is not None:
+            cuts["min_leading_pt"] = jets.pt[:, 0] >= self.min_leading_pt
+        if self.max_deta is not None:
+            cuts["max_deta"] = np.abs(jets.eta[:, 0] - jets.eta[:, 1]) <= self.max_deta
+        if self.min_mjj is not None:
+            cuts["min_mjj"] = dijet_mass(jets) >= self.min_mjj
+        if self.max_mjj is not None:
+            cuts["max_mjj"] = dijet_mass(jets) <= self.max_mjj
+        return {name: np.asarray(passed) for name, passed in cuts.items()}
 
 
-@dataclass(frozen=True)
-class JetResult:
-    """The jet table in file and entry order, the cutflow ("read" is the sum of the rest), the skipped files."""
-
-    table: Table
-    cutflow: dict[str, int]
-    skipped: Skipped
+def jet_numbers(jets: Jets) -> Columns:
+    """Return JET_SCALARS of each jet: (n, jets)."""
+    return {"pt": jets.pt, "mJ": jets.mass, "eta": jets.eta, "n": jets.n_constituents}
 
 
-class JetProcessor(ProcessorABC):  # type: ignore[misc]
-    """Turn chunks of events into columns of the jet table; keeps no state between chunks.
-
-    The accumulator is that of `chunks.accumulated`.
-    """
-
-    def __init__(self, settings: JetSettings | None = None) -> None:
-        self.settings = settings or JetSettings()
-
-    def process(self, events: Any) -> dict[str, Any]:
-        """Process one chunk of NanoEvents whose branches keep their names (BaseSchema)."""
-        return accumulated(events, partial(jet_columns, settings=self.settings))
-
-    def postprocess(self, accumulator: dict[str, Any]) -> dict[str, Any]:
-        """Return the accumulator as it is; ordering is the caller's, who knows the files."""
-        return accumulator
-
-
-def run_jets(
-    fileset: FilesetLike,
-    *,
-    settings: JetSettings | None = None,
-    executor: str = "futures",
-    workers: int | None = None,
-    scheduler: str | None = None,
-    chunk_size: int | None = None,
-    skip_bad_files: bool = False,
-    progress: bool = True,
-) -> JetResult:
-    """Turn event files into a table of jets, one row an event; all options but `settings` are those of `run_dijets`.
-
-    Columns after the identity: `mjj` and `deta` with two jets, then for each `pt_1` and `mJ_1` (GeV), `eta_1`, `n_1`
-    (constituents), and `image_1` (n, pixels, pixels) float32, axes IMAGE_AXES, or `constituents_1` (n, slots, 3)
-    float32 of `relative_constituents`; `truth_signal` and `genWeight` as in the dijet table. Of two jets, jet 1 is
-    the more massive. The metadata have the settings and, of constituents, how many jets lost some
-    ("truncated_jets"). Raises InputError for bad files and settings, ProcessingError when workers die.
-    """
-    settings = settings or JetSettings()
-    # Every constituent has its place in an image, whether the file knows its charge or not.
-    files, bad = open_files(fileset, skip_bad_files=skip_bad_files, same_counting=False)
-    table, cutflow, skipped = run_table(
-        files,
-        JetProcessor(settings),
-        bad=bad,
-        metadata={"representation": settings.representation, "settings": dataclasses.asdict(settings)},
-        name="jet table",
-        executor=executor,
-        workers=workers,
-        scheduler=scheduler,
-        chunk_size=chunk_size,
-        skip_bad_files=skip_bad_files,
-        progress=progress,
-    )
-    if settings.representation == "constituents":
-        numbers = [f"n_{jet}" for jet in range(1, settings.n_jets + 1)]
-        truncated = sum(int((table[name] > settings.max_constituents).sum()) for name in numbers)
-        table = Table(table.columns, {**table.metadata, "truncated_jets": truncated}, table.source)
-        if truncated:
-            logger.warning(
-                "%d of %d jets have more than %d constituents, their softest are left out",
-                *(truncated, len(table) * settings.n_jets, settings.max_constituents),
-            )
-    return JetResult(table, cutflow, skipped)
-
-
-def jet_columns(events: Any, settings: JetSettings) -> tuple[Columns, dict[str, int]]:
-    """Return the columns of the jet table for a chunk of events, and its cutflow.
-
-    The cutflow counts "read", then what was lost in order, then "kept"; "read" is the sum of all others. An event is
-    lost when one of its jets is.
-    """
-    return chunk_columns(events, partial(_batch, settings=settings))
-
-
-def _batch(candidates: Candidates, settings: JetSettings) -> tuple[Columns, dict[str, int]]:
-    """Return the columns of the kept events with their "row" in the batch, and what each cut lost."""
-    jets = leading_jets(
-        candidates,
-        momenta(candidates),
-        radius=settings.radius,
-        min_pt=settings.min_pt,
-        max_abs_eta=settings.max_abs_eta,
-        n_jets=settings.n_jets,
-    )
-    lost = {FEWER[settings.n_jets]: int((~candidates.unphysical).sum()) - len(jets.event)}
-    if settings.max_pt is not None:
-        soft = np.asarray((jets.pt <= settings.max_pt).all(axis=1))
-        lost["failed max_pt"] = int((~soft).sum())
-        jets = jets.select(soft)
-    if settings.representation == "images":
-        jets, shown, lost["nothing inside the window"] = _imaged(jets, candidates, settings.image)
-    else:
-        eta, phi = jets.eta.ravel(), jets.phi.ravel()
-        inside = constituents_of(jets, candidates)
-        shown = relative_constituents(inside, eta=eta, phi=phi, slots=settings.max_constituents)
-    columns: Columns = {"row": jets.event}
-    if settings.n_jets == 2:
-        columns |= {"mjj": dijet_mass(jets), "deta": np.abs(jets.eta[:, 0] - jets.eta[:, 1])}
-    by_jet: Columns = {"pt": jets.pt, "mJ": jets.mass, "eta": jets.eta, "n": jets.n_constituents}
-    by_jet[REPRESENTATIONS[settings.representation]] = shown.reshape(*jets.px.shape, *shown.shape[1:])
-    one, heavier = np.arange(len(jets.event)), np.argmax(jets.mass, axis=1)
-    for name, values in by_jet.items():
-        for number, picked in enumerate((heavier, 1 - heavier)[: settings.n_jets], start=1):
-            columns[f"{name}_{number}"] = values[one, picked]
-    return columns, lost
-
-
-def _imaged(jets: Jets, candidates: Candidates, settings: ImageSettings) -> tuple[Jets, Single, int]:
-    """Return the events all of whose jets have an image, those images, jet after jet, and how many events have not."""
-    made = jet_images(constituents_of(jets, candidates), settings=settings)
-    seen = np.zeros(jets.px.size, dtype=np.bool_)
-    seen[made.jet] = True
-    whole = np.asarray(seen.reshape(jets.px.shape).all(axis=1))
-    images = made.images[np.repeat(whole, jets.px.shape[1])[made.jet]]
-    return jets.select(whole), images, int((~whole).sum())
+def _check_cuts(cuts: dict[str, Any]) -> None:
+    """Raise InputError for a cut that is no positive number; `min_pt` may be 0, None is no cut."""
+    for name, value in cuts.items():
+        if value is None:
+            continue
+        floor = 0.0 if name == "min_pt" else np.nextafter(0.0, 1.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not (floor <= value < np.inf):
+            raise InputError(f"{name}: {value!r} is not a positive number")

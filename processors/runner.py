@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import itertools
 import logging
@@ -15,26 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from coffea.nanoevents import BaseSchema
 from coffea.processor import DaskExecutor, FuturesExecutor, IterativeExecutor, ProcessorABC, Runner
 from coffea.processor.executor import WorkItem
 
 from ..errors import HunchError, InputError, unknown_name
-from ..table import Table
 from .events import EventFile, inspect_file
-from .features import DijetProcessor, DijetSettings
 from .filesets import check_fileset, read_fileset
 
 __all__ = [
     "EXECUTORS",
-    "DijetResult",
+    "FilesetLike",
     "Processed",
     "ProcessingError",
+    "Running",
+    "Skipped",
     "open_files",
     "process_files",
-    "run_dijets",
-    "run_table",
 ]
 
 logger = logging.getLogger(__name__)
@@ -52,6 +48,37 @@ class ProcessingError(HunchError):
 
 
 @dataclass(frozen=True)
+class Running:
+    """How files are processed; no result depends on it.
+
+    executor: one of EXECUTORS; workers: processes (all cores); scheduler: address of a running dask scheduler, whose
+    workers see the folders that this process writes to; chunk_size: events; skip_bad_files: files that cannot be processed are
+    counted and reported and do not stop the run; progress: bars on stderr. Raises InputError for what is none of these.
+    """
+
+    executor: str = "futures"
+    workers: int | None = None
+    scheduler: str | None = None
+    chunk_size: int | None = None
+    skip_bad_files: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            raise InputError(unknown_name("executor", self.executor, EXECUTORS))
+        if self.scheduler is not None and self.executor != "dask":
+            raise InputError(f"scheduler: {self.scheduler!r} is for executor 'dask', not {self.executor!r}")
+        for name, value in (("workers", self.workers), ("chunk_size", self.chunk_size)):
+            if value is not None and value < 1:
+                raise InputError(f"{name}: {value} is not a positive number")
+
+    @property
+    def processes(self) -> int:
+        """Number of worker processes: one where the work is done in this process."""
+        return 1 if self.executor == "iterative" else self.workers or available_cores()
+
+
+@dataclass(frozen=True)
 class Processed:
     """What a processor made of each file, in the fileset's order, and the files left out with the reason."""
 
@@ -66,85 +93,6 @@ class Processed:
             for name, count in part["cutflow"].items():
                 total[name] = total.get(name, 0) + count
         return total
-
-
-@dataclass(frozen=True)
-class DijetResult:
-    """The dijet table in file and entry order, the cutflow ("read" is the sum of the rest), the skipped files."""
-
-    table: Table
-    cutflow: dict[str, int]
-    skipped: Skipped
-
-
-def run_dijets(
-    fileset: FilesetLike,
-    *,
-    settings: DijetSettings | None = None,
-    executor: str = "futures",
-    workers: int | None = None,
-    scheduler: str | None = None,
-    chunk_size: int | None = None,
-    skip_bad_files: bool = False,
-    progress: bool = True,
-) -> DijetResult:
-    """Turn event files into the dijet table; the result does not depend on executor, workers or chunk size.
-
-    fileset: of `read_fileset`, or what it takes; executor: one of EXECUTORS; workers: processes (all cores);
-    scheduler: address of a running dask scheduler; chunk_size: events; skip_bad_files: count and report files that
-    cannot be processed instead of stopping. Raises InputError for bad files and settings, ProcessingError when
-    workers die. `truth_signal` stays only where every file has it; `genWeight` must be in all files or in none.
-    """
-    settings = settings or DijetSettings()
-    files, bad = open_files(fileset, skip_bad_files=skip_bad_files)
-    made = {"representation": "dijet", "settings": dataclasses.asdict(settings), "ntrk": files[0].source.counting}
-    table, cutflow, skipped = run_table(
-        files,
-        DijetProcessor(settings),
-        bad=bad,
-        metadata=made,
-        name="dijet table",
-        executor=executor,
-        workers=workers,
-        scheduler=scheduler,
-        chunk_size=chunk_size,
-        skip_bad_files=skip_bad_files,
-        progress=progress,
-    )
-    return DijetResult(table, cutflow, skipped)
-
-
-def run_table(
-    files: Sequence[EventFile],
-    processor: ProcessorABC,
-    *,
-    bad: Skipped,
-    metadata: Mapping[str, Any],
-    name: str,
-    **options: Any,
-) -> tuple[Table, dict[str, int], Skipped]:
-    """Run a processor whose accumulator is that of `chunks.accumulated`; return its table, cutflow, skipped files.
-
-    files, bad: of `open_files`; metadata: what made the table, to which cutflow, skipped and read files are added;
-    name: the table's, for errors; options: of `process_files`. Rows come in file and entry order.
-    """
-    done = process_files(files, processor, **options)
-    skipped = (*bad, *done.skipped)
-    sources = [file.source for file, _ in done.parts]
-    dropped = set() if all(s.truth for s in sources) else {"truth_signal"}
-    if dropped and any(s.truth for s in sources):
-        logger.warning("truth_signal is left out of the table: not every file has it")
-    rows = [part["rows"][start] for _, part in done.parts for start in sorted(part["rows"])]
-    names = [column for column in rows[0] if column not in dropped]
-    metadata = {
-        **metadata,
-        "cutflow": done.cutflow,
-        "skipped": [list(pair) for pair in skipped],
-        "files": [file.path for file, _ in done.parts],
-    }
-    # Taken out of their chunks one column after another: of images there is never a second copy of more than one.
-    columns = {column: np.concatenate([part.pop(column) for part in rows]) for column in names}
-    return Table(columns, metadata, name), done.cutflow, skipped
 
 
 def open_files(
@@ -186,34 +134,16 @@ def open_files(
     return files, tuple(skipped)
 
 
-def process_files(
-    files: Sequence[EventFile],
-    processor: ProcessorABC,
-    *,
-    executor: str = "futures",
-    workers: int | None = None,
-    scheduler: str | None = None,
-    chunk_size: int | None = None,
-    skip_bad_files: bool = False,
-    progress: bool = True,
-) -> Processed:
-    """Run a processor over checked files; its accumulator has "files" and "failed" as `chunks.accumulated` describes.
+def process_files(files: Sequence[EventFile], processor: ProcessorABC, running: Running = Running()) -> Processed:
+    """Run a processor over checked files; its accumulator has "files" and "failed" as `TableProcessor` describes.
 
     A file with a damaged chunk is left out as a whole. Raises InputError, ProcessingError.
     """
-    if executor not in EXECUTORS:
-        raise InputError(unknown_name("executor", executor, EXECUTORS))
-    if scheduler is not None and executor != "dask":
-        raise InputError(f"scheduler: {scheduler!r} is for executor 'dask', not {executor!r}")
-    for name, value in (("workers", workers), ("chunk_size", chunk_size)):
-        if value is not None and value < 1:
-            raise InputError(f"{name}: {value} is not a positive number")
-    workers = workers or available_cores()
-    items = _chunks(files, chunk_size or _chunk_size(files, 1 if executor == "iterative" else workers))
+    items = _chunks(files, running.chunk_size or _chunk_size(files, running.processes))
     branches = sorted({branch for file in files for branch in file.source.branches})
     log = io.StringIO()
     try:
-        with _executor(executor, workers, scheduler, progress=progress) as chosen, _own_output(log, progress=progress):
+        with _executor(running) as chosen, _own_output(log, progress=running.progress):
             runner = Runner(executor=chosen, schema=BaseSchema, savemetrics=False)
             # Only the needed branches become columns: NanoAOD has thousands, and a column costs time at every open.
             out = runner(items, processor, iteritems_options={"filter_name": branches})
@@ -221,7 +151,7 @@ def process_files(
         # Dead workers are RuntimeErrors; around what a worker raised coffea puts a bare Exception, no subclass of it.
         if type(error) is not Exception and not isinstance(error, RuntimeError):
             raise
-        raise _explained(error, executor) from error
+        raise _explained(error, running.executor) from error
     finally:
         if log.getvalue():
             logger.debug("coffea wrote: %s", log.getvalue().strip())
@@ -230,7 +160,7 @@ def process_files(
     for file in files:
         reason = failed.get((file.dataset, file.path))
         if reason is not None:
-            if not skip_bad_files:
+            if not running.skip_bad_files:
                 raise InputError(reason)
             logger.warning("skipped: %s", reason)
             skipped.append((file.path, reason))
@@ -258,36 +188,39 @@ def _chunk_size(files: Sequence[EventFile], workers: int) -> int:
 def _chunks(files: Sequence[EventFile], size: int) -> list[WorkItem]:
     """Cut files into chunks of nearly equal size; an empty file is one empty chunk, so that it is counted."""
     items = []
-    for file in files:
+    for number, file in enumerate(files):
         n = max(math.ceil(file.entries / size), 1)
         edges = [file.entries * i // n for i in range(n + 1)]
         items += [
-            WorkItem(file.dataset, file.path, file.tree, start, stop, file.uuid, {"source": file.source})
+            WorkItem(
+                file.dataset, file.path, file.tree, start, stop, file.uuid, {"source": file.source, "number": number}
+            )
             for start, stop in itertools.pairwise(edges)
         ]
     return items
 
 
 @contextlib.contextmanager
-def _executor(name: str, workers: int, scheduler: str | None, *, progress: bool) -> Iterator[Any]:
+def _executor(running: Running) -> Iterator[Any]:
     """Make coffea's executor; no retries, since a chunk that failed once fails again."""
-    if name == "iterative":
-        yield IterativeExecutor(status=progress, retries=0)
-    elif name == "futures":
-        yield FuturesExecutor(workers=workers, status=progress, retries=0)
+    if running.executor == "iterative":
+        yield IterativeExecutor(status=running.progress, retries=0)
+    elif running.executor == "futures":
+        yield FuturesExecutor(workers=running.processes, status=running.progress, retries=0)
     else:
         from distributed import Client, LocalCluster
 
         with contextlib.ExitStack() as stack:
+            scheduler: Any = running.scheduler
             if scheduler is None:
                 scheduler = stack.enter_context(
-                    LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)  # type: ignore[no-untyped-call]
+                    LocalCluster(n_workers=running.processes, threads_per_worker=1, dashboard_address=None)  # type: ignore[no-untyped-call]
                 )
             try:
                 client = stack.enter_context(Client(scheduler, timeout="10s"))  # type: ignore[no-untyped-call]
             except (OSError, ValueError) as error:
                 raise ProcessingError(f"scheduler {scheduler!r} cannot be reached: {error}") from error
-            yield DaskExecutor(client=client, status=progress, retries=0)
+            yield DaskExecutor(client=client, status=running.progress, retries=0)
 
 
 @contextlib.contextmanager

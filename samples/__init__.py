@@ -26,3 +26,8 @@ __all__ = [
     "reconstruct",
     "simulate",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return what the room hands on, and nothing else."""
+    return sorted(__all__)

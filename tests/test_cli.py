@@ -23,7 +23,8 @@ from hunch.cli import cli, main
 from hunch.models import Quak
 from hunch.table import DIJET_COLUMNS, Table, read_table
 
-PROCESS_JETS = ["process", "a.root", "-o", "t.parquet", "--jets", "1"]
+PROCESS = ["process", "a.root", "-o", "t.parquet"]
+IMAGES = [*PROCESS, "--as", "images"]
 HUNCH = str(Path(sys.executable).with_name("hunch"))
 
 
@@ -150,19 +151,21 @@ def test_bad_files_are_skipped_and_counted_on_request(
         (["run", "absent.yaml"], ["absent.yaml"]),
         (["process", "a.root"], ["-o TABLE.parquet"]),
         (["process", "a.root", "-o", "t.csv"], ["t.csv", ".parquet"]),
-        ([*PROCESS_JETS[:-2], "--pixels", "8", "--max-pt", "9"], ["--pixels, --max-pt: only with --jets"]),
-        (
-            [*PROCESS_JETS[:-2], "--as", "images", "--max-constituents", "8"],
-            ["--as, --max-constituents: only with --j"],
-        ),
-        ([*PROCESS_JETS, "--max-deta", "1", "--min-mjj", "9"], ["--max-deta, --min-mjj: of the dijet table"]),
-        ([*PROCESS_JETS, "--min-leading-pt", "1", "--max-mjj", "9"], ["--min-leading-pt, --max-mjj: of the dijet"]),
-        ([*PROCESS_JETS, "--force"], ["--force: only with an ANALYSIS"]),
-        ([*PROCESS_JETS, "--as", "constituents", "--pixels", "8"], ["--pixels: of images"]),
-        ([*PROCESS_JETS, "--max-constituents", "8"], ["--max-constituents: only with --as constituents"]),
-        ([*PROCESS_JETS, "--as", "objects"], ["'objects'", "images", "constituents"]),
-        ([*PROCESS_JETS, "--min-pt", "60", "--max-pt", "50"], ["min_pt: 60.0 is not below max_pt: 50.0"]),
-        ([*PROCESS_JETS[:-1], "3"], ["--jets", "3"]),
+        ([*PROCESS, "--pixels", "8"], ["--pixels 8: is now --set pixels=8"]),
+        ([*PROCESS, "--jets", "2"], ["--jets 2: is now --set jets=2"]),
+        ([*PROCESS, "--max-deta", "1"], ["--max-deta 1: is now --set max_deta=1"]),
+        ([*PROCESS, "--force"], ["--force: only with an ANALYSIS"]),
+        ([*PROCESS, "--as", "imges"], ["--as: no representation 'imges'; did you mean 'images'"]),
+        ([*PROCESS, "--as", "table"], ["table", "features"]),
+        ([*PROCESS, "--set", "pixels=8"], ["unknown key '--set pixels'"]),
+        ([*IMAGES, "--set", "pixel=8"], ["unknown key '--set pixel'; did you mean 'pixels'"]),
+        ([*IMAGES, "--set", "pixels=many"], ["key '--set pixels'", "found 'many'"]),
+        ([*IMAGES, "--set", "pixels=1000000"], ["pixels: 1000000 is not a whole number from 1 to 1000"]),
+        ([*IMAGES, "--set", "pixels"], ["--set 'pixels': KEY=VALUE is expected"]),
+        ([*IMAGES, "--set", "pixels=8", "--set", "pixels=9"], ["--set pixels: is given twice"]),
+        ([*IMAGES, "--set", "observable=mjjj"], ["observable 'mjjj'; did you mean 'mjj'"]),
+        ([*IMAGES, "--set", "min_pt=60", "--set", "max_pt=5e1"], ["min_pt", "60", "max_pt", "50"]),
+        ([*IMAGES, "--set", "jets=3"], ["jets", "3"]),
         (["fetch", "lhco"], ["lhco", "allowed"]),
         (["convert", "lhco", "absent.h5", "x.root"], ["absent.h5"]),
         (["run", "absent.yaml", "--force"], ["--force"]),
@@ -205,29 +208,59 @@ def test_event_files_become_images_or_constituents_of_jets(
         assert (status, err) == (0, "")
         return told, read_table(out)
 
-    told, table = processed("--jets", "1")
+    told, table = processed("--as", "images", "--set", "jets=1")
     assert "3 events, 0 files skipped" in told
     assert table["image_1"].shape == (3, 40, 40)
     assert table["event"].tolist() == [1, 2, 3]
     assert "mjj" not in table
-    told, table = processed("--jets", "2", "--as", "images", "--pixels", "8", "--radius", "0.8", "--max-pt", "95")
-    assert "fewer than two jets        1" in told
+    small = ("pixels=8", "radius=0.8", "max_pt=95")
+    told, table = processed("--as", "images", *(word for key in small for word in ("--set", key)))
+    assert "fewer than two jets" in told
     assert table["image_2"].shape == (1, 8, 8)
     assert table.metadata["settings"]["radius"] == 0.8
-    _, table = processed("--jets", "1", "--as", "constituents", "--max-constituents", "4", "--min-pt", "75")
+    own = ("jets=1", "max_constituents=4", "min_pt=75")
+    _, table = processed("--as", "constituents", *(word for key in own for word in ("--set", key)))
     assert table["constituents_1"].shape == (2, 4, 3)
     assert table["constituents_1"][:, 0, 0].tolist() == [100, 80]
     _, table = processed()
     assert set(DIJET_COLUMNS) <= set(table.columns)
 
 
-def test_an_analysis_takes_no_options_of_jets(
+def test_what_stands_at_the_outputs_place_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    path = write_jets(tmp_path / "e.root")
+    (tmp_path / "file.parquet").write_text("mine")
+    (tmp_path / "folder.parquet").mkdir()
+    (tmp_path / "folder.parquet" / "notes.txt").write_text("mine")
+    for name in ("file.parquet", "folder.parquet"):
+        status, _, err = call(
+            monkeypatch, capfd, "process", str(path), "-o", str(tmp_path / name), "--executor", "iterative"
+        )
+        assert (status, "is not replaced" in err) == (2, True)
+    assert (tmp_path / "file.parquet").read_text() == "mine"
+    assert (tmp_path / "folder.parquet" / "notes.txt").read_text() == "mine"
+    out = tmp_path / "table.parquet"
+    for _ in range(2):  # a table of ours is
+        assert call(monkeypatch, capfd, "process", str(path), "-o", str(out), "--executor", "iterative")[0] == 0
+    (out / "notes.txt").write_text("mine")
+    assert call(monkeypatch, capfd, "process", str(path), "-o", str(out), "--executor", "iterative")[0] == 2
+
+
+def test_keys_given_on_the_command_line_are_named_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "d.root").write_bytes(b"")
     analysis = tmp_path / "a.yaml"
-    analysis.write_text("samples: {data: [absent.root]}\noutput: out\n")
-    status, _, err = call(monkeypatch, capfd, "process", str(analysis), "--jets", "1", "--as", "images")
-    assert (status, "--jets, --as: for event files, not for an ANALYSIS" in err) == (2, True)
+    analysis.write_text("samples: {data: [d.root]}\noutput: out\n")
+    for key, said in (
+        ("hunt=counts", "--set: key 'hunt': input should be 'bump' or 'count'; did you mean 'count'?, found 'counts'"),
+        ("regions.number=0", "--set: key 'regions.number': input should be greater than or equal to 1, found 0"),
+        ("latnt=3", "unknown key 'latnt'"),
+    ):
+        status, _, err = call(monkeypatch, capfd, "run", str(analysis), "--set", key)
+        assert status == 2
+        assert said in err
 
 
 def test_a_single_jet_is_simulated_in_the_window_asked_for(

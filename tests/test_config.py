@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hunch.config import Analysis, ConfigError, read_analysis
+from hunch.table import Observable
 
 MINIMAL = """\
 samples:
@@ -49,8 +50,12 @@ def test_the_smallest_configuration_is_complete(write: Callable[[str], Path], tm
     assert analysis.fit_range is None
     assert analysis.features is None
     assert analysis.executor == "futures"
-    assert (analysis.jets.radius, analysis.jets.min_pt) == (1.0, 50.0)
-    assert analysis.jets.max_deta is None
+    representation = analysis.represented
+    assert (representation.name, representation.kind) == ("features", "rows")
+    assert representation.observable == Observable()
+    assert (representation.settings()["radius"], representation.settings()["min_pt"]) == (1.0, 50.0)
+    assert representation.settings()["max_deta"] is None
+    assert (analysis.scorer_name, analysis.scorer_options, analysis.hunt) == ("Quak", {}, "bump")
     assert analysis.skip_bad_files is False
 
 
@@ -94,7 +99,7 @@ def test_settings_are_read(write: Callable[[str], Path]) -> None:
     )
     assert analysis.fit_range == (1500, 7000)
     assert (analysis.regions.shape, analysis.regions.number) == ("plane", 4)
-    assert (analysis.seed, analysis.jets.radius) == (3, 0.8)
+    assert (analysis.seed, analysis.represented.settings()["radius"]) == (3, 0.8)
 
 
 MISTAKES = {
@@ -132,6 +137,83 @@ MISTAKES = {
     "file twice": (MINIMAL.replace("[data.root]", "[data.root, data.root]"), 2, "listed twice"),
     "kinds mixed": (MINIMAL.replace("[data.root]", "[data.root, t.csv]"), 2, "event files and tables"),
     "output is a file": (MINIMAL.replace("output: out", "output: data2.root"), 6, "is a file"),
+}
+
+
+MISTAKES |= {
+    "representation": (MINIMAL + "representation: imges\n", 7, "'imges' is not known; did you mean 'images'"),
+    "field of it": (
+        MINIMAL + "representation: {name: images, pixel: 8}\n",
+        7,
+        "representation.pixel'; did you mean 'pixels'",
+    ),
+    "its type": (MINIMAL + "representation:\n  name: images\n  pixels: many\n", 9, "key 'representation.pixels'"),
+    "its value": (MINIMAL + "representation: {name: images, pixels: 0}\n", 7, "pixels"),
+    "cut": (MINIMAL + "jets: {radus: 1}\n", 7, "unknown key 'jets.radus'; did you mean 'radius'"),
+    "cut twice": (
+        MINIMAL + "representation: {name: images, radius: 1.0}\njets: {radius: 0.8}\n",
+        8,
+        "key 'jets.radius': is given",
+    ),
+    "observable": (MINIMAL + "observable: mJ1\n", 7, "did you mean 'mJ_1'"),
+    "method": (MINIMAL + "scorer: Quack\n", 7, "'Quack' is not known; did you mean 'Quak'"),
+    "field of a method": (MINIMAL + "scorer: {name: Vae, latnt: 2}\n", 7, "scorer.latnt'; did you mean 'latent'"),
+    "its number": (MINIMAL + "training:\n  max_epochs: ten\n", 8, "key 'training.max_epochs'"),
+    "field twice": (
+        MINIMAL + "scorer: {name: Vae, latent: 2}\ntraining: {latent: 3}\n",
+        8,
+        "key 'training.latent': is given in scorer",
+    ),
+    "seed of a method": (MINIMAL + "scorer: {name: Vae, seed: 2}\n", 7, "is the analysis' own key seed"),
+    "wrong kind": (MINIMAL + "scorer: ConvVae\n", 7, "ConvVae takes images, and representation features gives rows"),
+    "rows of images": (MINIMAL + "representation: images\n", 1, "methods for images: ConvVae, EventToEnsemble"),
+    "metric": (MINIMAL + "representation: images\nscorer: {name: ConvVae, metric: msee}\n", 8, "did you mean 'mse'"),
+    "metric of Quak": (MINIMAL + "scorer: {name: Quak, metric: family}\n", 7, "key 'scorer.metric'"),
+    "per_jet of rows": (MINIMAL + "scorer: {name: Vae, per_jet: max}\n", 7, "scorer.per_jet: max puts jets together"),
+    "concat": (MINIMAL + "representation: images\nscorer: {name: ConvVae, per_jet: concat}\n", 8, "hunt: count"),
+    "weak without family": (MINIMAL + "scorer: Vae\nweak_supervision: true\n", 8, "narrow down (Quak); scorer is Vae"),
+    "family of none": (MINIMAL + "scorer: Vae\nregions: {axis: family}\n", 8, "with hypotheses (Quak); scorer is Vae"),
+    "exposure": (MINIMAL.replace("output", "  exposure: [data2.root]\noutput"), 6, "Quak has no outlier exposure"),
+    "features of images": (
+        MINIMAL + "representation: images\nscorer: ConvVae\nfeatures: [mJ_1]\n",
+        9,
+        "features: are columns of",
+    ),
+    "count alone": ("samples: {data: [data.root]}\noutput: out\nhunt: count\n", 1, "count.expectation: sample needs"),
+    "count in a hunt": (MINIMAL + "count: {efficiency: 0.1}\n", 7, "count: is of hunt: count"),
+    "bump in a count": (MINIMAL + "hunt: count\nfit_range: [1000, 2000]\n", 8, "fit_range: is of hunt: bump"),
+    "regions in a count": (MINIMAL + "hunt: count\nregions: {number: 2}\n", 8, "regions.number: is of hunt: bump"),
+    "one axis": (
+        MINIMAL.replace("  priors:\n    two_prong: [xy.root]\n", "") + "hunt: count\ncount: {expectation: abcd}\n",
+        6,
+        "needs two axes",
+    ),
+    "axis": (
+        MINIMAL + "hunt: count\ncount: {expectation: abcd, axes: [background, twoprong]}\n",
+        8,
+        "did you mean 'two_prong'",
+    ),
+    "axes of a sample": (MINIMAL + "hunt: count\ncount: {axes: [background, family]}\n", 8, "count.axes: are of"),
+    "architecture": (MINIMAL + "training: {architecture: mfa}\n", 1, "did you mean 'maf'"),
+    "solver": (
+        MINIMAL + "representation: images\nscorer: {name: EventToEnsemble, solver: exct}\n",
+        8,
+        "did you mean 'exact'",
+    ),
+    "pixels and blocks": (
+        MINIMAL + "representation: {name: images, pixels: 6}\nscorer: ConvVae\n",
+        8,
+        "cannot be halved 2 times",
+    ),
+    "files of a table": (MINIMAL + "representation: table\nfeatures: [a]\n", 2, "data.root is no table"),
+    "images in CSV": (
+        MINIMAL.replace("data.root", "t.csv") + "representation: images\nscorer: ConvVae\n",
+        2,
+        "cannot hold images",
+    ),
+    "unit of an event file": (MINIMAL + "observable: {name: mJ_1, unit: TeV}\n", 7, "is that of a table's column"),
+    "unknown count": (MINIMAL + "count: {eficiency: 0.1}\n", 7, "did you mean 'efficiency'"),
+    "repeats": (MINIMAL + "repeats: keep\n", 7, "'refuse' or 'drop'"),
 }
 
 
@@ -173,8 +255,37 @@ def test_files_that_are_no_configuration(write: Callable[[str], Path], tmp_path:
 
 
 def test_a_table_beside_event_files_of_another_sample_is_left_to_the_stages(write: Callable[[str], Path]) -> None:
-    analysis = read_analysis(write(MINIMAL.replace("data.root", "t.csv") + "features: [a]\n"))
+    analysis = read_analysis(write(MINIMAL.replace("data.root", "t.csv") + "features: [mJ_1]\n"))
     assert analysis.samples.data[0].endswith("t.csv")
+
+
+def test_old_keys_mean_what_they_meant_and_new_ones_are_read(write: Callable[[str], Path]) -> None:
+    old = read_analysis(write(MINIMAL + "jets: {radius: 0.8}\ntraining: {architecture: nsf, max_epochs: 3}\n"))
+    assert old.represented.settings()["radius"] == 0.8
+    assert old.scorer_options == {"architecture": "nsf", "max_epochs": 3}
+    images = MINIMAL + "representation: {name: images, pixels: 8}\nscorer: {name: ConvVae, latent: 4, per_jet: max}\n"
+    new = read_analysis(write(images + "jets: {min_pt: 200}\n"))
+    assert new.represented.inputs == ("image_1", "image_2")
+    assert (new.represented.settings()["pixels"], new.represented.settings()["min_pt"]) == (8, 200)
+    assert (new.scorer_options, new.per_jet, new.axis) == ({"latent": 4}, "max", "priors")
+    jet = read_analysis(write(MINIMAL + "representation: {name: features, jets: 1}\nobservable: mJ_1\n"))
+    assert jet.represented.observable == Observable.of("mJ_1")
+    assert "mJ_1" not in jet.represented.inputs
+    table = MINIMAL.replace("data.root", "t.csv").replace("qcd.root", "t.parquet").replace("two_prong: [xy.root]", "{}")
+    own = read_analysis(write(table + "features: [a, b]\nobservable: {name: energy, unit: TeV}\n"))
+    assert own.represented.name == "table"
+    assert own.represented.observable == Observable.of("energy", "TeV")
+
+
+def test_keys_given_on_the_command_line_take_the_place_of_the_files(write: Callable[[str], Path]) -> None:
+    path = write(MINIMAL + "regions: {fraction: 0.1}\n")
+    found = read_analysis(path, ["representation=images", "scorer=ConvVae", "pixels=8", "latent=4", "regions.number=2"])
+    assert (found.represented.name, found.represented.settings()["pixels"]) == ("images", 8)
+    assert (found.scorer_name, found.scorer_options) == ("ConvVae", {"latent": 4})
+    assert (found.regions.number, found.regions.fraction) == (2, 0.1)
+    for wrong, said in (("fraction", "KEY=VALUE is expected"), ("regons.number=2", "did you mean 'regions'")):
+        with pytest.raises(ConfigError, match=said):
+            read_analysis(path, [wrong])
 
 
 PIECES = [
@@ -203,7 +314,21 @@ def test_any_text_gives_an_analysis_or_a_named_error(text: str, write: Callable[
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    key=st.sampled_from([*Analysis.model_fields, "samples.data", "samples.priors", "samples.priors.a", "jets.radius"]),
+    key=st.sampled_from(
+        [
+            *Analysis.model_fields,
+            "samples.data",
+            "samples.priors",
+            "samples.priors.a",
+            "jets.radius",
+            "scorer.latent",
+            "scorer.name",
+            "representation.name",
+            "representation.features",
+            "observable.name",
+            "training.hidden",
+        ]
+    ),
     value=st.sampled_from(["~", "[]", "{}", "-1", "1e400", ".nan", "''", "[[1]]", "{a: 1}", "{1: 2}", "? [1]\n : 2"]),
 )
 def test_any_value_of_a_key_gives_an_analysis_or_a_named_error(

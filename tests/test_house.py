@@ -143,9 +143,25 @@ def test_no_module_has_the_name_of_what_its_package_hands_on() -> None:
         assert beside & set(module.__all__) == set(), room
 
 
-def test_root_imports_no_room() -> None:
+def test_root_imports_no_room_until_it_is_asked_for() -> None:
     tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
-    assert [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)] == []
+    imported = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    assert [n for n in ast.walk(tree) if isinstance(n, ast.Import)] == []
+    assert imported == {"typing", "importlib"}
+    script = "import sys, hunch; print(*sorted(m for m in sys.modules if m.startswith('hunch')), '|', *dir(hunch), '|', hunch.table)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    loaded, offered, table = done.stdout.split("|")
+    assert loaded.split() == ["hunch"]
+    assert {"models", "analysis", "processors", "samples", "workflow"} < set(offered.split())
+    assert "'hunch.table'" in table
+    with pytest.raises(AttributeError, match="no attribute 'modles'; rooms: analysis"):
+        importlib.import_module("hunch").modles  # noqa: B018 - the attribute is what is asked for
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room != "cli"])
+def test_a_room_offers_what_it_hands_on_and_nothing_else(room: str) -> None:
+    module = importlib.import_module(f"hunch.{room}")
+    assert dir(module) == sorted(module.__all__)
 
 
 def test_packages_are_the_folders_with_init() -> None:

@@ -1,46 +1,73 @@
-"""The notebook is stored without outputs, runs from top to bottom, and finds what `hunch run` finds."""
+"""Notebooks are stored without outputs, run from top to bottom, and find what `hunch run` finds."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "first_search.ipynb"
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 
-def test_is_stored_without_outputs() -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda p: p.stem)
+def test_is_stored_without_outputs(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code
     assert [cell.source[:40] for cell in code if cell.outputs or cell.execution_count is not None] == []
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)  # 2,000 QCD events are simulated, and trained on twice: minutes on a busy machine
-def test_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def executed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> Any:
+    """Run a notebook in a folder with the Python that runs the tests, whatever kernels this machine has; return it."""
     from nbclient import NotebookClient
 
-    # the kernel is the Python that runs the tests, whatever kernels are registered on this machine
-    kernel = tmp_path / "jupyter" / "kernels" / "python3"
+    kernel = folder / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     (kernel / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Python 3", "language": "python"}))
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    for name, value in (("EVENTS", "2000"), ("WORKERS", "2"), ("PSEUDO_EXPERIMENTS", "200")):
-        monkeypatch.setenv(name, value)
-
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    monkeypatch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
     NotebookClient(
-        notebook, kernel_name="python3", timeout=600, resources={"metadata": {"path": str(tmp_path)}}
+        notebook, kernel_name="python3", timeout=600, resources={"metadata": {"path": str(folder)}}
     ).execute()
+    return notebook
 
+
+def outputs_of(notebook: Any) -> tuple[str, int]:
+    """Return what a notebook printed and how many figures it shows."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    figures = [output for output in outputs if "image/png" in output.get("data", {})]
+    return "".join(output.get("text", "") for output in outputs), len(figures)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # 2,000 QCD events are simulated, and trained on twice: minutes on a busy machine
+def test_the_first_search_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = executed(
+        "first_search.ipynb", tmp_path, monkeypatch, EVENTS="2000", WORKERS="2", PSEUDO_EXPERIMENTS="200"
+    )
     result = json.loads((tmp_path / "first_search" / "out" / "result.json").read_text())
     assert result["cutflow"]["read"] == 1020
     assert (tmp_path / "first_search" / "out" / "report.html").stat().st_size > 10_000
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert "largest excess at" in "".join(output.get("text", "") for output in outputs)
-    assert len([output for output in outputs if "image/png" in output.get("data", {})]) == 3
+    text, figures = outputs_of(notebook)
+    assert "largest excess at" in text
+    assert figures == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_any_method_goes_to_a_p_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = executed("any_method.ipynb", tmp_path, monkeypatch, EVENTS="1600", WORKERS="2", PSEUDO_EXPERIMENTS="50")
+    found = sorted((tmp_path / "any_method").glob("*/result.json"))
+    assert len(found) == 3
+    p = [json.loads(path.read_text())["best"]["p_global"] for path in found]
+    assert all(0 < value <= 1 for value in p)
+    text, figures = outputs_of(notebook)
+    assert text.count("global p") == 3
+    assert figures == 1

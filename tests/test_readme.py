@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import yaml
 from pydantic import BaseModel
 
 from hunch.cli import cli
-from hunch.config import Analysis, read_analysis
+from hunch.config import OWN_KEYS, Analysis, read_analysis
+from hunch.models.scorer import SCORERS, scorer_class, scorer_fields
+from hunch.processors.representations import REPRESENTATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,12 +63,40 @@ def test_every_key_is_in_the_table_with_its_default() -> None:
         said = stated[name].strip("`")
         if default is None or default == {}:
             assert said.startswith("none"), name
+        elif isinstance(default, dict):
+            assert {"name": said} == default, name
         elif isinstance(default, bool):
             assert said == str(default).lower(), name
         elif isinstance(default, float | int):
             assert float(said) == default, name
         else:
             assert said == default, name
+
+
+def rows_of(heading: str) -> dict[str, list[str]]:
+    """Return a table of the section on representations and methods: first cell -> the others."""
+    section = README.split("## Representations and methods")[1].split("\n## ")[0]
+    table = section.split(f"| {heading} |")[1].split("\n\n")[0]
+    lines = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    return {cells[0].strip(" `"): [cell.strip() for cell in cells[1:]] for cells in lines}
+
+
+def test_every_representation_and_every_method_has_a_row_with_its_fields() -> None:
+    representations, methods = rows_of("representation"), rows_of("method")
+    assert list(representations) == list(REPRESENTATIONS)
+    for name, (kind, _, fields) in representations.items():
+        assert kind == REPRESENTATIONS[name].kind
+        known = {field.name for field in dataclasses.fields(REPRESENTATIONS[name])}
+        assert set(re.findall(r"`(\w+)`", fields)) <= known
+    assert list(methods) == list(SCORERS)
+    for name, (takes, _, fields) in methods.items():
+        assert takes.split(", ") == list(scorer_class(name).takes)
+        stated = dict(re.findall(r"`(\w+)` \((.*?)\)", fields))
+        own = {key: field.default for key, field in scorer_fields(scorer_class(name)).items() if key not in OWN_KEYS}
+        assert stated.keys() == own.keys()
+        for key, default in own.items():
+            said = "none" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+            assert stated[key] == said, (name, key)
 
 
 def test_every_command_has_an_example_in_order() -> None:

@@ -1,9 +1,8 @@
-"""Tables: what is written comes back; identities, folds and hashes are the same everywhere; no half file stays."""
+"""Tables: what is written comes back, in one file or in parts; what is no table is named."""
 
 from __future__ import annotations
 
-import json
-import math
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,28 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 
 from hunch.errors import InputError
-from hunch.files import write_aside, write_json
-from hunch.folds import content_hash, fold_of, identity_hash, known_identities, shared_events
-from hunch.table import DIJET_COLUMNS, IDENTITY, QUAK_FEATURES, Table, concatenate, is_table, read_table, write_table
+from hunch.files import write_folder_aside
+from hunch.table import (
+    DIJET_COLUMNS,
+    IDENTITY,
+    PARTS_RECORD,
+    QUAK_FEATURES,
+    Observable,
+    Table,
+    concatenate,
+    is_table,
+    is_table_folder,
+    read_table,
+    table_info,
+    table_parts,
+    write_part,
+    write_parts_record,
+    write_table,
+)
 
 N = 40
-GOLDEN_HASH = [13195752971741037351, 6974385482646569342, 935600215895643033]
-GOLDEN_FOLD = [1, 4, 2, 0, 1, 0, 0, 0, 1, 4, 3, 0]
 
 
 @pytest.fixture
@@ -173,13 +182,6 @@ def test_columns_of_more_axes_are_selected_and_joined_but_are_no_feature(rng: np
         Table({"a": np.arange(4), "image_1": values})
 
 
-@pytest.mark.parametrize("representation", ["dijet", "images", "constituents"])
-def test_simulated_events_are_not_known_by_their_numbers(representation: str, tmp_path: Path) -> None:
-    table = events(5).with_columns(run=np.array([1, 1, 7, 7, 1]))
-    write_table(tmp_path / "t.parquet", Table(table.columns, {"representation": representation}))
-    assert len(known_identities(read_table(tmp_path / "t.parquet"))) == 2
-
-
 def test_the_source_of_filled_identity_survives_a_second_round(frame: pd.DataFrame, tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "a.csv", index=False)
     write_table(tmp_path / "b.parquet", read_table(tmp_path / "a.csv"))
@@ -267,135 +269,88 @@ def test_hdf5_of_two_tables_or_none_is_refused(frame: pd.DataFrame, tmp_path: Pa
         read_table(tmp_path / "none.h5")
 
 
-@pytest.mark.parametrize("bad", [np.array([1.5, 2.0]), np.array([np.nan, 1.0]), np.array(["a", "b"])])
-def test_identity_columns_hold_integers(bad: np.ndarray[Any, Any]) -> None:
-    table = Table({"dataset": np.array(["d", "d"]), "run": np.ones(2), "luminosityBlock": np.ones(2), "event": bad})
-    with pytest.raises(InputError, match="'event' identifies events"):
-        identity_hash(table)
+# ------------------------------------------------------------------------------------------ parts, columns, slices
 
 
-# ------------------------------------------------------------------------------------------ writing aside
+def parted(path: Path, whole: Table, sizes: list[int]) -> Path:
+    """Write a table in parts of these sizes."""
+    ends = np.cumsum([0, *sizes])
+    with write_folder_aside(path) as folder:
+        for number, (start, stop) in enumerate(itertools.pairwise(ends.tolist())):
+            write_part(folder, f"{number:05d}", whole[start:stop])
+        write_parts_record(folder, list(whole.columns), whole.metadata, rows=len(whole))
+    return path
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "out.txt"
-    with write_aside(path) as aside:
-        aside.write_text("old")
-
-    def fail(error: BaseException) -> None:
-        with write_aside(path) as aside:
-            aside.write_text("half")
-            assert aside.suffix == path.suffix
-            raise error
-
-    for error in (RuntimeError("full disk"), KeyboardInterrupt()):
-        with pytest.raises(type(error)):
-            fail(error)
-        assert [p.name for p in path.parent.iterdir()] == ["out.txt"]
-        assert path.read_text() == "old"
+@pytest.fixture
+def whole(rng: np.random.Generator) -> Table:
+    columns = {
+        "dataset": np.array(["a", "bcd"] * 5),
+        "event": np.arange(10, dtype=np.uint64) + np.uint64(2**63),
+        "mjj": rng.normal(size=10),
+        "image_1": rng.random((10, 4, 4)).astype(np.float32),
+    }
+    return Table(columns, {"identity": ["dataset", "event"], "representation": "images"})
 
 
-def test_a_directory_is_no_file_to_write(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a directory"), write_aside(tmp_path):
-        pass
+def test_a_folder_of_parts_is_the_table_that_was_parted(whole: Table, tmp_path: Path) -> None:
+    path = parted(tmp_path / "t.parquet", whole, [4, 0, 6])
+    assert is_table(path)
+    assert is_table_folder(path)
+    back = read_table(path)
+    assert list(back.columns) == list(whole.columns)
+    for name, values in whole.columns.items():
+        np.testing.assert_array_equal(back[name], values)
+        assert back[name].dtype.kind == values.dtype.kind
+    assert back.metadata == whole.metadata
+    assert [len(part) for part in table_parts(path)] == [4, 0, 6]
+    info = table_info(path)
+    assert (info.columns, info.rows) == (tuple(whole.columns), 10)
+    # others read it as they read every folder of parquet files
+    assert pd.read_parquet(path)["mjj"].tolist() == whole["mjj"].tolist()
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_json_is_strict(value: float, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "r.json", {"best": {"p": value}})
-    assert list(tmp_path.iterdir()) == []
+def test_only_the_columns_asked_for_are_read(whole: Table, tmp_path: Path) -> None:
+    single = tmp_path / "single.parquet"
+    write_table(single, whole)
+    for path in (parted(tmp_path / "t.parquet", whole, [3, 7]), single):
+        assert set(read_table(path, columns=["mjj"]).columns) >= {"dataset", "event", "mjj"}
+        assert "image_1" not in read_table(path, columns=["mjj"])
+        with pytest.raises(InputError, match=r"parquet: no column 'mj'; did you mean 'mjj'"):
+            read_table(path, columns=["mj"])
+    whole[["mjj"]].to_pandas().to_csv(tmp_path / "t.csv", index=False)
+    assert "mjj" in read_table(tmp_path / "t.csv", columns=["mjj"])
+    with pytest.raises(InputError, match="did you mean 'mjj'"):
+        read_table(tmp_path / "t.csv", columns=["mj"])
 
 
-def test_json_round_trip(tmp_path: Path) -> None:
-    write_json(tmp_path / "r.json", {"p": 1e-300, "name": "ψ"})
-    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8")) == {"p": 1e-300, "name": "ψ"}
+def test_a_folder_with_a_part_too_few_or_no_record_is_refused(whole: Table, tmp_path: Path) -> None:
+    path = parted(tmp_path / "t.parquet", whole, [4, 6])
+    record = (path / PARTS_RECORD).read_text()
+    (path / "00001.parquet").unlink()
+    with pytest.raises(InputError, match=r"its parts hold 4 rows, _table\.json says 10"):
+        read_table(path)
+    (path / PARTS_RECORD).write_text(record[:20])
+    with pytest.raises(InputError, match=r"_table\.json: damaged"):
+        read_table(path)
+    (path / PARTS_RECORD).unlink()
+    assert not is_table_folder(path)
+    with pytest.raises(InputError, match=r"is a directory without _table\.json"):
+        read_table(path)
 
 
-# ------------------------------------------------------------------------------------------ identity, folds, content
+def test_rows_are_sliced_and_columns_chosen(whole: Table) -> None:
+    assert whole[2:5]["event"].tolist() == whole["event"][2:5].tolist()
+    assert list(whole[["mjj", "event"]].columns) == ["mjj", "event"]
+    with pytest.raises(InputError, match="did you mean 'mjj'"):
+        whole[["mj"]]
+    frame = whole.to_pandas()
+    assert list(frame.columns) == list(whole.columns)
+    np.testing.assert_array_equal(frame["image_1"][3], whole["image_1"][3])
+    assert repr(whole) == "Table(10 rows of table: dataset, event, mjj, image_1 (4, 4))"
 
 
-def events(n: int, dataset: str = "qcd", dtype: Any = np.int64, start: int = 0) -> Table:
-    ones = np.ones(n, dtype=dtype)
-    return Table(
-        {
-            "dataset": np.full(n, dataset),
-            "run": ones,
-            "luminosityBlock": ones,
-            "event": np.arange(start, start + n).astype(dtype),
-        }
-    )
-
-
-def test_folds_never_change() -> None:
-    """Values written down once: another version that changes them would hunt events with models that saw them."""
-    assert identity_hash(events(3)).tolist() == GOLDEN_HASH
-    assert fold_of(identity_hash(events(12)), 5).tolist() == GOLDEN_FOLD
-
-
-@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.uint64, np.float64])
-def test_identity_does_not_depend_on_the_integer_type(dtype: Any) -> None:
-    np.testing.assert_array_equal(identity_hash(events(100, dtype=dtype)), identity_hash(events(100)))
-
-
-def test_identity_depends_on_every_column() -> None:
-    base = identity_hash(events(50))
-    for name in IDENTITY[1:]:
-        moved = events(50)
-        moved = moved.with_columns(**{name: moved[name] + 1000})
-        assert not np.isin(identity_hash(moved), base).any()
-    assert not np.isin(identity_hash(events(50, "other")), base).any()
-
-
-@pytest.mark.parametrize("n_folds", [2, 5, 7])
-def test_folds_are_uniform_and_independent_of_the_event_number(n_folds: int) -> None:
-    folds = fold_of(identity_hash(events(20_000)), n_folds)
-    assert folds.min() == 0
-    assert folds.max() == n_folds - 1
-    assert stats.chisquare(np.bincount(folds)).pvalue > 0.001
-    pairs = np.bincount(folds[1:] * n_folds + folds[:-1], minlength=n_folds**2)
-    assert stats.chisquare(pairs).pvalue > 0.001
-
-
-rows = st.lists(
-    st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=3, max_size=3), min_size=1, max_size=30
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(values=rows, seed=st.integers(0, 1000))
-def test_content_hash_follows_the_rows(values: list[list[float]], seed: int) -> None:
-    x = np.array(values)
-    order = np.random.default_rng(seed).permutation(len(x))
-    np.testing.assert_array_equal(content_hash(x[order]), content_hash(x)[order])
-    # rows that are equal have equal hashes whatever stands around them, and through single precision
-    np.testing.assert_array_equal(content_hash(x[:1]), content_hash(x)[:1])
-    np.testing.assert_array_equal(content_hash(x.astype(np.float32).astype(np.float64)), content_hash(x))
-
-
-def test_content_hash_tells_columns_zeros_and_nans() -> None:
-    x = np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0], [-0.0, np.nan], [0.0, -np.nan]])
-    h = content_hash(x)
-    assert h[0] == h[2]
-    assert h[0] != h[1]
-    assert h[3] == h[4]
-    assert content_hash(x + 1e-3)[0] != h[0]
-
-
-def test_real_overlap_is_counted_and_its_absence_is_zero(rng: np.random.Generator) -> None:
-    first, second = (content_hash(rng.normal(size=(5000, 4))) for _ in range(2))
-    assert shared_events(first, second) == 0
-    assert shared_events(first, np.concatenate([second, first[:3]])) == 3
-    assert shared_events(first, first) == 5000
-    assert shared_events(first[:0], second) == 0
-
-
-def test_coarse_tables_raise_no_false_alarm(rng: np.random.Generator) -> None:
-    """Twenty integer values in two columns repeat by chance; half of a sample given twice does not."""
-    for _ in range(10):
-        first, second = (content_hash(rng.integers(0, 20, size=(2000, 2)).astype(float)) for _ in range(2))
-        assert np.isin(first, second).sum() > 1500
-        assert shared_events(first, second) == 0
-    fine = [content_hash(rng.integers(0, 300, size=(3000, 2)).astype(float)) for _ in range(2)]
-    assert shared_events(fine[0], fine[1]) == 0
-    assert shared_events(fine[0], np.concatenate([fine[1], fine[0][:1500]])) >= 1500
+def test_an_observable_shows_names_of_others_as_they_are() -> None:
+    assert Observable().axis_label == r"$m_{jj}$ [GeV]"
+    assert Observable.of("mJ_1").axis_label == "mJ_1 [GeV]"
+    assert Observable.of("my_$mass", "").axis_label == r"my_\$mass"

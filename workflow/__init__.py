@@ -19,3 +19,8 @@ __all__ = [
     "validate_analysis",
     "validate_folder",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return what the room hands on, and nothing else."""
+    return sorted(__all__)

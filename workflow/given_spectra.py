@@ -11,25 +11,29 @@ from typing import Any, cast
 
 from .. import __version__
 from ..analysis.checks.all_checks import validate
+from ..analysis.counting_page import write_counting_report
 from ..analysis.figures.check_figures import write_validation
 from ..analysis.limit_files import write_limits
 from ..analysis.limits.model import shares
 from ..analysis.limits.signals import Signal, hunt_of, limits_of
 from ..analysis.page import write_report
 from ..analysis.provenance import versions
+from ..analysis.results import draw_spectrum_figures, spectrum_result
 from ..analysis.significance.bumphunt import HuntSettings
 from ..analysis.spectra.files import read_spectra
 from ..analysis.spectra.signal_shape import SignalShape
 from ..analysis.spectra.units import read_luminosity
-from ..analysis.spectrum_hunt import draw_spectrum_figures, hunt_spectra, spectrum_result
+from ..analysis.spectrum_hunt import hunt_spectra
 from ..errors import HunchError
 from ..files import finite, remove, write_json
 
 __all__ = ["hunt_files", "limit_folder", "read_result", "report_folder", "validate_folder"]
 
 log = logging.getLogger(__name__)
-RESULT_KEYS = ("best", "scan", "fit_range", "regions", "signal_shape", "configuration")
-"""What every result.json holds."""
+RESULT_KEYS = ("best", "scan", "fit_range", "regions", "signal_shape", "observable", "configuration")
+"""What the result.json of every hunt holds."""
+COUNT_KEYS = ("counting", "samples", "configuration", "representation", "score", "notes")
+"""What that of a counting experiment holds."""
 MANY = 8
 """Regions from which Fisher's method, when nobody chose it, is worth a note: a signal of one region drowns in the sum."""
 
@@ -146,19 +150,34 @@ def refuse_analysis(output: Path) -> None:
 
 def report_folder(output: Path) -> None:
     """Write report.html of a folder: its result, its limits and its checks where they are newer than the result."""
-    result = read_result(output)
-    figures = {}
+    result = read_any_result(output)
+    figures: dict[str, Path] = {}
     for name in ("limits", "validation"):
         path = output / f"{name}.json"
         if path.is_file() and path.stat().st_mtime >= (output / "result.json").stat().st_mtime:
             result[name] = json.loads(path.read_text(encoding="utf-8"))
+    if "counting" in result:
+        write_counting_report(output / "report.html", result, output / "figures")
+        return
+    if "validation" in result:
+        figures |= {f"validation_{name}": output / "validation" / f"{name}.png" for name in ("pulls", "global_p")}
     for name in result.get("limits", {}).get("signals", ()):
         figures[f"limits_{name}"] = output / "limits" / name / "limits.png"
     write_report(output / "report.html", result, output / "figures", figures)
 
 
 def read_result(output: Path) -> dict[str, Any]:
-    """Read an output folder's result.json; raises HunchError where it is missing, damaged or none of ours."""
+    """Read the result.json of a hunt for a bump; raises HunchError where it is missing, damaged or none of ours."""
+    found = read_any_result(output)
+    if "counting" in found:
+        raise HunchError(
+            f"{output / 'result.json'}: is that of a counting experiment; the result of a hunt is expected"
+        )
+    return found
+
+
+def read_any_result(output: Path) -> dict[str, Any]:
+    """Read an output folder's result.json, of a hunt or a count; raises HunchError where it is missing, damaged or none of ours."""
     path = output / "result.json"
     if not path.is_file():
         raise HunchError(f"{path}: not there yet; hunch run or hunch hunt first")
@@ -166,7 +185,8 @@ def read_result(output: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise HunchError(f"{path}: truncated or no JSON ({error}); hunch run or hunch hunt writes it anew") from error
-    missing = [key for key in RESULT_KEYS if not isinstance(found, dict) or key not in found]
+    keys = COUNT_KEYS if isinstance(found, dict) and "counting" in found else RESULT_KEYS
+    missing = [key for key in keys if not isinstance(found, dict) or key not in found]
     if missing:
         raise HunchError(f"{path}: no result of hunch run or hunch hunt; missing: {', '.join(missing)}")
     return cast("dict[str, Any]", found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,61 +11,54 @@ import numpy as np
 
 from .. import __version__
 from ..config import Analysis
+from ..errors import InputError
 from ..files import finite, remove, write_json
-from ..table import read_table
-from .layout import features_of, model_paths, table_path
+from ..table import read_table, table_info
+from .layout import model_paths, region_axes, table_path
 from .score import read_scored
 
 if TYPE_CHECKING:
     from ..analysis import Scored, Search
 
-__all__ = ["hunt", "region_columns", "scan_loss_plane"]
-
-
-def region_columns(analysis: Analysis, n_axes: int) -> tuple[int, ...]:
-    """Return which of n_axes losses the regions look at, the background's first.
-
-    The losses are those of the background, each prior, their family and its neighbourhoods.
-    """
-    priors = len(analysis.samples.priors)
-    if not priors:
-        return (0,)
-    if analysis.regions.axis == "priors":
-        return tuple(range(1 + priors))
-    if analysis.region_settings.shape == "mosaic":
-        return (0, *range(2 + priors, n_axes))
-    return (0, 1 + priors)
+__all__ = ["hunt", "scan_loss_plane"]
 
 
 def hunt(analysis: Analysis, progress: bool) -> None:
+    """Hunt for a bump, or count, as the analysis says."""
+    if analysis.hunt == "count":
+        from .count import count
+
+        count(analysis)
+    else:
+        hunt_bump(analysis, progress=progress)
+
+
+def hunt_bump(analysis: Analysis, *, progress: bool) -> None:
     """Fix the regions, hunt, check, and write regions.json, spectra.root, the figures and result.json."""
-    from ..analysis import (
-        HuntSettings,
-        RegionChoice,
-        draw_figures,
-        result_of,
-        search,
-        stand_in,
-        versions,
-        write_spectra,
-    )
+    from ..analysis import HuntSettings, RegionChoice, draw_figures, result_of, search, stand_in, write_spectra
 
     data, calibration = read_scored(analysis, "data"), read_scored(analysis, "calibration")
     priors = {name: read_scored(analysis, f"prior.{name}") for name in analysis.samples.priors}
     blind = None
     if analysis.blind:
-        number = len(data.mjj)
+        number = len(data.mass)
         data = stand_in(calibration, number, np.random.default_rng(np.random.SeedSequence([analysis.seed, 0xB11D])))
-        blind = f"blind: {len(data.mjj)} held-out background events stand in for {number} of the data"
-    columns = region_columns(analysis, data.losses.shape[1])
+        blind = f"blind: {len(data.mass)} held-out background events stand in for {number} of the data"
+    observable = analysis.represented.observable
+    if observable is None:
+        raise InputError(f"representation {analysis.represented.name} has no mass to look for a bump in")
     own_background = analysis.samples.background is not None
-    inclusive = read_table(table_path(analysis, "background" if own_background else "data"))["mjj"]
+    inclusive = read_table(table_path(analysis, "background" if own_background else "data"), columns=[observable.name])[
+        observable.name
+    ].astype(np.float64)
     found = search(
         data,
         calibration,
         inclusive=inclusive,
-        prior_masses={name: prior.mjj for name, prior in priors.items()},
-        choice=RegionChoice(**analysis.region_settings.model_dump(exclude={"axis"}), columns=columns),
+        prior_masses={name: prior.mass for name, prior in priors.items()},
+        choice=RegionChoice(
+            **analysis.region_settings.model_dump(exclude={"axis"}), axes=region_axes(analysis, data.axes)
+        ),
         settings=HuntSettings(
             sqrt_s=analysis.sqrt_s,
             family=analysis.background_function,
@@ -75,72 +69,91 @@ def hunt(analysis: Analysis, progress: bool) -> None:
         fit_range=analysis.fit_range,
         masses=analysis.masses,
         independent=own_background,
+        observable=observable,
         progress=progress,
     )
     output = Path(analysis.output)
     found.regions.save(output / "regions.json")
-    write_spectra(output / "spectra.root", found.region_names, found.spectra)
+    write_spectra(output / "spectra.root", found.names, found.spectra)
     remove(output / "figures")
     inclusive_name = "background sample" if own_background else "data, all regions"
     draw_figures(
         found, output / "figures", data=data, priors=priors, inclusive=inclusive, inclusive_name=inclusive_name
     )
     scanned = None
+    remove(output / "plane_scan.json")
     if analysis.plane_scan is not None:
         scanned = scan_loss_plane(analysis, found, data, calibration)
-    tables = {name: read_table(table_path(analysis, name)) for name in analysis.sample_files()}
-    hunted = {k: v for k, v in tables["data"].metadata["cutflow"].items() if k != "kept"}
     result = {
-        "hunch": __version__,
-        "versions": versions(),
-        "seed": analysis.seed,
-        "configuration": analysis.model_dump(mode="json"),
-        "features": list(features_of(analysis)),
-        "cutflow": {**hunted, **found.cutflow},
-        "samples": {
-            name: {
-                "events": len(t),
-                "cutflow": dict(t.metadata["cutflow"]),
-                "skipped_files": t.metadata.get("skipped", []),
-                "ntrk_counts": t.metadata.get("ntrk"),
-            }
-            for name, t in tables.items()
-        },
-        "training": [
-            json.loads((folder / "scorer.json").read_text(encoding="utf-8"))["training"]
-            for folder in model_paths(analysis)
-        ],
+        **how_it_was_made(analysis),
+        "cutflow": {**before_the_hunt(analysis), **found.cutflow},
         **result_of(found, no_significance=blind),
         **({} if scanned is None else {"plane_scan": scanned}),
     }
     write_json(output / "result.json", finite(result))
 
 
+def how_it_was_made(analysis: Analysis) -> dict[str, Any]:
+    """Return what every result states of its making: versions, seed, configuration, samples, training."""
+    from ..analysis import versions
+
+    tables = {name: table_info(table_path(analysis, name)) for name in analysis.sample_files()}
+    representation = analysis.represented
+    return {
+        "hunch": __version__,
+        "versions": versions(),
+        "seed": analysis.seed,
+        "configuration": analysis.model_dump(mode="json"),
+        "representation": {"name": representation.name, **representation.settings()},
+        "features": list(representation.inputs),
+        "observable": None if representation.observable is None else dataclasses.asdict(representation.observable),
+        "samples": {
+            name: {
+                "events": info.rows,
+                "cutflow": dict(info.metadata["cutflow"]),
+                "skipped_files": info.metadata.get("skipped", []),
+                "ntrk_counts": info.metadata.get("ntrk"),
+            }
+            for name, info in tables.items()
+        },
+        "training": [
+            json.loads((folder / "scorer.json").read_text(encoding="utf-8"))["training"]
+            for folder in model_paths(analysis)
+        ],
+    }
+
+
+def before_the_hunt(analysis: Analysis) -> dict[str, int]:
+    """Return the cutflow of the data up to the hunt."""
+    cutflow = table_info(table_path(analysis, "data")).metadata["cutflow"]
+    return {k: v for k, v in cutflow.items() if k != "kept"}
+
+
 def scan_loss_plane(analysis: Analysis, found: Search, data: Scored, calibration: Scored) -> dict[str, Any]:
     """Scan the plane of background and signal loss for the place of an excess; write plane_scan.json and the map."""
     from ..analysis import draw_plane_scan, scan_plane
-    from ..analysis.regions.regions import chosen_columns
 
     options = analysis.plane_scan
     if options is None:
         return {}
     # the family's plane, whatever the regions are: a window of a map has two axes
-    priors, window = len(analysis.samples.priors), found.fit_range
-    columns = [0, 1 + priors] if analysis.regions.axis == "family" else list(range(1 + priors))
-    hunted, fixing = (s.select(window.inside(s.mjj)) for s in (data, calibration))
+    signal = ["family"] if analysis.axis == "family" else list(analysis.samples.priors)
+    axes = ("background", *signal)
+    window = found.fit_range
+    hunted, fixing = (s.select(window.inside(s.mass)) for s in (data, calibration))
     scan = scan_plane(
-        hunted.mjj,
-        chosen_columns(hunted.losses, columns),
+        hunted.mass,
+        hunted.along(axes),
         window.edges,
         found.hunt.masses,
-        held_out=[chosen_columns(fixing.losses[fixing.fold == f], columns) for f in range(int(fixing.fold.max()) + 1)],
+        held_out=[fixing.along(axes)[fixing.fold == f] for f in range(int(fixing.fold.max()) + 1)],
         fold=hunted.fold,
         sqrt_s=analysis.sqrt_s,
         **options.model_dump(),
     )
     output = Path(analysis.output)
     scan.save(output / "plane_scan.json")
-    draw_plane_scan(scan, output / "figures" / "loss_plane")
+    draw_plane_scan(scan, output / "figures" / "loss_plane", observable=found.hunt.settings.observable)
     place, mass = scan.largest
     return {
         "note": scan.note,

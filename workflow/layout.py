@@ -1,24 +1,23 @@
-"""Where an analysis keeps its files, and which samples it has."""
+"""Where an analysis keeps its files, which samples it has, and which columns stand for what."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from ..config import Analysis
-from ..folds import event_hash, fold_of
-from ..table import QUAK_FEATURES, Table
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..processors import Running
 
 __all__ = [
-    "FEW_FEATURES",
-    "HELD_OUT_STEPS",
-    "features_of",
-    "held_out_rows",
     "in_output",
     "model_paths",
+    "region_axes",
+    "region_settings_of",
+    "running_of",
     "sample_inputs",
     "score_path",
     "scored_samples",
@@ -26,44 +25,58 @@ __all__ = [
     "simulated_signals",
     "table_path",
     "tables_of",
+    "training_samples",
 ]
 
 
-HELD_OUT_STEPS = 10_000
-
-FEW_FEATURES = ("mJ_1", "mJ_2", "tau21_1", "tau21_2", "tau32_1", "tau32_2")
-
-
 def table_path(analysis: Analysis, sample: str) -> Path:
-    """Return where a sample's table is."""
+    """Return where a sample's table is, a folder of parts."""
     return Path(analysis.output) / "tables" / f"{sample}.parquet"
 
 
-def features_of(analysis: Analysis) -> tuple[str, ...]:
-    """Return the training columns: the user's, or the 12 QUAK features, or six of them where a family is searched through.
-
-    Density ratios of a few thousand events are better in six dimensions than in 12: in a mosaic the mean z of six
-    signals (160 in 40,000 events) was 6.4 against 4.3, with weak supervision 12 columns found nothing in the one box tried.
-    """
-    searched = analysis.weak_supervision or analysis.region_settings.shape == "mosaic"
-    return analysis.features or (FEW_FEATURES if searched else QUAK_FEATURES)
+def score_path(analysis: Analysis, sample: str) -> Path:
+    """Return where a sample's scored table is, a folder of parts."""
+    return Path(analysis.output) / "scores" / f"{sample}.parquet"
 
 
 def model_paths(analysis: Analysis) -> list[Path]:
-    """Return the scorers' folders: one trained on the background, or one a fold of the data."""
-    n = 1 if analysis.samples.background is not None and not analysis.weak_supervision else analysis.folds
-    return [Path(analysis.output) / "models" / f"fold_{i}" for i in range(n)]
+    """Return the folders of the spaces that hunt: one trained on the background, or one a fold of the data."""
+    return [Path(analysis.output) / "models" / f"fold_{i}" for i in range(analysis.plan.n_models)]
 
 
-def held_out_rows(analysis: Analysis, background: Table) -> npt.NDArray[np.bool_]:
-    """Return which background events no model trains on."""
-    steps = fold_of(event_hash(background, features_of(analysis)), HELD_OUT_STEPS)
-    return np.asarray(steps < analysis.held_out * HELD_OUT_STEPS)
+def region_axes(analysis: Analysis, axis_names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the losses that the regions look at, the background's first.
+
+    axis_names: of all losses: the background, each prior, and where the method has one their family and its hypotheses.
+    """
+    priors = tuple(analysis.samples.priors)
+    if not priors:
+        chosen: tuple[str, ...] = ("background",)
+    elif analysis.axis == "priors":
+        chosen = ("background", *priors)
+    elif analysis.region_settings.shape == "mosaic":
+        chosen = ("background", *(name for name in axis_names if name.startswith("family ")))
+    else:
+        chosen = ("background", "family")
+    missing = [name for name in chosen if name not in axis_names]
+    if missing:
+        raise InputError(f"regions look at the losses {', '.join(chosen)}; the models give {', '.join(axis_names)}")
+    return chosen
 
 
-def score_path(analysis: Analysis, sample: str) -> Path:
-    """Return where a sample's scored table is."""
-    return Path(analysis.output) / "scores" / f"{sample}.parquet"
+def region_settings_of(analysis: Analysis) -> dict[str, Any]:
+    """Return the settings of the regions with nothing absent, the losses that stand for the signal too."""
+    return {**analysis.region_settings.model_dump(mode="json"), "axis": analysis.axis}
+
+
+def training_samples(analysis: Analysis) -> list[str]:
+    """Return the samples that training reads: the background, or the data where there is none or they narrow down hypotheses."""
+    own = ["background"] if analysis.samples.background is not None else []
+    if not own or analysis.weak_supervision:
+        own.insert(0, "data")
+    if analysis.samples.exposure is not None:
+        own.append("exposure")
+    return [*own, *(f"prior.{name}" for name in analysis.samples.priors)]
 
 
 def scored_samples(analysis: Analysis) -> list[str]:
@@ -75,6 +88,19 @@ def scored_samples(analysis: Analysis) -> list[str]:
 def simulated_signals(analysis: Analysis) -> list[str]:
     """Return the samples of priors, and of signals that limits are set on."""
     return [name for name in analysis.sample_files() if name.startswith(("prior.", "signal."))]
+
+
+def running_of(analysis: Analysis, *, progress: bool) -> Running:
+    """Return how event files are processed."""
+    from ..processors import Running
+
+    return Running(
+        executor=analysis.executor,
+        workers=analysis.workers,
+        scheduler=analysis.scheduler,
+        skip_bad_files=analysis.skip_bad_files,
+        progress=progress,
+    )
 
 
 def sample_inputs(analysis: Analysis) -> list[Path]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..config import Analysis
 from ..errors import InputError
 from ..files import finite, remove, write_json
+from .count import count_limits
 from .layout import simulated_signals
 from .score import read_scored
 
@@ -23,7 +24,15 @@ def limits(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every 
     from ..analysis import as_signal, hunt_of, limits_of, read_regions, write_limits
 
     output = Path(analysis.output)
-    found, names = hunt_of(json.loads((output / "result.json").read_text(encoding="utf-8")))
+    result = json.loads((output / "result.json").read_text(encoding="utf-8"))
+    if analysis.hunt == "count":
+        counted = count_limits(analysis, result)
+        for note in counted["notes"]:
+            log.warning("%s", note)
+        remove(output / "limits")
+        write_json(output / "limits.json", finite(counted))
+        return
+    found, names = hunt_of(result)
     regions = read_regions(output / "regions.json")
     notes, signals = [], []
     kind = "signal" if analysis.samples.signals else "prior"

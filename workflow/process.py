@@ -1,106 +1,248 @@
-"""The first stage: event files or tables in, one table a sample out."""
+"""The first stage: event files or tables in, one table a sample out, in parts; one sample is in memory at a time, and of it one part."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..config import Analysis
 from ..errors import InputError, unknown_name
-from ..folds import check_counting, check_shared
-from ..table import IDENTITY, QUAK_FEATURES, Table, concatenate, is_table, read_table, write_table
-from .layout import features_of, table_path
+from ..files import remove, write_folder_aside
+from ..folds import check_counting, check_shared, comparable_hashes, repeated_events, same_event_hash
+from ..table import (
+    EVENT_ID,
+    IDENTITY,
+    Table,
+    is_table,
+    is_table_folder,
+    table_info,
+    table_parts,
+    write_part,
+    write_parts_record,
+)
+from .layout import running_of, table_path
+from .stamps import file_hash, key_of, source_hash, stamp_holds, write_stamp
 
-__all__ = ["event_table", "prepared", "process", "user_table"]
+if TYPE_CHECKING:
+    from ..processors.representations import Representation
+
+__all__ = ["process"]
 
 log = logging.getLogger(__name__)
+EVALUATION = ("truth_signal", "genWeight")
+"""Columns that are kept where a sample has them: the truth, which evaluation alone reads, and weights."""
 
 
 def process(analysis: Analysis, progress: bool) -> None:
-    """Write one table a sample, of finite rows only, and refuse samples that share events."""
-    tables = {}
+    """Write one table a sample, of usable rows only, and refuse samples that share events.
+
+    A sample whose table is up to date is left alone. Where samples share events, what was written in this call is removed.
+    """
+    written = []
     for sample, files in analysis.sample_files().items():
-        tables[sample] = prepared(analysis, sample, files, progress=progress)
-    check_counting(tables)
-    check_shared(tables, features_of(analysis))
-    for sample, table in tables.items():
-        write_table(table_path(analysis, sample), table)
-
-
-def prepared(analysis: Analysis, sample: str, files: tuple[str, ...], *, progress: bool) -> Table:
-    """Read or make one sample's table: m_jj, features, identity, truth where there is one; unusable rows counted."""
-    features = features_of(analysis)
-    if is_table(files[0]):
-        if analysis.features is None and not set(QUAK_FEATURES) <= set(read_table(files[0]).columns):
-            raise InputError(
-                f"{files[0]}: a table of your own needs the training columns named: features: [column, ...]"
-            )
-        table = user_table(sample, files, features)
-    else:
-        table = event_table(analysis, files, progress=progress)
-    for name in ("mjj", *features):
-        if name not in table:
-            raise InputError(unknown_name("column", name, table.columns, f"{files[0]} (sample {sample})"))
-    if sample == "data" and "genWeight" in table and len(np.unique(table["genWeight"])) > 1:
-        raise InputError(f"{files[0]}: column 'genWeight' differs between events; data carry no weights")
-    values = table.matrix(["mjj", *features])
-    finite = np.isfinite(values).all(axis=1)
-    positive = values[:, 0] > 0
-    cutflow = dict(table.metadata.get("cutflow", {"read": len(table)}))
-    cutflow.pop("kept", None)
-    cutflow["a feature or mjj is no finite number"] = int((~finite).sum())
-    cutflow["mjj is not positive"] = int((finite & ~positive).sum())
-    kept = table.select(finite & positive)
-    cutflow["kept"] = len(kept)
-    if cutflow["a feature or mjj is no finite number"]:
-        bad = [n for i, n in enumerate(("mjj", *features)) if not np.isfinite(values[:, i]).all()]
-        log.warning("%s: %d rows left out, no finite number in %s", files[0], int((~finite).sum()), ", ".join(bad))
-    if len(kept) == 0:
-        raise InputError(f"sample {sample}: no event left of {cutflow['read']} ({', '.join(files)}): cutflow {cutflow}")
-    if "truth_signal" in kept and not set(np.unique(kept["truth_signal"]).tolist()) <= {0, 1}:
-        raise InputError(
-            f"{files[0]}: column 'truth_signal' holds {np.unique(kept['truth_signal'])[:5]}; 0 and 1 are allowed"
+        path, stamp = table_path(analysis, sample), Path(analysis.output) / ".stages" / "tables" / f"{sample}.json"
+        key = key_of(
+            [
+                settings_of(analysis),
+                [[Path(file).name, file_hash(Path(file))] for file in files],
+                source_hash("processors"),
+            ]
         )
-    return Table(
-        kept.columns, {**kept.metadata, "cutflow": cutflow, "sample": sample}, f"sample {sample} ({', '.join(files)})"
-    )
+        if stamp_holds(stamp, key, [path]):
+            continue
+        stamp.unlink(missing_ok=True)
+        written.append((path, stamp))
+        try:
+            make_table(analysis, sample, files, progress=progress)
+            check_sample(analysis, sample)
+        except BaseException:
+            forget(written)
+            raise
+        write_stamp(stamp, key, [path])
+    try:
+        compare(analysis)
+    except BaseException:
+        forget(written)
+        raise
 
 
-def event_table(analysis: Analysis, files: tuple[str, ...], *, progress: bool) -> Table:
-    """Run the dijet processor over event files."""
-    from ..processors import DijetSettings, read_fileset, run_dijets
-
-    result = run_dijets(
-        read_fileset(files),
-        settings=DijetSettings(**analysis.jets.model_dump()),
-        executor=analysis.executor,
-        workers=analysis.workers,
-        scheduler=analysis.scheduler,
-        skip_bad_files=analysis.skip_bad_files,
-        progress=progress,
-    )
-    return Table(result.table.columns, {**result.table.metadata, "identity": list(IDENTITY)}, ", ".join(files))
-
-
-def user_table(sample: str, files: tuple[str, ...], features: tuple[str, ...]) -> Table:
-    """Read and join tables, keeping identity, m_jj, features and what evaluation reads."""
-    parts = []
-    for file in files:
-        table = read_table(file)
-        wanted = [*IDENTITY, "mjj", *features, *(c for c in ("truth_signal", "genWeight") if c in table)]
-        for name in ("mjj", *features):
-            if name not in table:
-                raise InputError(unknown_name("column", name, table.columns, file))
-        parts.append(Table({name: table[name] for name in dict.fromkeys(wanted)}, table.metadata, file))
-    own = set.intersection(*(set(p.metadata["identity"]) for p in parts))
-    skipped = [pair for p in parts for pair in p.metadata.get("skipped", [])]
-    metadata = {
-        "identity": [name for name in IDENTITY if name in own],
-        "ntrk": parts[0].metadata.get("ntrk"),
-        **({"representation": "dijet"} if all(p.metadata.get("representation") == "dijet" for p in parts) else {}),
-        "cutflow": {"read": sum(len(p) for p in parts)},
-        "skipped": skipped,
-        "files": list(files),
+def settings_of(analysis: Analysis) -> dict[str, Any]:
+    """Return the settings that a table depends on."""
+    representation = analysis.represented
+    return {
+        "representation": representation.name,
+        "settings": representation.settings(),
+        "content": analysis.represented.content,
+        "repeats": analysis.repeats,
+        "skip_bad_files": analysis.skip_bad_files,
     }
-    return Table(concatenate(parts, sample).columns, metadata, ", ".join(files))
+
+
+def forget(written: Sequence[tuple[Path, Path]]) -> None:
+    """Remove tables and their stamps, and the folder of tables where it is empty then."""
+    for path, stamp in written:
+        remove(path)
+        stamp.unlink(missing_ok=True)
+        if path.parent.is_dir() and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+
+
+def make_table(analysis: Analysis, sample: str, files: tuple[str, ...], *, progress: bool) -> None:
+    """Write one sample's table: from event files by the processor, or from tables."""
+    from ..processors import read_fileset, run_table
+
+    if is_table(files[0]):
+        copy_tables(analysis, sample, files)
+        return
+    if not is_table_folder(table_path(analysis, sample)):
+        remove(table_path(analysis, sample))  # of an older version
+    running = running_of(analysis, progress=progress)
+    run_table(read_fileset(files), analysis.represented, running, output=table_path(analysis, sample))
+
+
+def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...]) -> None:
+    """Write the columns of tables that this analysis reads, usable rows only; what was left out is counted."""
+    representation = analysis.represented
+    infos = [table_info(file) for file in files]
+    own = set.intersection(*(set(info.metadata["identity"]) for info in infos))
+    made_of = {info.metadata.get("representation") for info in infos}
+    wanted = representation.content
+    cutflow: dict[str, int] = {"read": 0}
+    names: list[str] = []
+    rows = 0
+    with write_folder_aside(table_path(analysis, sample)) as folder:
+        for number, (file, info) in enumerate(zip(files, infos, strict=True)):
+            for name in wanted:
+                if name not in info.columns:
+                    raise InputError(missing_column(analysis, name, info.columns, f"{file} (sample {sample})"))
+            more = [name for name in (EVENT_ID, *EVALUATION) if all(name in i.columns for i in infos)]
+            for place, part in enumerate(table_parts(file, tuple(dict.fromkeys((*wanted, *more))))):
+                kept, lost = usable_rows(part, representation)
+                cutflow["read"] += len(part)
+                for name, n in lost.items():
+                    cutflow[name] = cutflow.get(name, 0) + n
+                write_part(folder, f"{number:05d}_{place:012d}", kept)
+                names, rows = list(kept.columns), rows + len(kept)
+        cutflow["kept"] = rows
+        metadata = {
+            "identity": [name for name in IDENTITY if name in own],
+            "ntrk": infos[0].metadata.get("ntrk"),
+            **({"representation": made_of.pop()} if len(made_of) == 1 else {}),
+            "cutflow": cutflow,
+            "skipped": [pair for info in infos for pair in info.metadata.get("skipped", [])],
+            "files": list(files),
+        }
+        write_parts_record(folder, names, metadata, rows=rows)
+
+
+def missing_column(analysis: Analysis, name: str, columns: Sequence[str], where: str) -> str:
+    """Return what is said of a table without a column that is needed."""
+    if analysis.features is None and analysis.represented.kind == "rows" and name in analysis.represented.inputs:
+        return f"{where}: no column {name!r}; a table of your own needs the training columns named: features: [column, ...]"
+    return unknown_name("column", name, columns, where)
+
+
+def usable_rows(part: Table, representation: Representation) -> tuple[Table, dict[str, int]]:
+    """Return the rows of a part that a search can use, and what was lost; raises InputError for columns that hold no numbers."""
+    if representation.kind == "rows":
+        part.matrix(representation.content)
+    usable, lost = representation.usable({name: part[name] for name in representation.content})
+    bad = [n for n in representation.content if len(part) and not np.isfinite(part[n]).all()]
+    if bad:
+        log.warning("%s: rows left out, no finite number in %s", part.source, ", ".join(bad))
+    return part.select(usable), lost
+
+
+def check_sample(analysis: Analysis, sample: str) -> None:
+    """Check one sample's table: some events, no weights in data, truth of 0 and 1, no event twice."""
+    path = table_path(analysis, sample)
+    info = table_info(path)
+    cutflow = dict(info.metadata["cutflow"])
+    files = ", ".join(info.metadata["files"])
+    if info.rows == 0:
+        raise InputError(f"sample {sample}: no event left of {cutflow['read']} ({files}): cutflow {cutflow}")
+    if "truth_signal" in info.columns:
+        found = np.unique(np.concatenate([np.unique(p["truth_signal"]) for p in table_parts(path, ["truth_signal"])]))
+        if not set(found.tolist()) <= {0, 1}:
+            raise InputError(f"{files}: column 'truth_signal' holds {found[:5]}; 0 and 1 are allowed")
+    if sample == "data" and "genWeight" in info.columns:
+        found = np.unique(np.concatenate([np.unique(p["genWeight"])[:2] for p in table_parts(path, ["genWeight"])]))
+        if len(found) > 1:
+            raise InputError(f"{files}: column 'genWeight' differs between events; data carry no weights")
+    check_repeats(analysis, sample)
+
+
+def check_repeats(analysis: Analysis, sample: str) -> None:
+    """Refuse a sample in which an event comes again, or leave the later ones out and count them, as `repeats` says.
+
+    Rows without an identity may be equal by chance and are left alone.
+    """
+    path = table_path(analysis, sample)
+    info = table_info(path)
+    if EVENT_ID not in info.columns and "event" not in info.metadata.get("identity", ()):
+        return
+    parts = list(same_events(analysis, path))
+    again = repeated_events(np.concatenate(parts))
+    n = int(again.sum())
+    if n == 0:
+        return
+    if analysis.repeats == "refuse":
+        raise InputError(
+            f"sample {sample}: {n} events come again: {first_repeat(path, parts, again)}; repeats: drop leaves them out"
+        )
+    log.warning("sample %s: %d events come again and are left out: %s", sample, n, first_repeat(path, parts, again))
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    with write_folder_aside(path) as folder:
+        for number, (part, own) in enumerate(zip(table_parts(path), np.split(again, ends), strict=True)):
+            write_part(folder, f"{number:012d}", part.select(~own))
+        cutflow = {k: v for k, v in info.metadata["cutflow"].items() if k != "kept"}
+        cutflow |= {"comes again": n, "kept": info.rows - n}
+        write_parts_record(folder, info.columns, {**info.metadata, "cutflow": cutflow}, rows=info.rows - n)
+
+
+def first_repeat(path: Path, parts: list[npt.NDArray[np.uint64]], again: npt.NDArray[np.bool_]) -> str:
+    """Name the first event that comes again, and the two files that hold it."""
+    events = np.concatenate(parts)
+    later = int(np.flatnonzero(again)[0])
+    earlier = int(np.flatnonzero(events == events[later])[0])
+    starts = np.cumsum([0, *(len(part) for part in parts)])
+    names = [part.stem for part in sorted(path.glob("*.parquet"))]
+    files = table_info(path).metadata["files"]
+    told = []
+    for row in (earlier, later):
+        part = int(np.searchsorted(starts, row, side="right")) - 1
+        number = int(names[part].split("_")[0])
+        table = next(t for i, t in enumerate(table_parts(path, ())) if i == part)
+        at = row - int(starts[part])
+        where = ", ".join(f"{name} {table[name][at]}" for name in IDENTITY[1:] if name in table)
+        told.append(f"{where} of {files[number] if number < len(files) else path}")
+    return f"{told[0]}, and {told[1]}"
+
+
+def same_events(analysis: Analysis, path: Path) -> Iterator[npt.NDArray[np.uint64]]:
+    """Give the hashes by which a table's rows are the same event, part by part."""
+    known = table_info(path).columns
+    columns = [EVENT_ID] if EVENT_ID in known else [*analysis.represented.content]
+    for part in table_parts(path, columns):
+        yield same_event_hash(part, analysis.represented.content)
+
+
+def compare(analysis: Analysis) -> None:
+    """Refuse samples that share events, or whose n_trk counts different things."""
+    compared, counted = {}, {}
+    for sample, files in analysis.sample_files().items():
+        path = table_path(analysis, sample)
+        info = table_info(path)
+        source = f"sample {sample} ({', '.join(files)})"
+        columns = [name for name in (*analysis.represented.content, EVENT_ID) if name in info.columns]
+        found = [comparable_hashes(part, analysis.represented.content) for part in table_parts(path, columns)]
+        compared[sample] = (source, {how: np.concatenate([hashes[how] for hashes in found]) for how in found[0]})
+        if info.metadata.get("ntrk") and "ntrk_1" in info.columns:
+            counted[sample] = (source, str(info.metadata["ntrk"]))
+    check_counting(counted)
+    check_shared(compared)

@@ -1,42 +1,90 @@
-"""The search without tables: trained scorers and fixed regions applied to event files."""
+"""The search without tables: trained spaces and fixed regions applied to event files, or to tables."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..config import Analysis
-from ..errors import HunchError
-from .layout import features_of, model_paths
+from ..errors import HunchError, InputError
+from ..folds import told_by
+from ..table import EVENT_ID, Table, is_table, table_info, table_parts
+from .layout import model_paths, running_of, table_path, training_samples
+from .stages import check_earlier
+from .stamps import only_run
 
 __all__ = ["search_files"]
 
 
 def search_files(analysis: Analysis, files: Sequence[str], *, progress: bool = True) -> Any:
-    """Apply the analysis' trained scorers and fixed regions to event files chunk by chunk, no table in between.
+    """Apply the analysis' trained spaces and fixed regions to event files, chunk by chunk, or to tables; nothing is kept in between.
 
-    Returns the processors' SearchResult, whose spectra have the edges of the analysis' own fit range.
+    Returns the processors' SearchResult, whose spectra have the edges of the analysis' own fit range. Raises HunchError where the
+    models or regions are of another configuration, InputError where a model that would score an event has trained on it.
     """
     from ..analysis import read_regions
-    from ..processors import DijetSettings, read_fileset, run_search
+    from ..processors import read_fileset, run_search, search_table
 
     output = Path(analysis.output)
+    if analysis.hunt == "count":
+        raise InputError("hunt: count has no regions; hunch search fills the spectra of regions")
     for needed in ("result.json", "regions.json"):
         if not (output / needed).is_file():
             raise HunchError(f"{output / needed}: not there yet; hunch run fixes the regions first")
-    edges = json.loads((output / "result.json").read_text(encoding="utf-8"))["fit_range"]["edges"]
-    return run_search(
-        read_fileset(files),
-        scorers=model_paths(analysis),
-        regions=read_regions(output / "regions.json"),
-        features=features_of(analysis),
-        edges=edges,
-        settings=DijetSettings(**analysis.jets.model_dump()),
-        executor=analysis.executor,
-        workers=analysis.workers,
-        scheduler=analysis.scheduler,
-        skip_bad_files=analysis.skip_bad_files,
-        progress=progress,
+    kinds = {is_table(file) for file in files}
+    if len(kinds) > 1:
+        raise InputError(f"{', '.join(map(str, files))}: event files and tables; one kind at a time")
+    with only_run(output):
+        check_earlier(analysis, "limits", asked="search")
+        trained = how_trained(analysis)
+        options: dict[str, Any] = {
+            "spaces": model_paths(analysis),
+            "regions": read_regions(output / "regions.json"),
+            "plan": analysis.plan,
+            "edges": json.loads((output / "result.json").read_text(encoding="utf-8"))["fit_range"]["edges"],
+            "metric": analysis.metric,
+            "per_jet": analysis.per_jet,
+        }
+        if kinds == {True}:
+            return search_table(rows_of(analysis, files, trained), analysis.represented, **options)
+        if trained != EVENT_ID:
+            raise InputError(untold(files[0], EVENT_ID, trained))
+        running = running_of(analysis, progress=progress)
+        return run_search(read_fileset(files), analysis.represented, running, **options)
+
+
+def how_trained(analysis: Analysis) -> str:
+    """Return how the events that the models trained on are told from each other (`told_by`)."""
+    found = {name: told_by(table_info(table_path(analysis, name))) for name in training_samples(analysis)}
+    return found["data" if "data" in found else "background"]
+
+
+def rows_of(analysis: Analysis, files: Sequence[str], trained: str) -> Iterator[Table]:
+    """Give the rows of tables, the columns that a search needs, part by part, told as those that the models trained on are."""
+    for file in files:
+        info = table_info(file)
+        own = told_by(info)
+        if trained not in {own, "content"}:
+            raise InputError(untold(file, own, trained))
+        more = [
+            name
+            for name in (EVENT_ID, "genWeight")
+            if name in info.columns and (name != EVENT_ID or trained == EVENT_ID)
+        ]
+        for part in table_parts(file, (*analysis.represented.content, *more)):
+            yield Table(part.columns, {**part.metadata, "identity": []}, part.source) if trained == "content" else part
+
+
+def untold(file: str, own: str, trained: str) -> str:
+    """Return what is said of a file of which nobody can tell whether models have trained on its events."""
+    kinds = {
+        EVENT_ID: "event files, or tables that hunch process makes",
+        "identity": "tables with the columns run, luminosityBlock and event",
+        "content": "tables without an identity",
+    }
+    return (
+        f"{file}: its events are those of {kinds[own]}, and the models trained on {kinds[trained]}: whether they have trained on these "
+        f"events cannot be told; give {kinds[trained]}"
     )

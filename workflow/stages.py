@@ -1,177 +1,235 @@
-"""The stages of a search in order. Each reads and writes files of one output folder.
+"""The stages of a search in order: process, train, score, hunt, limits, report. Each reads and writes files of one output folder.
 
-A stage is skipped when its key is unchanged: its settings, the content of its inputs and the package's own source. Its
-stamp is written last, so a killed run resumes at the stage, and the training at the epoch, where it was.
+A stage is skipped when its key is unchanged: what it reads of the configuration, the content of its inputs, and the source of the
+rooms that it uses; and when what it wrote is as it was. Its stamp is written last, so a killed run resumes at the stage, and the
+training at the epoch, where it was.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..config import Analysis
 from ..errors import HunchError, unknown_name
-from ..files import write_json
+from ..files import remove
 from .hunt import hunt
 from .layout import (
-    features_of,
     in_output,
     model_paths,
+    region_settings_of,
     sample_inputs,
     score_path,
     scores_of,
     simulated_signals,
+    table_path,
     tables_of,
+    training_samples,
 )
 from .limits import limits, report
-from .process import process
+from .process import process, settings_of
 from .score import score
+from .stamps import file_hash, key_of, only_run, source_hash, stamp_holds, write_stamp
 from .train import train
 
-__all__ = ["HUNT_KEYS", "STAGES", "Stage", "file_hash", "run", "run_stage", "source_hash", "stage_key", "stamp_holds"]
+__all__ = ["STAGES", "Stage", "check_earlier", "run", "run_stage", "stage_key"]
 
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Stage:
-    """One stage: the settings it depends on, the files it reads and writes, and what it does."""
+    """One stage: what it reads of the configuration, its files, the rooms whose source it runs, and what it does."""
 
     name: str
-    keys: tuple[str, ...]
+    settings: Callable[[Analysis], Any]
     reads: Callable[[Analysis], list[Path]]
     writes: Callable[[Analysis], list[Path]]
+    rooms: tuple[str, ...]
     do: Callable[[Analysis, bool], None]
 
 
 def run(analysis: Analysis, *, force: Sequence[str] = (), progress: bool = True) -> dict[str, Any]:
-    """Run every stage that is not up to date and return the result; `force` reruns stages and what depends on them."""
+    """Run every stage that is not up to date and return the result; `force` reruns stages and what depends on them.
+
+    Raises HunchError for an unknown stage, and where another run uses the output folder.
+    """
     for name in force:
         if name not in STAGES:
             raise HunchError(unknown_name("stage", name, STAGES, "--force"))
-    for name in STAGES:
-        run_stage(analysis, name, force=name in force, progress=progress)
-    from .given_spectra import read_result
+    with only_run(Path(analysis.output)):
+        for name in STAGES:
+            run_stage(analysis, name, force=name in force, progress=progress)
+    from .given_spectra import read_any_result
 
-    return read_result(Path(analysis.output))
+    return read_any_result(Path(analysis.output))
 
 
 def run_stage(analysis: Analysis, name: str, *, force: bool = False, progress: bool = True) -> bool:
-    """Run one stage unless it is up to date; say whether it ran. Raises HunchError where an earlier stage is missing."""
+    """Run one stage unless it is up to date; say whether it ran.
+
+    Raises HunchError where an earlier stage is missing or was run with other settings or inputs, and where another run uses the
+    output folder.
+    """
     stage = STAGES[name]
-    for path in stage.reads(analysis):
-        if not path.exists():
-            raise HunchError(
-                f"{path}: not there yet; run the stages before {name!r} first (hunch run does all of them)"
-            )
-    stamp = Path(analysis.output) / ".stages" / f"{name}.json"
-    key = stage_key(analysis, stage)
-    if not force and stamp_holds(stamp, key, stage.writes(analysis)):
-        log.info("%s: up to date", name)
-        return False
-    stamp.unlink(missing_ok=True)
-    log.info("%s: running", name)
-    stage.do(analysis, progress)
-    write_json(stamp, {"stage": name, "key": key, "version": __version__})
+    with only_run(Path(analysis.output)):
+        check_earlier(analysis, name)
+        stamp = stamp_path(analysis, name)
+        key = stage_key(analysis, stage)
+        if not force and stamp_holds(stamp, key, stage.writes(analysis)):
+            log.info("%s: up to date", name)
+            return False
+        stamp.unlink(missing_ok=True)
+        sweep(Path(analysis.output))
+        log.info("%s: running", name)
+        stage.do(analysis, progress)
+        write_stamp(stamp, key, stage.writes(analysis))
     return True
 
 
-def stamp_holds(stamp: Path, key: str, writes: Sequence[Path]) -> bool:
-    """Tell whether a stage was finished with this key and all that it wrote is still there."""
-    try:
-        stored = json.loads(stamp.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(stored.get("key") == key) and all(path.exists() for path in writes)
+def sweep(output: Path) -> None:
+    """Delete the half-written files and folders that a killed run left; the output folder is held, so nobody writes them."""
+    for folder in (output, *(output / name for name in ("tables", "scores", "models"))):
+        for pattern in (".*.part", ".*.part.*", ".*.old"):
+            for left in folder.glob(pattern):
+                remove(left)
+
+
+def check_earlier(analysis: Analysis, name: str, *, asked: str | None = None) -> None:
+    """Raise HunchError where what the stages before this one wrote is missing, was changed, or is of another configuration.
+
+    asked: what the user asked for, where that is no stage.
+    """
+    wanted = asked or name
+    for earlier, stage in STAGES.items():
+        if earlier == name:
+            return
+        if not stamp_path(analysis, earlier).is_file():
+            raise HunchError(
+                f"{analysis.output}: stage {earlier!r} has not been run yet; run the stages before {wanted!r} first (hunch run does "
+                "all of them)"
+            )
+        if not stamp_holds(
+            stamp_path(analysis, earlier), stage_key(analysis, stage), stage.writes(analysis), any_source=True
+        ):
+            raise HunchError(
+                f"{analysis.output}: what stage {earlier!r} wrote is of another configuration, of other inputs, or was changed "
+                f"since; run the stages before {wanted!r} first (hunch run does all of them)"
+            )
+
+
+def stamp_path(analysis: Analysis, name: str) -> Path:
+    """Return where a stage's stamp is."""
+    return Path(analysis.output) / ".stages" / f"{name}.json"
 
 
 def stage_key(analysis: Analysis, stage: Stage) -> str:
-    """Hash the stage's settings, the content of its inputs and the package's source."""
-    settings = analysis.model_dump(mode="json", include=set(stage.keys))
-    if "features" in settings:
-        settings["features"] = features_of(analysis)
-    inputs = [[str(path), file_hash(path)] for path in stage.reads(analysis)]
-    text = json.dumps([stage.name, settings, inputs, source_hash()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return the stage's key: the hash of its settings and of the content of its inputs, then that of its source."""
+    inputs = [[path.name, file_hash(path)] for path in stage.reads(analysis)]
+    return f"{key_of([stage.name, stage.settings(analysis), inputs])}.{source_hash(*stage.rooms, 'workflow')}"
 
 
-def file_hash(path: Path) -> str:
-    """Hash a file's content, or a folder's files in order of name."""
-    if path.is_dir():
-        parts = [f"{p.relative_to(path)}:{file_hash(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def training_settings(analysis: Analysis) -> dict[str, Any]:
+    """Return what training depends on: neither regions but their number of hypotheses, nor signals, nor folds that are not used."""
+    plan = analysis.plan
+    return {
+        "representation": {k: v for k, v in settings_of(analysis).items() if k != "skip_bad_files"},
+        "scorer": [analysis.scorer_name, analysis.scorer_options],
+        "seed": analysis.seed,
+        "hypotheses": analysis.hypotheses,
+        "samples": training_samples(analysis),
+        "folds": plan.n_models if plan.n_models > 1 else None,
+        "held_out": plan.held_out if plan.background else None,
+        "weak": plan.weak,
+    }
 
 
-def source_hash() -> str:
-    """Hash the package's own source files."""
-    root = Path(__file__).parents[1]
-    rooms = ("models", "analysis", "samples", "processors", "workflow", "cli")
-    sources = [*root.glob("*.py"), *(p for room in rooms for p in (root / room).rglob("*.py"))]
-    return hashlib.sha256("".join(file_hash(p) for p in sorted(sources)).encode()).hexdigest()
+def scoring_settings(analysis: Analysis) -> dict[str, Any]:
+    """Return what scoring depends on."""
+    return {**training_settings(analysis), "metric": analysis.metric, "per_jet": analysis.per_jet}
 
 
 HUNT_KEYS = (
-    "samples",
-    "seed",
-    "regions",
-    "fit_range",
-    "masses",
-    "sqrt_s",
-    "weak_supervision",
-    "background_function",
-    "combination",
-    "pseudo_experiments",
-    "blind",
-    "plane_scan",
+    *("seed", "fit_range", "masses", "sqrt_s", "background_function", "combination", "pseudo_experiments", "blind"),
+    *("plane_scan", "hunt", "count", "luminosity", "observable"),
 )
+
+
+def hunting_settings(analysis: Analysis) -> dict[str, Any]:
+    """Return what the hunt depends on."""
+    own = analysis.model_dump(mode="json", include=set(HUNT_KEYS))
+    if analysis.hunt == "bump":
+        del own["count"], own["luminosity"]  # of the counting experiment alone
+    return {**own, "regions": region_settings_of(analysis), "priors": list(analysis.samples.priors)}
+
+
+def limit_settings(analysis: Analysis) -> dict[str, Any]:
+    """Return what the limits depend on."""
+    return {
+        **analysis.model_dump(mode="json", include={"limits", "luminosity", "blind", "hunt", "count"}),
+        "signals": simulated_signals(analysis),
+    }
+
+
+HUNTED = ("regions.json", "spectra.root", "plane_scan.json", "result.json", "figures")
+COUNTED = ("result.json", "figures")
+"""What the hunt for a bump writes, and the counting experiment."""
 
 STAGES: dict[str, Stage] = {
     "process": Stage(
         "process",
-        ("samples", "features", "weak_supervision", "jets", "skip_bad_files"),
+        lambda a: [settings_of(a), list(a.sample_files())],
         sample_inputs,
         tables_of,
+        ("processors",),
         process,
     ),
     "train": Stage(
         "train",
-        ("samples", "features", "seed", "folds", "held_out", "weak_supervision", "training", "regions"),
-        tables_of,
+        training_settings,
+        lambda a: [table_path(a, name) for name in training_samples(a)],
         model_paths,
+        ("models", "processors"),
         train,
     ),
     "score": Stage(
         "score",
-        ("samples", "features", "folds", "held_out", "weak_supervision"),
+        scoring_settings,
         lambda a: [*tables_of(a), *model_paths(a)],
         scores_of,
+        ("models", "processors"),
         score,
     ),
     "hunt": Stage(
         "hunt",
-        HUNT_KEYS,
+        hunting_settings,
         lambda a: [*scores_of(a), *tables_of(a), *model_paths(a)],
-        in_output("regions.json", "spectra.root", "result.json", "figures"),
+        lambda a: in_output(*(HUNTED if a.hunt == "bump" else COUNTED))(a),
+        ("analysis", "models"),
         hunt,
     ),
     "limits": Stage(
         "limits",
-        ("samples", "limits", "luminosity", "blind"),
+        limit_settings,
         lambda a: [
-            *in_output("result.json", "regions.json")(a),
+            *in_output("result.json", *(["regions.json"] if a.hunt == "bump" else []))(a),
+            *(model_paths(a) if a.hunt == "count" else []),
             *(score_path(a, name) for name in simulated_signals(a)),
         ],
-        in_output("limits.json"),
+        in_output("limits.json", "limits"),
+        ("analysis", "models"),
         limits,
     ),
-    "report": Stage("report", (), in_output("result.json", "limits.json", "figures"), in_output("report.html"), report),
+    "report": Stage(
+        "report",
+        lambda _: None,
+        in_output("result.json", "limits.json", "figures"),
+        in_output("report.html"),
+        ("analysis",),
+        report,
+    ),
 }
 """The stages, in order."""

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from ..errors import InputError, unknown_name
 from ..files import write_aside
 from ..models.export.onnx_scorer import OnnxScorer
-from ..models.scorer import JET_SCORERS, Scorer, load_scorer
+from ..models.scorer import Scorer, load_scorer, method_class
 from ..models.storage import RECORD
 from ..table import IDENTITY
 
@@ -83,8 +83,8 @@ def open_scorer(path: str | Path) -> tuple[Scores, int]:
         return exported, exported.n_features
     scorer: Scorer = load_scorer(path)
     record = json.loads((Path(path) / RECORD).read_text(encoding="utf-8"))
-    for part in (record, *(axis["scorer"] for axis in record["state"].get("axes", ()))):
-        if part["class"] in JET_SCORERS:
+    for part in [axis["scorer"] for axis in record["state"].get("axes", ())] or [record]:
+        if "rows" not in method_class(part["class"]).takes:
             raise InputError(
                 f"{path}: {part['class']} scores jets (n, rows, columns), a stream holds rows of numbers; "
                 "in Python: load_scorer(path).score(read_table(table)['image_1'])"

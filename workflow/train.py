@@ -1,17 +1,21 @@
-"""The second stage: the scorers are trained."""
+"""The second stage: a space of losses is trained on the background, or one a fold of the data."""
 
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..config import Analysis
-from ..errors import InputError
 from ..files import remove
-from ..folds import event_hash, fold_of
-from ..table import read_table
-from .layout import features_of, held_out_rows, model_paths, table_path
+from ..folds import fold_hash
+from ..table import EVENT_ID, Table, read_table, table_info
+from .layout import model_paths, table_path, training_samples
+
+if TYPE_CHECKING:
+    from ..models.space import Sample
 
 __all__ = ["train"]
 
@@ -19,49 +23,81 @@ log = logging.getLogger(__name__)
 
 
 def train(analysis: Analysis, progress: bool) -> None:
-    """Train one QUAK model on the background, or one a fold of the data.
+    """Train one space on the background, or one a fold of the data, as the plan of folds says.
 
-    Model i of k trains on all folds but i, which it hunts in, and i + 1, on which the regions are fixed. With weak
-    supervision and a background sample, model i has the densities of the background sample and the family that all
+    With weak supervision and a background sample, model i has the densities of the background sample and the hypotheses that all
     folds of the data but i narrow down, against those held-out background events that do not fix the regions of fold i.
     """
-    from ..models import Quak, load_scorer
+    from ..models.space import make_space
 
-    features = features_of(analysis)
-    tables = {name: read_table(table_path(analysis, name)) for name in analysis.sample_files()}
-    priors = {name: tables[f"prior.{name}"].matrix(features) for name in analysis.samples.priors}
-    options = {k: v for k, v in analysis.training.model_dump().items() if v is not None}
-    folders = model_paths(analysis)
-    weak = analysis.weak_supervision and "background" in tables
-    x, mjj = tables["data"].matrix(features), tables["data"]["mjj"].astype(np.float64)
-    fold = fold_of(event_hash(tables["data"], features), analysis.folds)
-    if "background" in tables:
-        chosen = tables["background"].select(~held_out_rows(analysis, tables["background"]))
-        samples = [(chosen.matrix(features), chosen["mjj"].astype(np.float64))]
-    else:
-        kept = [(fold != i) & (fold != (i + 1) % analysis.folds) for i in range(analysis.folds)]
-        samples = [(x[rows], mjj[rows]) for rows in kept]
-    paths = [folders[0].with_name("common")] if weak else folders
-    for i, (folder, (sample, masses)) in enumerate(zip(paths, samples, strict=True)):
-        regions = analysis.region_settings
-        places = regions.number or 0 if regions.shape == "mosaic" else 0
-        scorer = Quak(seed=analysis.seed + i, alpha=regions.alpha, neighbourhoods=places, **options)
+    plan, folders = analysis.plan, model_paths(analysis)
+    tables = {name: training_table(analysis, name) for name in training_samples(analysis)}
+    hashes = {name: fold_hash(table, analysis.represented.content) for name, table in tables.items()}
+    priors = {name: samples_of(analysis, tables[f"prior.{name}"]) for name in analysis.samples.priors}
+    exposure = samples_of(analysis, tables["exposure"]) if "exposure" in tables else None
+    narrowing = plan.weak and plan.background
+    paths = [folders[0].with_name("common")] if narrowing else folders
+    for i, folder in enumerate(paths):
+        rows = (
+            ("background", ~plan.held_out_rows(hashes["background"]))
+            if plan.background
+            else ("data", plan.trains_on_data(hashes["data"], i))
+        )
+        sample = samples_of(analysis, tables[rows[0]], rows[1])
+        space = make_space(
+            analysis.scorer_name,
+            kind=analysis.represented.kind,
+            priors=tuple(priors),
+            options=analysis.scorer_options,
+            seed=analysis.seed + i,
+            hypotheses=analysis.hypotheses,
+        )
         folder.parent.mkdir(parents=True, exist_ok=True)
         checkpoint = folder.with_name(f"{folder.name}.checkpoint")
         log.info("training model %d of %d on %d events", i + 1, len(paths), len(sample))
-        scorer.fit(sample, priors=priors, mass=masses, columns=features, checkpoint=checkpoint, progress=progress)
-        scorer.save(folder)
-        remove(checkpoint)
-    if weak:
-        held = tables["background"].select(held_out_rows(analysis, tables["background"]))
-        held_x, held_fold = held.matrix(features), fold_of(event_hash(held, features), analysis.folds)
-        common = load_scorer(paths[0])
-        if not isinstance(common, Quak):
-            raise InputError(f"{paths[0]}: holds a {type(common).__name__}, a Quak is expected")
-        for i, folder in enumerate(folders):
-            log.info("narrowing the family down by data, fold %d of %d", i + 1, len(folders))
-            others = fold != i
-            narrowed = common.narrow(
-                x[others], priors=priors, reference=held_x[held_fold != i], mass=mjj[others], progress=progress
-            )
-            narrowed.save(folder)
+        space.fit(sample, priors=priors, exposure=exposure, checkpoint=checkpoint, progress=progress)
+        space.save(folder)
+        for left in folder.parent.glob(f"{folder.name}.checkpoint*"):
+            remove(left)
+    if narrowing:
+        narrow(analysis, tables, hashes, priors, progress=progress)
+
+
+def narrow(
+    analysis: Analysis,
+    tables: dict[str, Table],
+    hashes: dict[str, npt.NDArray[np.uint64]],
+    priors: dict[str, Sample],
+    *,
+    progress: bool,
+) -> None:
+    """Narrow the common space's hypotheses down, once a fold, by the data of the other folds."""
+    from ..models.space import load_space
+
+    plan, folders = analysis.plan, model_paths(analysis)
+    common: Any = load_space(folders[0].with_name("common"))  # of a class that says it narrows
+    held = plan.held_out_rows(hashes["background"])
+    for i, folder in enumerate(folders):
+        log.info("narrowing the hypotheses down by data, fold %d of %d", i + 1, len(folders))
+        reference = held & plan.reference_rows(hashes["background"], i)
+        common.narrow(
+            samples_of(analysis, tables["data"], plan.narrows_on_data(hashes["data"], i)),
+            priors=priors,
+            reference=samples_of(analysis, tables["background"], reference),
+            progress=progress,
+        ).save(folder)
+
+
+def training_table(analysis: Analysis, sample: str) -> Table:
+    """Read the columns of a sample that training needs, and no others."""
+    path = table_path(analysis, sample)
+    known = table_info(path).columns
+    wanted = (*analysis.represented.content, *((EVENT_ID,) if EVENT_ID in known else ()))
+    return read_table(path, columns=tuple(dict.fromkeys(wanted)))
+
+
+def samples_of(analysis: Analysis, table: Table, rows: npt.NDArray[np.bool_] | None = None) -> Sample:
+    """Return a table's rows as what a space is fitted on: inputs, observable and event hashes."""
+    from ..processors import sample_of
+
+    return sample_of(table if rows is None else table.select(rows), analysis.represented)

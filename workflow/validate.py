@@ -12,11 +12,12 @@ import numpy as np
 from ..config import Analysis
 from ..errors import HunchError
 from ..files import finite, write_json
-from ..table import read_table, write_table
-from .layout import features_of, table_path
+from ..table import read_table, table_info, write_table
+from .layout import table_path
 from .limits import report
 from .score import read_scored
-from .stages import run_stage
+from .stages import check_earlier, run_stage
+from .stamps import only_run
 
 __all__ = ["retrained_p", "validate_analysis"]
 
@@ -30,11 +31,26 @@ def validate_analysis(analysis: Analysis, *, retrain: int = 0, progress: bool = 
     many more whole analyses on data drawn from samples.validation, models trained anew. numbers: local, outer, inner,
     injected, workers of `analysis.validate`.
     """
-    from ..analysis import global_uniformity, hunt_of, read_regions, validate, write_validation
+    if analysis.hunt == "count":
+        raise HunchError(
+            "hunt: count has no spectra to check; its closure on held-out background stands in result.json"
+        )
     from .given_spectra import read_result
 
     output = Path(analysis.output)
     result = read_result(output)
+    with only_run(output):
+        check_earlier(analysis, "report", asked="validate")
+        return checks_of(analysis, result, retrain=retrain, progress=progress, **numbers)
+
+
+def checks_of(
+    analysis: Analysis, result: dict[str, Any], *, retrain: int, progress: bool, **numbers: int
+) -> dict[str, Any]:
+    """Make the checks of a finished search and write them."""
+    from ..analysis import global_uniformity, hunt_of, read_regions, validate, write_validation
+
+    output = Path(analysis.output)
     found, names = hunt_of(result)
     pool = None
     if analysis.samples.validation is not None or analysis.samples.background is not None:
@@ -45,7 +61,7 @@ def validate_analysis(analysis: Analysis, *, retrain: int = 0, progress: bool = 
         found,
         names,
         seed=analysis.seed,
-        events=float(len(read_table(table_path(analysis, "data")))),
+        events=float(table_info(table_path(analysis, "data")).rows),
         pool=pool,
         regions=None if pool is None else read_regions(output / "regions.json"),
         progress=progress,
@@ -70,9 +86,8 @@ def retrained_p(analysis: Analysis, n: int, *, inner: int) -> tuple[list[float],
 
     from .given_spectra import read_result
 
-    tables = {name: read_table(table_path(analysis, name)) for name in ("data", "validation")}
-    pool = tables["validation"]
-    events = min(len(tables["data"]), len(pool) // 2)
+    pool = read_table(table_path(analysis, "validation"))
+    events = min(table_info(table_path(analysis, "data")).rows, len(pool) // 2)
     found = []
     for i in range(n):
         rng = np.random.default_rng(np.random.SeedSequence([analysis.seed, 0x2E7, i]))
@@ -87,6 +102,7 @@ def retrained_p(analysis: Analysis, n: int, *, inner: int) -> tuple[list[float],
                     "background": files.get("background"),
                     "priors": {name: files[f"prior.{name}"] for name in analysis.samples.priors},
                     "signals": {},
+                    "exposure": files.get("exposure"),
                     "validation": None,
                 }
             )
@@ -94,10 +110,12 @@ def retrained_p(analysis: Analysis, n: int, *, inner: int) -> tuple[list[float],
                 update={
                     "samples": samples,
                     "output": str(Path(folder) / "out"),
-                    "features": features_of(analysis),
                     "seed": analysis.seed + 1 + i,
                     "pseudo_experiments": inner,
                     "blind": False,
+                    # what is read are tables: the cuts were made
+                    "jets": {},
+                    "representation": {"name": analysis.represented.name},
                     "plane_scan": None,
                 }
             )

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..regions.dependence import distance_correlation
-from ..regions.regions import Regions, chosen_columns, difference_score
+from ..regions.difference import difference_score
+from ..regions.regions import Regions
 from ..regions.scored import Scored
 from ..significance.bumphunt import BumpHunt
 from .background_only import Uniformity, local_p_uniformity
@@ -45,7 +46,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Dependence:
-    """dCorr^2 of the score that cuts first with m_jj, of held-out events, and the 95 % quantile of shuffled ones."""
+    """dCorr^2 of the score that cuts first with the mass, of held-out events, and the 95 % quantile of shuffled ones."""
 
     score: str
     events: int
@@ -53,7 +54,7 @@ class Dependence:
     floor_95: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Validation:
     """Every check of one hunt; see `Linearity`, `Uniformity`, `GlobalUniformity` and `Dependence`."""
 
@@ -61,6 +62,11 @@ class Validation:
     uniformity: tuple[Uniformity, ...]
     global_p: tuple[GlobalUniformity, ...]
     dependence: tuple[Dependence, ...]
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        verdicts = [check.passed for check in self.checks]
+        return f"Validation({verdicts.count(True)} checks passed, {verdicts.count(False)} failed, {verdicts.count(None)} not judged)"
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -71,7 +77,7 @@ class Validation:
             *(global_check(of) for of in self.global_p),
             *(
                 Check(
-                    f"distance correlation of {of.score} with mjj",
+                    f"distance correlation of {of.score} with the mass",
                     f"{of.dcorr2:.2g}",
                     f"{of.floor_95:.2g} (95 % of shuffled events); a smooth trend is absorbed by the fit",
                     None if of.dcorr2 > of.floor_95 else True,
@@ -145,17 +151,17 @@ def global_check(of: GlobalUniformity) -> Check:
 
 
 def dependence_on_mass(events: Scored, regions: Regions, *, rng: np.random.Generator) -> Dependence:
-    """Measure how far the loss difference of background events depends on m_jj."""
-    rows = rng.permutation(len(events.mjj))[:MOST_EVENTS]
-    losses = chosen_columns(events.losses[rows], regions.columns)
+    """Measure how far the loss difference of background events depends on the mass."""
+    rows = rng.permutation(len(events.mass))[:MOST_EVENTS]
+    losses = events.along(regions.axes)[rows]
     several = losses.shape[1] > 1
     score = difference_score(losses, regions.alpha) if several else losses[:, 0]
-    mjj = events.mjj[rows]
-    floor = [distance_correlation(score, rng.permutation(mjj)) for _ in range(PERMUTATIONS)]
+    mass = events.mass[rows]
+    floor = [distance_correlation(score, rng.permutation(mass)) for _ in range(PERMUTATIONS)]
     return Dependence(
         "the loss difference" if several else "the background loss",
         len(rows),
-        distance_correlation(score, mjj),
+        distance_correlation(score, mass),
         float(np.quantile(floor, 0.95)),
     )
 
@@ -178,7 +184,7 @@ def validate(
     """Make every check of a hunt over regions called `names`.
 
     pool, regions: scored background events that no model trained on, and the regions they fall into, for the outer
-    experiments (events: how many of the pool's kind were hunted in) and the dependence on m_jj; without them the outer experiments are drawn from
+    experiments (events: how many of the pool's kind were hunted in) and the dependence on the mass; without them the outer experiments are drawn from
     the hunt's own fits. local, injected, outer, inner: numbers of pseudo-experiments; outer 0 leaves the global p out.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x7A1]))
@@ -212,18 +218,18 @@ def validate(
     judged: tuple[GlobalUniformity, ...] = ()
     dependence: tuple[Dependence, ...] = ()
     if pool is not None and regions is not None:
-        inside = pool.select((pool.mjj >= found.edges[0]) & (pool.mjj < found.edges[-1]))
+        inside = pool.select((pool.mass >= found.edges[0]) & (pool.mass < found.edges[-1]))
         dependence = (dependence_on_mass(inside, regions, rng=rng),)
     if outer > 0:
         if pool is not None and regions is not None:
-            wanted = float(len(pool.mjj)) if events is None else events
+            wanted = float(len(pool.mass)) if events is None else events
             spectra, mean, how = drawn_from_events(pool, regions, found.edges, events=wanted, n=outer, rng=rng)
         else:
             spectra, mean, how = drawn_from_fit(found, n=outer, rng=rng)
         p = hunt_experiments(spectra, found, inner=inner, seed=seed, workers=workers, progress=progress)
         shared = None
         if pool is not None and regions is not None:
-            times = len(pool.mjj) / mean
+            times = len(pool.mass) / mean
             shared = shared_distances(found, times=times, n=outer, seed=seed, workers=workers, progress=progress)
         judged = (global_uniformity(p, how=how, inner=inner, events=mean, shared=shared),)
     return Validation(injections, tuple(uniformity), judged, dependence)

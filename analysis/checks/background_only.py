@@ -87,7 +87,7 @@ def sculpting(
     return Sculpting(region, n, divergence(selected, inclusive), float(floor.mean()), float(np.quantile(floor, 0.95)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Spurious:
     """Signal fitted to held-out background of one region, over the statistical error of the hunted events, per mass.
 
@@ -101,6 +101,10 @@ class Spurious:
     noise: float
     lowest: int
     resolved: bool
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        return f"Spurious(region {self.region}, at most {self.worst:.2f} of the statistical error, order {self.lowest})"
 
 
 def spurious_signal(
@@ -242,19 +246,19 @@ def local_p_uniformity(
 def compare_sculpting(
     moving: MovingCut,
     score: npt.ArrayLike,
-    mjj: npt.ArrayLike,
+    mass: npt.ArrayLike,
     edges: npt.ArrayLike,
     *,
     rng: np.random.Generator,
     pt: npt.ArrayLike | None = None,
 ) -> Decorrelation:
-    """Measure the sculpting before and after on background that the cut was not fitted on: score, mjj, pt (n,), edges GeV.
+    """Measure the sculpting before and after on background that the cut was not fitted on: score, mass, pt (n,), edges GeV.
 
     Events outside of the edges are left out.
     """
     bins = np.asarray(edges, dtype=np.float64)
-    s, mass, _ = sample(score, mjj, pt, moving.efficiency)
-    m = np.exp(mass)
+    s, log_mass, _ = sample(score, mass, pt, moving.efficiency)
+    m = np.exp(log_mass)
     inside = (m >= bins[0]) & (m < bins[-1])
     if not inside.any():
         raise InputError(f"no event between {bins[0]} and {bins[-1]} GeV")

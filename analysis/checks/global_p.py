@@ -4,8 +4,8 @@ The outer experiments are drawn from events, not from a fitted function, so that
 background shows; scorers, regions, fit range and masses are those of the analysis. Under no signal the global p is uniform.
 
 Experiments that are drawn from one pool of events share its fluctuations, so their global p are uniform each and not
-independent: the distance of 200 of them from uniform is larger than Kolmogorov and Smirnov's distribution has it, at ten
-times the data in the pool by a tenth in the middle and by more in the tail. `shared_distances` gives the distribution itself.
+independent: their distance from uniform is larger than Kolmogorov and Smirnov's distribution has it. `shared_distances`
+gives the distribution itself (docs/design/background.md).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from ...errors import InputError
 from ..regions.regions import Regions
-from ..regions.scored import Scored
+from ..regions.scored import Scored, regions_of_events
 from ..significance.bumphunt import BLOCK, BumpHunt, hunt, procedure
 from ..spectra.bins import as_hist
 from .background_only import within_binomial
@@ -46,7 +46,7 @@ POOL_PER_EXPERIMENT = 10  # the pool's own fluctuation is then 0.3 of an experim
 POOLS = 100  # of the fitted background, for the distribution of the distance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GlobalUniformity:
     """Global p of n outer experiments without signal.
 
@@ -66,6 +66,13 @@ class GlobalUniformity:
     below_1_percent: float
     compatible: bool
     p: tuple[float, ...]
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        return (
+            f"GlobalUniformity({self.n} experiments of {self.inner}, below 0.05: {self.below_5_percent:.3f}, "
+            f"KS p = {self.ks_p:.2g}, {'' if self.compatible else 'not '}compatible)"
+        )
 
 
 def global_uniformity(
@@ -104,13 +111,13 @@ def drawn_from_events(
     the pool has less than ten times the events, experiments are made smaller. Returns the spectra, the mean number of events
     and how they were drawn. Raises InputError where no pool event lies in a region.
     """
-    region = regions.assign(pool.losses, pool.fold, pool.mjj)
-    cell = np.digitize(pool.mjj, edges) - 1
+    region = regions_of_events(pool, regions)
+    cell = np.digitize(pool.mass, edges) - 1
     bins = len(edges) - 1
     inside = (region >= 0) & (cell >= 0) & (cell < bins)
     index = np.where(inside, region * bins + cell, regions.n_regions * bins)
     if not inside.any():
-        raise InputError(f"{pool.name}: none of its {len(pool.mjj)} events lies in a region and in the fit range")
+        raise InputError(f"{pool.name}: none of its {len(pool.mass)} events lies in a region and in the fit range")
     size = min(events, len(index) / POOL_PER_EXPERIMENT)
     spectra = np.empty((n, regions.n_regions, bins))
     for i in range(n):

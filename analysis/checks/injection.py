@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 STRENGTHS = (0.0, 1.0, 3.0, 5.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Linearity:
     """Fitted yields of injected signals in one region at one mass (GeV), an entry for each strength.
 
@@ -52,6 +52,10 @@ class Linearity:
     slope: float
     offset: float
     fewest: float
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        return f"Linearity({self.region} at {self.mass:g} GeV, slope {self.slope:.3f}, {self.n} experiments a strength)"
 
 
 def injection_linearity(

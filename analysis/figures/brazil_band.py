@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
+from ...table import MJJ, Observable
 from ..limits.cls import Limits
-from .base import INK, style
+from .base import INK, literal, on_axes
 
 __all__ = ["limit_figure"]
 
 ONE_SIGMA, TWO_SIGMA = "#607641", "#f5bb54"  # the colours that CMS recommends for readers who see colours differently
 
 
-def limit_figure(limits: Limits, name: str) -> Figure:
+def limit_figure(limits: Limits, name: str, *, observable: Observable = MJJ, ax: Axes | None = None) -> Axes:
     """Draw the limits on one signal; a mass without a limit is a gap, one with fewer than 10 background events is hollow."""
     observed, expected = limits.observed, limits.expected
     label = "signal events"
@@ -21,9 +22,7 @@ def limit_figure(limits: Limits, name: str) -> Figure:
         observed, expected = limits.observed_fb, limits.expected_fb
         label = r"$\sigma \times B \times \epsilon$ [fb]"
     masses = limits.masses
-    with style():
-        figure = Figure(figsize=(7, 5))
-        axes = figure.subplots()
+    with on_axes(ax, (7, 5)) as axes:
         axes.fill_between(masses, expected[:, 0], expected[:, 4], color=TWO_SIGMA, label="expected, 95 %", linewidth=0)
         axes.fill_between(masses, expected[:, 1], expected[:, 3], color=ONE_SIGMA, label="expected, 68 %", linewidth=0)
         axes.plot(masses, expected[:, 2], "--", color=INK, label="expected, median")
@@ -46,7 +45,7 @@ def limit_figure(limits: Limits, name: str) -> Figure:
             finite = observed[np.isfinite(observed)]
             top = max(shown.max(), finite.max(initial=0.0))
             axes.set_ylim(0.5 * min(shown.min(), finite.min(initial=np.inf)), 8 * top)
-        axes.set_xlabel("resonance mass (peak of reconstructed $m_{jj}$) [GeV]")
+        axes.set_xlabel(f"resonance mass, peak of reconstructed {observable.axis_label}")
         axes.set_ylabel(f"upper limit at {limits.confidence:.0%} CL on {label}", fontsize=12)
-        axes.legend(title=f"signal: {name}", loc="upper right")
-    return figure
+        axes.legend(title=f"signal: {literal(name)}", loc="upper right")
+    return axes

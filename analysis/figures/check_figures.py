@@ -6,24 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 from scipy import stats
 
 from ..checks.all_checks import Validation
 from ..checks.global_p import GlobalUniformity
 from ..checks.injection import Linearity
-from .base import COLOURS, INK, save_figure, style
+from .base import COLOURS, INK, literal, on_axes, on_figure, save_figure
 
 __all__ = ["global_p_figure", "pull_figure", "write_validation"]
 
 SHOWN = 6
 
 
-def global_p_figure(found: Sequence[GlobalUniformity]) -> Figure:
+def global_p_figure(found: Sequence[GlobalUniformity], *, ax: Axes | None = None) -> Axes:
     """Draw the share of outer experiments with a global p below x, against x, with the 99 % band of uniform p-values."""
-    with style():
-        figure = Figure(figsize=(6.2, 5.2))
-        axes = figure.subplots()
+    with on_axes(ax, (6.2, 5.2)) as axes:
         for of, colour in zip(found, COLOURS, strict=False):
             p = np.sort(of.p)
             axes.step(p, np.arange(1, len(p) + 1) / len(p), where="post", color=colour, label=f"{of.n} experiments")
@@ -35,17 +34,18 @@ def global_p_figure(found: Sequence[GlobalUniformity]) -> Figure:
         axes.set(xscale="log", yscale="log", xlim=(1e-3, 1), ylim=(0.5 / n, 1.3), xlabel="global p")
         axes.set_ylabel("share of experiments below")
         axes.legend(loc="lower right")
-    return figure
+    return axes
 
 
-def pull_figure(found: Sequence[Linearity]) -> Figure:
+def pull_figure(found: Sequence[Linearity], *, figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
     """Draw mean and width of the pull, and the coverage of 68 % intervals, against the injected strength, of some regions."""
-    with style():
-        figure = Figure(figsize=(7.5, 4.6))
-        pulls, coverage = figure.subplots(1, 2)
+    with on_figure(figure, (7.5, 4.6)) as both:
+        pulls, coverage = both.subplots(1, 2)
         for i, (of, colour) in enumerate(zip(found[:SHOWN], COLOURS, strict=False)):
             x = np.array(of.strengths) + 0.08 * (i - 0.5 * (min(len(found), SHOWN) - 1))
-            pulls.errorbar(x, of.pull_mean, yerr=of.pull_width, fmt="o", color=colour, markersize=4, label=of.region)
+            pulls.errorbar(
+                x, of.pull_mean, yerr=of.pull_width, fmt="o", color=colour, markersize=4, label=literal(of.region)
+            )
             coverage.plot(x, of.coverage_68, "o", color=colour, markersize=4)
         for y in (-1, 0, 1):
             pulls.axhline(y, color=INK, linewidth=1, linestyle="-" if y == 0 else ":")
@@ -55,12 +55,12 @@ def pull_figure(found: Sequence[Linearity]) -> Figure:
             xlabel="injected signal [standard deviations]", ylabel="68 % intervals that hold the truth", ylim=(0, 1)
         )
         pulls.legend(loc="upper right", ncols=2)
-    return figure
+    return both
 
 
 def write_validation(found: Validation, output: str | Path) -> list[Path]:
-    """Draw and write the figures of the checks into `output`/figures; returns the files."""
-    drawn = {"validation_pulls": pull_figure(found.injections)}
+    """Draw and write the figures of the checks into `output`/validation; returns the files."""
+    drawn: dict[str, Axes | Figure | SubFigure] = {"pulls": pull_figure(found.injections)}
     if found.global_p:
-        drawn["validation_global_p"] = global_p_figure(found.global_p)
-    return [path for name, figure in drawn.items() for path in save_figure(figure, Path(output) / "figures", name)]
+        drawn["global_p"] = global_p_figure(found.global_p)
+    return [path for name, figure in drawn.items() for path in save_figure(figure, Path(output) / "validation", name)]

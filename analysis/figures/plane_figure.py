@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
 from ...errors import InputError
+from ...table import MJJ, Observable
 from ..regions.plane_scan import FOR_LOCATING, PlaneScan
-from .base import INK, save_figure, style
+from .base import INK, on_figure, save_figure
 
 __all__ = ["draw_plane_scan", "plane_scan_figure"]
 
@@ -21,7 +22,13 @@ Floats = npt.NDArray[np.float64]
 Z_SHOWN = 3.0  # the colour scale reaches this at both sides, and further where a z does
 
 
-def plane_scan_figure(scan: PlaneScan, *, mass: float | None = None) -> Figure:
+def plane_scan_figure(
+    scan: PlaneScan,
+    *,
+    mass: float | None = None,
+    observable: Observable = MJJ,
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
     """Draw z over the plane at one mass of the scan, in GeV; default the one with the largest excess.
 
     Left the corners, background loss above and prior loss below a quantile; right the cells between neighbouring
@@ -34,9 +41,8 @@ def plane_scan_figure(scan: PlaneScan, *, mass: float | None = None) -> Figure:
         m = int(np.argmin(np.abs(scan.masses - mass)))
         if not np.isclose(scan.masses[m], mass, rtol=1e-6):
             raise InputError(f"{mass:g} GeV was not scanned; the nearest mass is {scan.masses[m]:g} GeV")
-    with style():
-        figure = Figure(figsize=(12.4, 6.2))
-        left, right = figure.subplots(1, 2)
+    with on_figure(figure, (12.4, 6.2)) as drawn:
+        left, right = drawn.subplots(1, 2)
         background, prior = np.unique(scan.windows[:, :2]), np.unique(scan.windows[:, 2:])
         here = np.abs(scan.z[scan.converged[:, m], m])
         end = max(Z_SHOWN, float(here.max())) if len(here) else Z_SHOWN
@@ -63,9 +69,9 @@ def plane_scan_figure(scan: PlaneScan, *, mass: float | None = None) -> Figure:
         left.set_title("corners (hatched: not fitted)", loc="left")
         right.set_title("cells", loc="left")
         if shown is not None:
-            figure.colorbar(shown, ax=[left, right], label=f"signed local z\n({FOR_LOCATING})")
-        figure.suptitle(f"loss plane at {scan.masses[m]:.0f} GeV: {FOR_LOCATING}", fontsize=14)
-    return figure
+            drawn.colorbar(shown, ax=[left, right], label=f"signed local z\n({FOR_LOCATING})")
+        drawn.suptitle(f"loss plane at {observable.at(scan.masses[m])}: {FOR_LOCATING}", fontsize=14)
+    return drawn
 
 
 def tiles(scan: PlaneScan, mass: int, background: Floats, prior: Floats, *, corners: bool) -> tuple[Floats, Any]:
@@ -114,8 +120,10 @@ def edge_ticks(axes: Axes, across: Floats, up: Floats) -> None:
     axes.tick_params(which="both", length=0)
 
 
-def draw_plane_scan(scan: PlaneScan, path: str | Path, *, mass: float | None = None) -> list[Path]:
+def draw_plane_scan(
+    scan: PlaneScan, path: str | Path, *, mass: float | None = None, observable: Observable = MJJ
+) -> list[Path]:
     """Write the map as PATH.pdf and PATH.png (a suffix of `path` is replaced); returns the two paths."""
     target = Path(path)
     name = target.stem if target.suffix in {".pdf", ".png"} else target.name
-    return save_figure(plane_scan_figure(scan, mass=mass), target.parent, name)
+    return save_figure(plane_scan_figure(scan, mass=mass, observable=observable), target.parent, name)

@@ -59,7 +59,7 @@ LOOK_AHEAD = 2  # degrees of Bernstein polynomials beyond the one taken: even an
 BAD_FIT = 1e-3  # chi-squared probability below which one parameter that does not pay is no reason to stop
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BackgroundFit:
     """Background-only fits of many spectra in one family.
 
@@ -75,6 +75,12 @@ class BackgroundFit:
     n_parameters: npt.NDArray[np.int64]
     converged: Bools
     parameters: Floats | None = None
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        n, bins = self.expected.shape
+        orders = ", ".join(map(str, np.unique(self.order)))
+        return f"BackgroundFit({n} spectra of {bins} bins, orders {orders}, converged: {int(self.converged.sum())})"
 
 
 def family_orders(family: str) -> tuple[int, ...]:
@@ -306,19 +312,14 @@ def choose_background(
 ) -> BackgroundFit:
     """Fit every spectrum with the order that the F-test takes: one more parameter while it pays at level `alpha`.
 
-    F = (chi2_a - chi2_b) / (chi2_b / ndf_b); below 500 events or where any bin expects fewer than 10, where chi-squared
-    is no F variable, the likelihood ratio 2 (nll_a - nll_b) against one degree of freedom instead: with a sparse tail
-    of 1,000 to 20,000 events F takes a needless parameter in 10 to 18 % of spectra at 5 %, the ratio in 5 %. Spectra
-    whose fit of the next order did not converge keep the order
-    below; so does any order above 3 of fewer than 500 events: five shape parameters on 190 events with a resonance of 70
-    bent into a hump, and background-only experiments drawn from that hump have one too. An order whose own fit is bad
-    (p < 1e-3) is left though the next one alone does not pay, where the likelihood ratio to the highest order does: of
-    6.6 million events with a smooth 5 % distortion the test stopped at order 2 with p = 1e-9 where order 5 has p = 0.8.
-    lowest: (n,) order to start from for each spectrum, else the family's first. A formula has one order; how Bernstein
-    polynomials choose `choose_bernstein` says. highest: with 5,000 events or more an order is also left where the likelihood ratio
-    to the highest one has p below this: several parameters that each just miss the test add up. spare: orders above that for 5,000
-    events or more, where they converge: the test misses a parameter that is too small to see and large enough to bend a local
-    p (see `HuntSettings` for both).
+    counts: (n, bins); edges: (bins + 1,) and sqrt_s in GeV; lowest: (n,) order to start from for each spectrum, else the
+    family's first. F = (chi2_a - chi2_b) / (chi2_b / ndf_b). Where chi-squared is no F variable (fewer than 500 events, or a
+    bin that expects fewer than 10) the likelihood ratio 2 (nll_a - nll_b) against one degree of freedom decides instead. An
+    order is also left where its own fit is bad (p < 0.001) and the likelihood ratio to the highest order pays, and, with
+    5,000 events or more, where that ratio has p < `highest`. spare: orders above the chosen one that are taken for 5,000
+    events or more, where they converge. A spectrum keeps the order below where the next fit did not converge, and an order
+    above 3 needs 500 events. A formula has one order; Bernstein polynomials choose by `choose_bernstein`. What the choices
+    are for, and what they were measured to do, is in docs/design/background.md.
     """
     counts = np.atleast_2d(np.asarray(counts, dtype=np.float64))
     allowed = list(family_orders(family))

@@ -36,7 +36,7 @@ TO_BOUNDARY = 0.95
 AT_EDGE = 1e-3  # an empty bin with this multiplier or more holds the signal back
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BernsteinFit:
     """Fits of n spectra. nll: half the Poisson deviance, the -ln L above that of nu = n.
 
@@ -51,6 +51,11 @@ class BernsteinFit:
     nll: Floats
     gap: Floats
     converged: Bools
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        n, k = self.coefficients.shape
+        return f"BernsteinFit({n} spectra, degree {k - 1}, converged: {int(self.converged.sum())})"
 
 
 def bernstein_basis(edges: Sequence[float] | Floats, degree: int, *, reference: npt.ArrayLike | None = None) -> Floats:

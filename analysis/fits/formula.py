@@ -42,7 +42,7 @@ class Step(NamedTuple):
     name: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class UserFunction:
     """A parsed formula. eta: the step that holds ln f; slopes: those of d eta / d p_i; bends: (i, j, step), i <= j, of the
     second derivatives that do not vanish."""
@@ -53,6 +53,10 @@ class UserFunction:
     eta: int
     slopes: tuple[int, ...]
     bends: tuple[tuple[int, int, int], ...]
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        return f"UserFunction({self.text!r}, {self.n_parameters} parameters{', log-linear' if self.log_linear else ''})"
 
     @property
     def log_linear(self) -> bool:

@@ -31,7 +31,7 @@ SMALLEST, LARGEST = -4.0, 2.0  # powers of ten of the parameters that are tried
 BLOCK = 2_000  # fits of formulas solved together: their work arrays stay near the processor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FormulaCurve:
     """b = exp(eta(p) + p0 + offset) of a user's function in theta: (p0, p1, ...) = origin + unit theta.
 
@@ -45,6 +45,10 @@ class FormulaCurve:
     sqrt_s: float
     origin: Floats
     unit: Floats
+
+    def __repr__(self) -> str:
+        """Return the function and its bins in a line."""
+        return f"FormulaCurve({self.function!r}, {len(self.centres)} bins)"
 
     def parameters(self, theta: Floats) -> Floats:
         """Return p0, p1, ... (n, k)."""

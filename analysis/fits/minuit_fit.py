@@ -30,7 +30,7 @@ Bools = npt.NDArray[np.bool_]
 HELD = 1e-3  # events: a coefficient below stands at its bound of 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MinuitFit:
     """One background-only fit: p0 (log of the normalisation) and the shape parameters of the family.
 
@@ -47,6 +47,11 @@ class MinuitFit:
     log_covariance: Floats
     nll: float
     valid: bool
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        values = ", ".join(f"{name} = {v:.4g} ± {self.errors[name]:.2g}" for name, v in self.values.items())
+        return f"MinuitFit({values}{'' if self.valid else ', not valid'})"
 
 
 def fit_with_minuit(

@@ -29,7 +29,7 @@ PATIENCE = 80  # iterations of a formula, whose slopes change on the way
 PairFits = tuple[Floats, Floats, Floats, Bools]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LocalScan:
     """Signed local significance of many spectra at every mass.
 
@@ -42,6 +42,11 @@ class LocalScan:
     signal: Floats
     error: Floats
     converged: Bools
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        n, masses = self.z.shape
+        return f"LocalScan({n} spectra at {masses} masses, converged: {int(self.converged.sum())} of {self.converged.size})"
 
 
 def scan_spectra(

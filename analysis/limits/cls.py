@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from ...errors import InputError
 from ..significance.bumphunt import BumpHunt
+from ..significance.q0 import q0_p
 from .model import MU_MAX, RESOLUTION_ERROR, SCALE_ERROR, LimitModel, limit_model, region_names, shares
 
 __all__ = ["Limits", "cls_limits", "model_cls", "model_discovery_p"]
@@ -34,9 +35,9 @@ NO_ANSWER = (pyhf.exceptions.FailedMinimization, np.linalg.LinAlgError, ValueErr
 SIGMAS = (-2, -1, 0, 1, 2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Limits:
-    """Upper limits at `confidence` on the signal events in all of m_jj and all regions together, one point a mass.
+    """Upper limits at `confidence` on the signal events at all masses in all regions together, one point a mass.
 
     masses: (n,) GeV; observed: (n,), NaN where blind; expected: (n, 5) at -2, -1, 0, 1, 2 sigma; failures: mass -> why it has
     no limit, where observed and expected are NaN; background: (n,) events expected in the window; asymptotic: (n,) False
@@ -57,6 +58,15 @@ class Limits:
     scale_error: float
     resolution_error: float
     luminosity: float | None = None
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        kind = "blind" if self.blind else "observed and expected"
+        lowest, highest = (f"{m:g}" for m in (self.masses.min(), self.masses.max()))
+        return (
+            f"Limits({kind} at {self.confidence:.0%}, masses: {len(self.masses)} from {lowest} to {highest} GeV, "
+            f"without a limit: {self.n_failed})"
+        )
 
     @property
     def n_failed(self) -> int:
@@ -80,7 +90,7 @@ class Limits:
             "observed": strict(self.observed),
             "expected": strict(self.expected),
             "expected_sigmas": list(SIGMAS),
-            "unit": "signal events in all of m_jj and all regions",
+            "unit": "signal events at all masses in all regions",
             "confidence": self.confidence,
             "method": "CLs with qtilde, asymptotic (pyhf)",
             "blind": self.blind,
@@ -132,11 +142,7 @@ def model_cls(model: LimitModel, mu: float) -> tuple[float, Floats]:
 
 def model_discovery_p(model: LimitModel) -> float | None:
     """Return pyhf's q0 p-value of the joint fit, capped at 0.5 and so never to be combined; None where a fit fails."""
-    built, data = model.build()
-    try:
-        return with_fallback(lambda: float(pyhf.infer.hypotest(0.0, data, built, test_stat="q0")))
-    except NO_ANSWER:
-        return None
+    return q0_p(*model.build())
 
 
 def with_fallback(ask: Callable[[], Answer]) -> Answer:

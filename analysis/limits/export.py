@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from ...errors import InputError
 from ...files import write_aside
+from ...table import Observable
 from ..fits.minuit_fit import fit_with_minuit
 from ..significance.bumphunt import BumpHunt
 from ..significance.combination import z_value
@@ -77,7 +78,7 @@ def write_datacard(model: LimitModel, folder: str | Path) -> tuple[Path, Path]:
     columns = [(channel, process) for channel in channels for process in ("signal", "background")]
     rule = "-" * 60
     lines = [
-        f"# resonance at {model.mass:g} GeV: r = 1 is {model.unit:.10g} signal events in all of m_jj and all regions",
+        f"# resonance at {model.mass:g} GeV: r = 1 is {model.unit:.10g} signal events at all masses in all regions",
         f"imax {len(channels)}  number of channels",
         "jmax 1  number of processes minus 1",
         f"kmax {len(moved)}  number of nuisance parameters",
@@ -141,20 +142,22 @@ def write_hepdata(
     """Write `submission.yaml` and one YAML table a region's spectrum, for the p-value scan and for the limits; returns the files.
 
     Written with hepdata_lib, in a folder beside `folder` whose files then replace those of the same name. Where a fit failed
-    the scan holds `-`; a mass without a limit is left out and counted in the table's description. Raises InputError where
-    hepdata_lib is not installed.
+    the scan holds `-`; a mass without a limit is left out and counted in the table's description; where no mass has one there is
+    no table of limits. Raises InputError where hepdata_lib is not installed.
     """
     lib = hepdata_library()
     regions = region_names(found, names)
     tables = [spectrum_table(lib, found, r, name) for r, name in enumerate(regions)]
     tables.append(scan_table(lib, found, regions))
-    if limits is not None:
+    if limits is not None and np.isfinite(limits.expected).all(axis=1).any():
         tables.append(limit_table(lib, found, limits))
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     # Submission.create_files leaves an archive in the working directory: the tables are written one by one instead
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as aside:
-        head = "---\ncomment: A search for a resonance in dijet mass spectra, made with hunch.\n"
+        head = (
+            f"---\ncomment: A search for a resonance in spectra of {found.settings.observable.text}, made with hunch.\n"
+        )
         (Path(aside) / "submission.yaml").write_text(head, encoding="utf-8")
         for table in tables:
             table.write_yaml(aside)
@@ -177,7 +180,7 @@ def new_table(lib: Any, name: str, description: str, observable: str, sqrt_s: fl
     table.location = "Made by hunch; give the figure or table of the paper here"
     table.keywords["observables"] = [observable]
     table.keywords["cmenergies"] = [sqrt_s]
-    table.keywords["phrases"] = ["resonance search", "dijet"]
+    table.keywords["phrases"] = ["resonance search"]
     return table
 
 
@@ -191,10 +194,10 @@ def column(lib: Any, name: str, values: Sequence[Any] | Floats, *, units: str = 
     return variable
 
 
-def mass_column(lib: Any, values: Sequence[Any], *, is_binned: bool) -> Any:
-    """Return the independent variable: bins of m_jj, or resonance masses; GeV."""
-    name = "m_jj" if is_binned else "Resonance mass (peak of reconstructed m_jj)"
-    variable = lib.Variable(name, is_independent=True, is_binned=is_binned, units="GeV")
+def mass_column(lib: Any, values: Sequence[Any], observable: Observable, *, is_binned: bool) -> Any:
+    """Return the independent variable: bins of the observable, or resonance masses."""
+    name = observable.text if is_binned else f"Resonance mass (peak of reconstructed {observable.text})"
+    variable = lib.Variable(name, is_independent=True, is_binned=is_binned, units=observable.unit)
     variable.digits = 7
     variable.values = values
     return variable
@@ -212,7 +215,7 @@ def spectrum_table(lib: Any, found: BumpHunt, region: int, name: str) -> Any:
         settings.sqrt_s,
     )
     edges = found.edges.tolist()
-    table.add_variable(mass_column(lib, list(itertools.pairwise(edges)), is_binned=True))
+    table.add_variable(mass_column(lib, list(itertools.pairwise(edges)), settings.observable, is_binned=True))
     table.add_variable(column(lib, "Events observed", found.counts[region], region=name))
     background = column(lib, "Background fit", found.background.expected[region], region=name)
     fit = fit_with_minuit(found.counts[region], found.edges, order, sqrt_s=settings.sqrt_s, family=settings.family)
@@ -233,7 +236,7 @@ def scan_table(lib: Any, found: BumpHunt, names: Sequence[str]) -> Any:
         "P-VALUE",
         found.settings.sqrt_s,
     )
-    table.add_variable(mass_column(lib, found.masses.tolist(), is_binned=False))
+    table.add_variable(mass_column(lib, found.masses.tolist(), found.settings.observable, is_binned=False))
     for r, name in enumerate(names):
         p = np.where(found.scan.converged[r], found.scan.p[r], np.nan)
         table.add_variable(column(lib, "Local p-value", p, region=name))
@@ -261,7 +264,7 @@ def limit_table(lib: Any, found: BumpHunt, limits: Limits) -> Any:
         "SIG" if units else "N",
         found.settings.sqrt_s,
     )
-    table.add_variable(mass_column(lib, limits.masses[kept].tolist(), is_binned=False))
+    table.add_variable(mass_column(lib, limits.masses[kept].tolist(), found.settings.observable, is_binned=False))
     extra: dict[str, float | str] = {"confidence_level": f"{limits.confidence:.0%}"}
     if limits.luminosity is not None:
         extra["luminosity_in_fb-1"] = limits.luminosity

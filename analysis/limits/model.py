@@ -35,11 +35,11 @@ MU_MAX = 100.0  # in units of about one expected limit: a limit beyond is a fail
 INTERPOLATION = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}  # what `pyhf cls` sets
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LimitModel:
     """The pyhf workspace of one mass, and what its numbers mean.
 
-    mass: GeV; unit: signal events (in all of m_jj, all regions) at mu = 1; names: regions in it; dropped: region -> why it is
+    mass: GeV; unit: signal events (at all masses, in all regions) at mu = 1; names: regions in it; dropped: region -> why it is
     not; edges: (bins + 1,) of the window, GeV; background: events expected in the window by the hunt's fits (the sidebands alone,
     which the workspace has, know little of a window at the edge of the spectrum); workspace: JSON-like.
     """
@@ -51,6 +51,10 @@ class LimitModel:
     edges: Floats
     background: float
     workspace: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        return f"LimitModel({self.mass:g} GeV, {', '.join(self.names)}, mu = 1 is {self.unit:.3g} signal events)"
 
     def build(self, background: Sequence[float] | Floats | None = None) -> tuple[Any, list[float]]:
         """Return the pyhf model and its data; `background` (channels * bins,) stands in for the observed counts."""

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
+from ...table import Observable
 from ..fits.background import is_log_linear
 from ..regions.regions import Regions
-from ..regions.scored import Scored
+from ..regions.scored import Scored, regions_of_events
 from ..significance.bumphunt import BumpHunt, HuntSettings, hunt
 from ..significance.combination import z_value
 from ..significance.joint_scan import joint_gross_vitells
@@ -37,16 +38,21 @@ JOINT = (
 NEGLIGIBLE = 0.02  # of a signal's events in all regions: what a region below it would add to a limit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Signal:
     """A signal that limits are set on.
 
-    efficiencies: (regions,) share of its events in each; peak: of its m_jj, GeV; None where not known.
+    efficiencies: (regions,) share of its events in each; peak: of its mass, GeV; None where not known.
     """
 
     name: str
     efficiencies: Floats
     peak: float | None = None
+
+    def __repr__(self) -> str:
+        """Return name, peak and efficiency in a line."""
+        where = "" if self.peak is None else f", peak at {self.peak:.4g} GeV"
+        return f"Signal({self.name}{where}, {100 * self.efficiencies.sum():.3g} % in {len(self.efficiencies)} regions)"
 
 
 def hunt_of(result: Mapping[str, Any]) -> tuple[BumpHunt, tuple[str, ...]]:
@@ -60,6 +66,7 @@ def hunt_of(result: Mapping[str, Any]) -> tuple[BumpHunt, tuple[str, ...]]:
         combination=result["scan"]["combination"],
         pseudo_experiments=0,
         lowest_orders=tuple(s["lowest"] for s in spurious) if spurious else None,
+        observable=Observable(**result["observable"]),
     )
     spectra = {r["name"]: as_hist(edges, np.asarray(r["counts"], dtype=np.float64)) for r in regions}
     shape = SignalShape(**result["signal_shape"])
@@ -71,12 +78,14 @@ def as_signal(signal: Scored, regions: Regions) -> Signal:
 
     Raises InputError where no event lies in any region.
     """
-    assigned = regions.assign(signal.losses, signal.fold, signal.mjj)
+    assigned = regions_of_events(signal, regions)
     counts = np.array([(assigned == r).sum() for r in range(regions.n_regions)], dtype=np.float64)
     if counts.sum() == 0:
-        raise InputError(f"signal {signal.name}: none of its {len(signal.mjj)} events lies in a region; no limit on it")
+        raise InputError(
+            f"signal {signal.name}: none of its {len(signal.mass)} events lies in a region; no limit on it"
+        )
     counts[counts < NEGLIGIBLE * counts.sum()] = 0.0
-    return Signal(signal.name, counts / len(signal.mjj), peak_of(signal.mjj))
+    return Signal(signal.name, counts / len(signal.mass), peak_of(signal.mass))
 
 
 def limit_masses(found: BumpHunt, *, points: int, peaks: Sequence[float] = ()) -> Floats:

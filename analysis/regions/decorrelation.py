@@ -1,6 +1,6 @@
 """Cuts that follow the mass, for scores that sculpt: the selected background keeps the shape of the inclusive one.
 
-A cut at a fixed value of a score that depends on m_jj selects more background at some masses than at others, which
+A cut at a fixed value of a score that depends on the mass selects more background at some masses than at others, which
 makes bumps or hides them. The cut here is the conditional quantile of the background's score, so that the efficiency is
 the same at every mass (and pT, where given): from quantiles in cells, smoothed (the fixed-efficiency form of DDT,
 arXiv:1603.00027, as CMS uses it, arXiv:1710.00159), or by quantile regression on splines of the mass (Koenker and
@@ -41,14 +41,14 @@ class MovingCut(Protocol):
     def efficiency(self) -> float:
         """Return the share of background above the cut, at every mass."""
 
-    def cut(self, mjj: npt.ArrayLike, pt: npt.ArrayLike | None = None) -> Floats:
+    def cut(self, mass: npt.ArrayLike, pt: npt.ArrayLike | None = None) -> Floats:
         """Return the cut (n,) at each event's mass (n,) in GeV and, where it was fitted with it, pT (n,) in GeV."""
 
-    def transform(self, score: npt.ArrayLike, mjj: npt.ArrayLike, pt: npt.ArrayLike | None = None) -> Floats:
+    def transform(self, score: npt.ArrayLike, mass: npt.ArrayLike, pt: npt.ArrayLike | None = None) -> Floats:
         """Return the score less its cut (n,): above 0 for the same share of background everywhere."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FixedEfficiency:
     """Cut values in cells of mass and pT/mass, smoothed along the mass.
 
@@ -67,10 +67,14 @@ class FixedEfficiency:
     ratio_spline: BSpline
     with_pt: bool
 
-    def cut(self, mjj: npt.ArrayLike, pt: npt.ArrayLike | None = None) -> Floats:
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        return f"FixedEfficiency({self.efficiency:g} kept, {self.mass_range[0]:g} to {self.mass_range[1]:g} GeV)"
+
+    def cut(self, mass: npt.ArrayLike, pt: npt.ArrayLike | None = None) -> Floats:
         """Return the cut (n,) at masses (n,) and pT (n,) in GeV."""
-        mass, ratio = positions(mjj, pt, with_pt=self.with_pt)
-        at = np.clip(mass, *np.log(self.mass_range))
+        log_mass, ratio = positions(mass, pt, with_pt=self.with_pt)
+        at = np.clip(log_mass, *np.log(self.mass_range))
         values = followed(self.cut_spline, at)
         if not self.with_pt:
             return np.asarray(values[:, 0])
@@ -81,12 +85,12 @@ class FixedEfficiency:
         share = np.clip((ratio - places[rows, left]) / step, -0.5, 1.5)  # half a cell beyond the outer places
         return np.asarray(values[rows, left] * (1 - share) + values[rows, left + 1] * share)
 
-    def transform(self, score: npt.ArrayLike, mjj: npt.ArrayLike, pt: npt.ArrayLike | None = None) -> Floats:
+    def transform(self, score: npt.ArrayLike, mass: npt.ArrayLike, pt: npt.ArrayLike | None = None) -> Floats:
         """Return the score (n,) less its cut."""
-        return np.asarray(np.asarray(score, dtype=np.float64) - self.cut(mjj, pt))
+        return np.asarray(np.asarray(score, dtype=np.float64) - self.cut(mass, pt))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QuantileRegression:
     """The conditional quantile of a score as a cubic spline of ln m, plus one of ln(pT/m) where pT was used.
 
@@ -99,56 +103,60 @@ class QuantileRegression:
     mass_spline: BSpline
     ratio_spline: BSpline | None
 
-    def cut(self, mjj: npt.ArrayLike, pt: npt.ArrayLike | None = None) -> Floats:
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        return f"QuantileRegression({self.efficiency:g} kept, {self.mass_range[0]:g} to {self.mass_range[1]:g} GeV)"
+
+    def cut(self, mass: npt.ArrayLike, pt: npt.ArrayLike | None = None) -> Floats:
         """Return the cut (n,) at masses (n,) and pT (n,) in GeV."""
-        mass, ratio = positions(mjj, pt, with_pt=self.ratio_spline is not None)
-        value = self.mass_spline(np.clip(mass, *np.log(self.mass_range)))
+        log_mass, ratio = positions(mass, pt, with_pt=self.ratio_spline is not None)
+        value = self.mass_spline(np.clip(log_mass, *np.log(self.mass_range)))
         if self.ratio_spline is not None and self.ratio_range is not None:
             value = value + self.ratio_spline(np.clip(ratio, *self.ratio_range))
         return np.asarray(value)
 
-    def transform(self, score: npt.ArrayLike, mjj: npt.ArrayLike, pt: npt.ArrayLike | None = None) -> Floats:
+    def transform(self, score: npt.ArrayLike, mass: npt.ArrayLike, pt: npt.ArrayLike | None = None) -> Floats:
         """Return the score (n,) less its cut."""
-        return np.asarray(np.asarray(score, dtype=np.float64) - self.cut(mjj, pt))
+        return np.asarray(np.asarray(score, dtype=np.float64) - self.cut(mass, pt))
 
 
 def fit_fixed_efficiency(
     score: npt.ArrayLike,
-    mjj: npt.ArrayLike,
+    mass: npt.ArrayLike,
     *,
     efficiency: float,
     pt: npt.ArrayLike | None = None,
     pt_cells: int = 4,
 ) -> FixedEfficiency:
-    """Map the cut that a share `efficiency` of background passes at every mass: score, mjj and pt (n,), GeV.
+    """Map the cut that a share `efficiency` of background passes at every mass: score, mass and pt (n,), GeV.
 
     The quantile of each cell of mass and, within it, of as many events each in pT/mass, smoothed along ln m by the
     stiffest spline that agrees with them within their errors. Raises InputError for too few events: at least five cells in mass with
     15 events on both sides of the cut in each.
     """
-    s, mass, ratio = sample(score, mjj, pt, efficiency)
+    s, log_mass, ratio = sample(score, mass, pt, efficiency)
     columns = 1 if pt is None else pt_cells
     if columns < 1 or (pt is not None and columns < 2):
         raise InputError(f"{pt_cells} cells of pT, allowed: 2 or more")
     least = int(np.ceil(MIN_SELECTED / min(efficiency, 1 - efficiency))) * columns
-    edges = merged_edges(mass, FINE, least)
+    edges = merged_edges(log_mass, FINE, least)
     if len(edges) - 1 < MIN_CELLS:
         raise InputError(
             f"{len(s)} events give {len(edges) - 1} cells of {least} in mass, needed: {MIN_CELLS}; "
             "use more background, fewer cells of pT or an efficiency nearer to 1/2"
         )
-    which = np.clip(np.searchsorted(edges, mass, side="right") - 1, 0, len(edges) - 2)
+    which = np.clip(np.searchsorted(edges, log_mass, side="right") - 1, 0, len(edges) - 2)
     shape = (len(edges) - 1, columns)
     nodes, (cuts, errors, places, place_errors) = np.empty(shape[0]), np.empty((4, *shape))
     for i in range(shape[0]):
         inside = np.flatnonzero(which == i)
-        nodes[i] = mass[inside].mean()
+        nodes[i] = log_mass[inside].mean()
         for j, cell in enumerate(np.array_split(inside[np.argsort(ratio[inside], kind="stable")], columns)):
             cuts[i, j], errors[i, j] = quantile(s[cell], 1 - efficiency)
             places[i, j], place_errors[i, j] = quantile(ratio[cell], 0.5)
     return FixedEfficiency(
         efficiency=efficiency,
-        mass_range=(float(np.exp(mass.min())), float(np.exp(mass.max()))),
+        mass_range=(float(np.exp(log_mass.min())), float(np.exp(log_mass.max()))),
         nodes=np.exp(nodes),
         cuts=cuts,
         errors=errors,
@@ -160,25 +168,25 @@ def fit_fixed_efficiency(
 
 def fit_quantile_regression(
     score: npt.ArrayLike,
-    mjj: npt.ArrayLike,
+    mass: npt.ArrayLike,
     *,
     efficiency: float,
     pt: npt.ArrayLike | None = None,
     pieces: int = 4,
 ) -> QuantileRegression:
-    """Fit the cut as a spline of ln m of so many pieces (plus one of ln(pT/m)): score, mjj and pt (n,), GeV.
+    """Fit the cut as a spline of ln m of so many pieces (plus one of ln(pT/m)): score, mass and pt (n,), GeV.
 
     Minimises the pinball loss over all events, exactly. Fewer pieces than asked where events are few. Raises InputError
     for too few events for one piece.
     """
-    s, mass, ratio = sample(score, mjj, pt, efficiency)
+    s, log_mass, ratio = sample(score, mass, pt, efficiency)
     if pieces < 1:
         raise InputError(f"{pieces} pieces of the spline, allowed: 1 or more")
     least = int(np.ceil(2 * MIN_SELECTED / min(efficiency, 1 - efficiency)))
     if len(s) < least:
         raise InputError(f"{len(s)} events for a quantile at efficiency {efficiency}, needed: {least}")
-    knots = [spline_knots(merged_edges(mass, pieces, least))]
-    parts = [BSpline.design_matrix(mass, knots[0], 3)]
+    knots = [spline_knots(merged_edges(log_mass, pieces, least))]
+    parts = [BSpline.design_matrix(log_mass, knots[0], 3)]
     if pt is not None:
         knots.append(spline_knots(np.quantile(ratio, np.linspace(0, 1, pieces + 1))))
         # one function less: the constant is already among those of the mass
@@ -189,7 +197,7 @@ def fit_quantile_regression(
     first = parts[0].shape[1]
     return QuantileRegression(
         efficiency=efficiency,
-        mass_range=(float(np.exp(mass.min())), float(np.exp(mass.max()))),
+        mass_range=(float(np.exp(log_mass.min())), float(np.exp(log_mass.max()))),
         ratio_range=None if pt is None else (float(ratio.min()), float(ratio.max())),
         mass_spline=BSpline(knots[0], found[:first] + centre, 3),
         ratio_spline=None if pt is None else BSpline(knots[1], np.concatenate([[0.0], found[first:]]), 3),
@@ -197,34 +205,34 @@ def fit_quantile_regression(
 
 
 def sample(
-    score: npt.ArrayLike, mjj: npt.ArrayLike, pt: npt.ArrayLike | None, efficiency: float
+    score: npt.ArrayLike, mass: npt.ArrayLike, pt: npt.ArrayLike | None, efficiency: float
 ) -> tuple[Floats, Floats, Floats]:
     """Return score, ln m and ln(pT/m) (n,), 0 without pT; refuse what is no sample, InputError."""
     if not 0 < efficiency < 1:
         raise InputError(f"efficiency is {efficiency!r}, allowed: between 0 and 1")
     s = np.asarray(score, dtype=np.float64)
-    mass, ratio = positions(mjj, pt, with_pt=pt is not None)
-    if s.ndim != 1 or len(s) != len(mass) or len(s) == 0:
-        raise InputError(f"scores {s.shape} for masses {mass.shape}, needed: (n,) each")
+    log_mass, ratio = positions(mass, pt, with_pt=pt is not None)
+    if s.ndim != 1 or len(s) != len(log_mass) or len(s) == 0:
+        raise InputError(f"scores {s.shape} for masses {log_mass.shape}, needed: (n,) each")
     if not np.all(np.isfinite(s)):
         raise InputError(f"{int((~np.isfinite(s)).sum())} of {len(s)} scores are not finite")
-    return s, mass, ratio
+    return s, log_mass, ratio
 
 
-def positions(mjj: npt.ArrayLike, pt: npt.ArrayLike | None, *, with_pt: bool) -> tuple[Floats, Floats]:
+def positions(mass: npt.ArrayLike, pt: npt.ArrayLike | None, *, with_pt: bool) -> tuple[Floats, Floats]:
     """Return ln m and ln(pT/m) (n,) of masses and pT in GeV, above 0."""
     if with_pt != (pt is not None):
         raise InputError(
             f"the cut was fitted {'with' if with_pt else 'without'} pT; {'none' if with_pt else 'pT'} given"
         )
-    mass = np.atleast_1d(np.asarray(mjj, dtype=np.float64))
-    momentum = mass if pt is None else np.atleast_1d(np.asarray(pt, dtype=np.float64))
-    if mass.ndim != 1 or momentum.shape != mass.shape:
-        raise InputError(f"masses {mass.shape} and pT {momentum.shape}, needed: (n,) each")
-    for name, values in (("mass", mass), ("pT", momentum)):
+    m = np.atleast_1d(np.asarray(mass, dtype=np.float64))
+    momentum = m if pt is None else np.atleast_1d(np.asarray(pt, dtype=np.float64))
+    if m.ndim != 1 or momentum.shape != m.shape:
+        raise InputError(f"masses {m.shape} and pT {momentum.shape}, needed: (n,) each")
+    for name, values in (("mass", m), ("pT", momentum)):
         if not np.all(np.isfinite(values) & (values > 0)):
             raise InputError(f"{name} is {values[~(np.isfinite(values) & (values > 0))][0]} GeV, needed: above 0")
-    return np.log(mass), np.log(momentum / mass)
+    return np.log(m), np.log(momentum / m)
 
 
 def merged_edges(values: Floats, cells: int, least: int) -> Floats:

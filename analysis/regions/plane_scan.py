@@ -1,6 +1,6 @@
 """A scan of the loss plane: where in (background loss, smallest prior loss) does the mass spectrum show a resonance?
 
-Method 1 of QUAK (arXiv:2011.03550): the m_jj spectrum of every window of the plane is fitted with a Bernstein polynomial
+Method 1 of QUAK (arXiv:2011.03550): the mass spectrum of every window of the plane is fitted with a Bernstein polynomial
 and a Gaussian at every mass. Windows overlap, there are hundreds, and the largest excess was chosen after looking: its z
 says where an excess lies, never how significant it is. The regions of `regions` and the `hunt` with its global p-value
 are for that.
@@ -24,7 +24,7 @@ from ...files import write_json
 from ..fits.background import choose_background, goodness_of_fit
 from ..fits.bernstein import bernstein_basis, choose_degree, fit_bernstein
 from ..spectra.signal_shape import GAUSSIAN_RESOLUTION, SignalShape, signal_templates
-from .regions import as_losses
+from .losses import as_losses
 
 __all__ = ["FOR_LOCATING", "PlaneScan", "plane_windows", "scan_plane"]
 
@@ -39,7 +39,7 @@ MIN_EVENTS = 50
 BLOCK = 20_000  # fits of 40 bins and 5 parameters solved together: about 100 MB of work arrays
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PlaneScan:
     """Fits of every window of the loss plane at every mass: `for_locating` an excess, not for its significance.
 
@@ -70,6 +70,14 @@ class PlaneScan:
     family: str | None
     width: float
     note: str = FOR_LOCATING
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        best = ""
+        if self.converged.any():
+            window, m = self.largest
+            best = f", largest local z {self.z[window, m]:.2f} at {self.masses[m]:g} GeV"
+        return f"PlaneScan({len(self.windows)} windows, {len(self.masses)} masses{best}; {self.note})"
 
     @property
     def largest(self) -> tuple[int, int]:
@@ -109,7 +117,7 @@ def plane_windows(
 
 
 def scan_plane(
-    mjj: npt.ArrayLike,
+    mass: npt.ArrayLike,
     losses: npt.ArrayLike,
     edges: Sequence[float] | Floats,
     masses: npt.ArrayLike,
@@ -124,7 +132,7 @@ def scan_plane(
     prior_quantiles: Sequence[float] = PRIOR_QUANTILES,
     min_events: int = MIN_EVENTS,
 ) -> PlaneScan:
-    """Fit every window of the plane at every mass: events mjj (n,) GeV, losses (n, 1 + n_priors), fold (n,) of the model.
+    """Fit every window of the plane at every mass: events mass (n,) GeV, losses (n, 1 + n_priors), fold (n,) of the model.
 
     held_out: losses that fix the windows, one array a fold, as for `fix_regions`; masses: (n_masses,) or one, GeV;
     width: of the Gaussian, relative; degree: of the polynomials, None for the one that the inclusive spectrum asks for;
@@ -132,7 +140,7 @@ def scan_plane(
     windows of fewer than `min_events` inside the edges are not fitted.
     Raises InputError for losses without priors, unknown folds, no event inside the edges, and unusable quantiles.
     """
-    values, masses_ = as_losses(losses), np.asarray(mjj, dtype=np.float64)
+    values, masses_ = as_losses(losses), np.asarray(mass, dtype=np.float64)
     edges, grid = np.asarray(edges, dtype=np.float64), np.atleast_1d(np.asarray(masses, dtype=np.float64))
     folds = np.zeros(len(values), dtype=np.int64) if fold is None else np.asarray(fold, dtype=np.int64)
     windows, corner = plane_windows(background_quantiles, prior_quantiles)
@@ -200,7 +208,7 @@ def plane_cuts(held_out: Floats, background: Floats, prior: Floats) -> tuple[Flo
 
 
 def window_counts(
-    mjj: Floats,
+    mass: Floats,
     losses: Floats,
     fold: Ints,
     edges: Floats,
@@ -217,10 +225,10 @@ def window_counts(
     n_b, n_s, bins = len(quantiles[0]) - 1, len(quantiles[1]) - 1, len(edges) - 1
     cells = np.zeros((n_b, n_s, bins))
     for f, (background, prior) in enumerate(cuts):
-        here = (fold == f) & (mjj >= edges[0]) & (mjj < edges[-1])
+        here = (fold == f) & (mass >= edges[0]) & (mass < edges[-1])
         b = np.searchsorted(background[1:-1], losses[here, 0], side="left")
         s = np.searchsorted(prior[1:-1], losses[here, 1:].min(axis=1), side="left")
-        m = np.searchsorted(edges, mjj[here], side="right") - 1
+        m = np.searchsorted(edges, mass[here], side="right") - 1
         cells += np.bincount((b * n_s + s) * bins + m, minlength=cells.size).reshape(cells.shape)
     total = np.zeros((n_b + 1, n_s + 1, bins))
     total[1:, 1:] = cells.cumsum(axis=0).cumsum(axis=1)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 from scipy.cluster import hierarchy
 
+from ...errors import InputError
 from .cuts import slice_of, upper_cut
+from .l5 import L5
+from .shape import Boundaries, Groups, Rows
 
-__all__ = ["group_priors", "leaf_of", "tree_cuts"]
+__all__ = ["Tree", "group_priors", "leaf_of", "tree_cuts"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Rows = tuple[tuple[float, ...], ...]
 FAR = 5.0  # in scales: how far an outlier may pull the correlation of two prior axes
 
 
-def group_priors(axes: Sequence[Floats], n_groups: int) -> tuple[tuple[int, ...], ...]:
+def group_priors(axes: Sequence[Floats], n_groups: int) -> Groups:
     """Join the priors into groups of like ones: average linkage in the correlation of their axes on background.
 
     axes: one (n_f, n_priors) array a fold, standardised; the folds' mean correlation is used, so that a region means
@@ -86,3 +90,66 @@ def leaf_of(axes: Floats, cuts: Rows, groups: Sequence[Sequence[int]]) -> Ints:
         first += len(inner) + 1
         rows = rows[~here]
     return leaf
+
+
+@dataclass(frozen=True)
+class Tree(L5):
+    """Background loss first, then a branch a prior (or group of like priors), then slices along its standardised axis.
+
+    cuts: first [the lower background-loss boundary, the margin by which each branch but the last beats those after it],
+    then for each branch the descending inner boundaries of its slices. Without priors: nested slices of L_b. The number of
+    regions is what was asked for whatever the number of priors: another prior divides the same cells anew.
+    """
+
+    follows_mass: ClassVar[bool] = False
+
+    @property
+    def description(self) -> str:
+        """Return what the regions are, in words for the report."""
+        return "a tree of cuts: background loss, closest prior, slices along its axis"
+
+    def kept(self, losses: Floats) -> Floats:
+        """Return the losses of the events above the background-loss boundary, among which the branches compete."""
+        return losses[losses[:, 0] > upper_cut(losses[:, 0], self.fraction)]
+
+    def standardised(self, losses: Floats) -> Boundaries:
+        """Return centre and scale of the prior axes, from the events that the cut in the background loss keeps."""
+        return super().standardised(self.kept(losses) if losses.shape[1] > 1 else losses)
+
+    def arranged(self, held_out: Sequence[Floats]) -> Self:
+        """Return the tree with its branches, from the held-out losses (n_f, 1 + n_priors) of each fold.
+
+        Raises InputError where the events kept are too few for the regions.
+        """
+        super().arranged(held_out)
+        n_priors = held_out[0].shape[1] - 1
+        if n_priors == 0:
+            return self
+        fewest = min(len(self.kept(x)) for x in held_out)
+        if fewest < 2 * self.n_regions:
+            raise InputError(
+                f"a share of {self.fraction:.2g} of the held-out events is {fewest}, which cannot fix the "
+                f"{self.n_regions} regions of a tree; give fewer regions, a larger fraction or more data"
+            )
+        # a branch of one slice would not look at how close its prior is: two regions a branch or more
+        branches = max(1, min(n_priors, self.n_regions // 2))
+        axes = [self.axes(self.kept(x), self.standardised(x)) for x in held_out]
+        return replace(self, groups=group_priors(axes, branches))
+
+    def fix(self, losses: Floats, mass: Floats | None = None, *, decorrelation: str | None = None) -> Boundaries:
+        """Fix one fold's tree."""
+        if not self.groups:
+            return super().fix(losses, mass, decorrelation=decorrelation)
+        own = self.standardised(losses)
+        axes = self.axes(losses, own)
+        cuts = tree_cuts(losses[:, 0], axes, self.groups, n_regions=self.n_regions, fraction=self.fraction)
+        return replace(own, cuts=cuts)
+
+    def assign(self, losses: Floats, own: Boundaries, mass: Floats) -> Ints:
+        """Return the leaf of each event, -1 where its background loss is too small."""
+        if not self.groups:
+            return super().assign(losses, own, mass)
+        region = np.full(len(losses), -1, dtype=np.int64)
+        rows = np.flatnonzero(losses[:, 0] > own.cuts[0][0])
+        region[rows] = leaf_of(self.axes(losses[rows], own), own.cuts, self.groups)
+        return region

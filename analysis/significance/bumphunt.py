@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ...errors import InputError
+from ...table import MJJ, Observable
 from ..fits.background import BackgroundFit, choose_background, family_orders, goodness_of_fit
 from ..fits.scan import LocalScan, scan_spectra
 from ..spectra.signal_shape import SignalShape, signal_templates
@@ -37,15 +38,9 @@ BLOCK = 250  # pseudo-experiments fitted together
 class HuntSettings:
     """What is fixed before the scan: sqrt_s in GeV, the background family, the combination, pseudo-experiments and seed.
 
-    lowest_orders: the order each region's F-test starts from, where a spurious signal raised it.
-    highest, spare_orders: see `choose_background`; both act from 5,000 events on. Parameters that the F-test just misses make p-values
-    wrong. Of 78,000 events of a dijet function of order 3, 1.8 % of local p lay below 0.01 at one mass, and of order 4 6 %; with
-    an order to spare 0.5 to 1.2 % did. Of functions whose parameters beyond the second move by 2 sigma each, the global p of
-    whole hunts fell below 0.05 in 18 % (80,000 and 8,000 events) with that alone, with two orders to spare in 12 %, and in 5 and
-    9 % where an order is also left that the highest one beats at p < 0.1 (200 hunts each; at p < 0.3 in 4 and 7 %, but orders that
-    rise with a fluctuation take local p below 0.01 from 0.9 to 0.6 %). An order costs 0 to 15 % of a signal's z, at the ends
-    of the fit range up to 30 %. With 1,000 events nothing is gained, and experiments drawn from a fit that bends more have fewer excesses in
-    a sparse tail: global p below 0.05 in 10 % of datasets, not in 6.
+    lowest_orders: the order that each region's F-test starts from, where a spurious signal raised it. highest, spare_orders:
+    how readily the background takes further parameters, for 5,000 events and more (`choose_background`; why these values:
+    docs/design/background.md). observable: what the masses are of, its name, unit and label.
     """
 
     sqrt_s: float = 13_000.0
@@ -56,9 +51,10 @@ class HuntSettings:
     lowest_orders: tuple[int, ...] | None = None
     highest: float = 0.1
     spare_orders: int = 1
+    observable: Observable = MJJ
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GlobalP:
     """Probability under no signal of a smallest combined local p as small as the observed one.
 
@@ -86,13 +82,18 @@ class GlobalP:
     local_above: int | None
     tail: TailFit | None
 
+    def __repr__(self) -> str:
+        """Return the p-value in one line."""
+        sign = "<" if self.is_bound else "="
+        return f"GlobalP(p {sign} {self.p:.3g}, z {'>' if self.is_bound else '='} {self.z:.2f}, {self.above} of {self.n:,} above)"
+
     @property
     def p_local(self) -> float | None:
         """Return (1 + local_above) / (1 + n): the local p by experiments, where the asymptotic one is not to be trusted."""
         return None if self.local_above is None else (1 + self.local_above) / (1 + self.n)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BumpHunt:
     """One hunt: spectra and background fits (regions, bins), scan (regions, masses), combined p (masses,), global p."""
 
@@ -107,6 +108,20 @@ class BumpHunt:
     global_p: GlobalP | None
     shape: SignalShape
     settings: HuntSettings
+
+    def __repr__(self) -> str:
+        """Return the answer in one line."""
+        return f"BumpHunt({self.answer})"
+
+    @property
+    def answer(self) -> str:
+        """Return what was hunted in and found, in one line."""
+        at = self.settings.observable.at
+        found = f"regions: {len(self.counts)}, {at(self.edges[0])} to {at(self.edges[-1])}, masses: {len(self.masses)}"
+        best = f"largest excess at {at(self.masses[self.best])} with local p = {self.combined[self.best]:.2g}"
+        glob = self.global_p
+        wide = "" if glob is None else f", global p {'<' if glob.is_bound else '='} {glob.p:.2g}"
+        return f"{found}, {best}{wide}"
 
     @property
     def best(self) -> int:
@@ -151,7 +166,7 @@ def hunt(
     """Hunt for a bump in the spectra of disjoint regions (one hist each, same mass axis in GeV) at the given masses.
 
     Raises InputError for weighted, differing or empty spectra, for fewer bins than parameters, and for masses outside the
-    bins. Masses mean the peak of reconstructed m_jj.
+    bins. Masses mean the peak of the reconstructed observable.
     """
     shape, settings = shape or SignalShape(), settings or HuntSettings()
     edges, counts = stack(spectra)

@@ -38,7 +38,7 @@ BLOCK = 200  # spectra scanned together: their windows stay in the cache
 SMALLEST = 1e-290  # below, the incomplete gamma function loses digits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WindowScan:
     """The most unlikely window of each of n spectra, all arrays (n,).
 
@@ -52,8 +52,12 @@ class WindowScan:
     observed: Floats
     expected: Floats
 
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        return f"WindowScan({len(self.t)} spectra, largest t {self.t.max():.3g})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class BumpHunterResult:
     """One spectrum's most unlikely window, and the probability of one as unlikely anywhere under no signal.
 
@@ -78,6 +82,14 @@ class BumpHunterResult:
     is_bound: bool
     deficit: bool
     experiments: Floats
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        sign = "<" if self.is_bound else "="
+        return (
+            f"BumpHunterResult({self.window[0]:g} to {self.window[1]:g}, {self.observed:g} events where {self.expected:.3g} are "
+            f"expected, local p = {self.p_local:.2g}, global p {sign} {self.p_global:.2g})"
+        )
 
 
 def bump_hunter(

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from ..fits.background import BackgroundFit, choose_background, family_orders, fit_background, goodness_of_fit
+from ..fits.background import FAMILIES, BackgroundFit, choose_background, family_orders, fit_background, goodness_of_fit
 from ..fits.scan import LocalScan, scan_spectra
 from .bumphunt import BumpHunt
 from .fit_quality import away_from
@@ -35,7 +35,7 @@ Bools = npt.NDArray[np.bool_]
 DESCRIBES = 0.01  # goodness of fit above which a family describes a spectrum
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FamilyFits:
     """One family's fits of every region: its order, goodness of fit and 2 nll + k at mu = 0, (regions,); nll as `poisson_nll`.
 
@@ -52,8 +52,13 @@ class FamilyFits:
     error: Floats
     z: Floats
 
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        orders = ", ".join(map(str, self.order.tolist()))
+        return f"FamilyFits({self.family}, orders {orders}, left out: {sum(map(bool, self.left_out))})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Envelope:
     """Fits at a few masses (GeV) in several families, the hunt's own first.
 
@@ -66,6 +71,11 @@ class Envelope:
     lowest: Floats
     highest: Floats
     z_profiled: Floats
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        families = ", ".join(f.family for f in self.families)
+        return f"Envelope({families}; regions: {len(self.lowest)}, masses: {len(self.masses)})"
 
     @property
     def uncertainty(self) -> Floats:
@@ -114,7 +124,7 @@ def numbers(values: Floats) -> list[float | None]:
 def background_envelope(
     found: BumpHunt,
     *,
-    families: Sequence[str] = ("dijet", "exponential", "bernstein"),
+    families: Sequence[str] = tuple(FAMILIES),
     masses: npt.ArrayLike | None = None,
 ) -> Envelope:
     """Fit every region of a hunt at a few masses in its own and in other families, formulas among them.

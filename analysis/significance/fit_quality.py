@@ -5,9 +5,8 @@ excess. It is a bump, and the function is right about the rest, where all hold: 
 function fits; none of these bins lies far below it, for a hole in a spectrum lifts what is beside it; three bins with events
 lie below them, for at the start of a range the function bends to anything, or else the function with a Gaussian there fits
 all; and a smooth function of three more parameters, too stiff to follow a bump, leaves most of the excess.
-The last is asked of 5,000 events or more: fewer let any bend follow a bump, and show no bend of a smooth background.
-Of 6.6 million events with smooth distortions of 5 to 30 % that five parameters cannot follow, most pass the first test
-with excesses of up to 50 sigma, and fail the last.
+The last is asked of 5,000 events or more: fewer let any bend follow a bump, and show no bend of a smooth background
+(docs/design/background.md).
 """
 
 from __future__ import annotations
@@ -30,11 +29,20 @@ from ..fits.background import (
     log_offset,
 )
 from ..fits.bernstein import half_deviance
+from ..fits.minuit_fit import MinuitFit
 from ..fits.scan import LocalScan, fit_signal
 from ..spectra.signal_shape import SignalShape, signal_templates
 from .bumphunt import BumpHunt
 
-__all__ = ["Excess", "FitQuality", "fit_qualities", "largest_excess", "quality_notes", "significance_refused"]
+__all__ = [
+    "Excess",
+    "FitQuality",
+    "fit_notes",
+    "fit_qualities",
+    "largest_excess",
+    "quality_notes",
+    "significance_refused",
+]
 
 Floats = npt.NDArray[np.float64]
 DOUBTFUL = 0.01
@@ -45,6 +53,7 @@ MORE = 3  # smooth parameters more
 KEPT = 0.65  # share of its z that a bump keeps against them: 0.67 and more of 200 bumps, but fewer at a sparse end
 FEW = 5_000  # events
 HOLE = 4.0  # sigma by which no bin of a bump lies below the background of the others
+DRIFT = 1e-3  # in -2 ln L, between iminuit and the batched fit
 BELOW = 3  # bins with events below a bump
 
 
@@ -242,3 +251,18 @@ def significance_refused(qualities: Sequence[FitQuality]) -> str | None:
     """Return why no significance can be quoted, or None where every region is described."""
     unfit = [q.region for q in qualities if q.unfit]
     return f"the background function does not describe {', '.join(unfit)}" if unfit else None
+
+
+def fit_notes(found: BumpHunt, minuit: Sequence[MinuitFit]) -> list[str]:
+    """State every fit that failed, and every background fit on which iminuit and the batched fit disagree."""
+    notes = []
+    for r, fit in enumerate(minuit):
+        difference = 2 * abs(fit.nll - float(found.background.nll[r]))
+        if not fit.valid or not found.background.converged[r]:
+            notes.append(f"region {r}: the background fit did not converge")
+        elif difference > DRIFT:
+            notes.append(f"region {r}: iminuit and the batched fit differ by {difference:.2g} in -2 ln L")
+    failed = int((~found.scan.converged).sum())
+    if failed:
+        notes.append(f"{failed} of {found.scan.converged.size} signal fits did not converge and were left out")
+    return notes

@@ -32,20 +32,19 @@ LOST = 15.0  # events; e^-15 that a background of that size leaves every bin emp
 
 
 def find_fit_range(
-    mjj: npt.ArrayLike, *, sqrt_s: float, family: str = "dijet", p_min: float = P_MIN, reach: float = 0.0
+    mass: npt.ArrayLike, *, sqrt_s: float, family: str = "dijet", p_min: float = P_MIN, reach: float = 0.0
 ) -> FitRange:
-    """Find the fit range on an inclusive spectrum, masses (n,) in GeV: kept for all regions.
+    """Find the fit range on an inclusive spectrum, masses (n,) in GeV: it is kept for all regions.
 
-    The upper edge is the first one above every event, and above `reach` (GeV), the largest mass that will be hunted in. The lower edge is the lowest one above the spectrum's peak
-    (in events per GeV) from which the background family, its order chosen by F-test, fits with p > `p_min`, and two bins
-    more where there is a turn-on: that edge only says that the sample is too small to see the rest of the turn-on, which regions, selected by
-    shape, can have more of (100 background-only datasets: 12 % of local p below 0.05 three bins above it).
-    An edge is also taken where one bump, a Gaussian of 3.5 % well above it, is all that the fit misses. Where the edge
-    lies more than eight bins above the peak or there is none, a fluctuation far above may spoil every range that holds it:
-    then the lowest edge is taken whose first bins, one to eight of them, are not what the fit misses (their share of the
-    deviance is one that chance gives with p > `p_min`). Raises InputError when there is none.
+    The upper edge is the first one above every event, and above `reach` (GeV), the largest mass that will be hunted in. The
+    lower edge is the lowest one above the spectrum's peak (in events per GeV) from which the background family, its order
+    chosen by F-test, fits with p > `p_min`, and two bins more where there is a turn-on (docs/design/background.md). An edge is
+    also taken where one bump, a Gaussian of 3.5 % well above it, is all that the fit misses. Where the edge lies more than
+    eight bins above the peak or there is none, a fluctuation far above may spoil every range that holds it: then the lowest
+    edge is taken whose first bins, one to eight of them, are not what the fit misses (their share of the deviance is one that
+    chance gives with p > `p_min`). Raises InputError when there is none.
     """
-    masses = np.asarray(mjj, dtype=np.float64)
+    masses = np.asarray(mass, dtype=np.float64)
     masses = masses[(masses > 0) & (masses < sqrt_s)]
     if len(masses) < 50:
         raise InputError(

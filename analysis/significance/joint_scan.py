@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 EXPERIMENTS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class JointScan:
     """Signed z of the joint fit (n, masses), 0 where it failed; fitted yield in all regions and its error; convergence."""
 
@@ -36,6 +36,11 @@ class JointScan:
     signal: Floats
     error: Floats
     converged: npt.NDArray[np.bool_]
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        n, masses = self.z.shape
+        return f"JointScan({n} experiments at {masses} masses, largest z {self.z.max():.2f})"
 
 
 def joint_scan(

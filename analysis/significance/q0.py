@@ -19,8 +19,9 @@ from scipy import optimize, special
 from ..fits.background import fit_background, is_log_linear, orthonormal_basis
 from ..fits.bernstein import bernstein_basis
 from ..fits.minuit_fit import fit_with_minuit
+from .bumphunt import BumpHunt
 
-__all__ = ["discovery_p", "spectrum_model", "window_model"]
+__all__ = ["discovery_p", "q0_p", "q0_row", "spectrum_model", "window_model"]
 
 Floats = npt.NDArray[np.float64]
 WINDOW_SHARE = 0.98
@@ -115,7 +116,8 @@ def spectrum_model(
         "parameters": [{"name": "mu", "inits": [0.5], "bounds": [[0.0, 50.0]]}, *parameters],
     }
     settings = {"histosys": {"interpcode": "code4p"}, "normsys": {"interpcode": "code1"}}
-    model = pyhf.Model(spec, poi_name="mu", modifier_settings=settings)
+    # not validated: that takes longer than all fits of the model, and the form is ours (a test validates it)
+    model = pyhf.Model(spec, validate=False, poi_name="mu", modifier_settings=settings)
     return model, [*counts.tolist(), *model.config.auxdata]
 
 
@@ -172,7 +174,11 @@ def discovery_p(
     built = build(counts, edges, template, order, sqrt_s=sqrt_s, family=family)
     if built is None:
         return None
-    model, data = built
+    return q0_p(*built)
+
+
+def q0_p(model: Any, data: list[float]) -> float | None:
+    """Return pyhf's asymptotic q0 p-value of a model and its data, 0.5 for every deficit; None where no fit converges."""
     config = model.config
     start, bounds, fixed = config.suggested_init(), config.suggested_bounds(), config.suggested_fixed()
     for optimizer in (pyhf.optimize.minuit_optimizer(tolerance=1e-3), pyhf.optimize.scipy_optimizer()):
@@ -185,3 +191,23 @@ def discovery_p(
         # the p of a deficit is 0.5 and not nearly so: `combine` knows it by that
         return float(special.ndtr(-np.sqrt(q0))) if q0 > FIT_ERROR else 0.5
     return None
+
+
+def q0_row(found: BumpHunt, region: int) -> tuple[float | None, ...]:
+    """Return pyhf's q0 p-value at every mass where one region's fitted signal is positive, None elsewhere."""
+    row: list[float | None] = []
+    for m in range(len(found.masses)):
+        if not (found.scan.signal[region, m] > 0 and found.scan.converged[region, m]):
+            row.append(None)
+            continue
+        row.append(
+            discovery_p(
+                found.counts[region],
+                found.edges,
+                found.templates[m],
+                int(found.background.order[region]),
+                sqrt_s=found.settings.sqrt_s,
+                family=found.settings.family,
+            )
+        )
+    return tuple(row)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from ...table import Table
+from ...table import MJJ, Observable, Table
 
 __all__ = [
     "DIJET_EDGES",
@@ -45,13 +45,18 @@ MIN_ABOVE = 10
 MARGIN_BINS = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FitRange:
     """Where the spectra are fitted: bin edges in GeV, how the lower edge was found, and the reference fit's p-value."""
 
     edges: tuple[float, ...]
     chosen: str
     p_value: float | None = None
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        p = "" if self.p_value is None else f", p = {self.p_value:.2g}"
+        return f"FitRange({self.low:g} to {self.high:g} GeV, {len(self.edges) - 1} bins, {self.chosen}{p})"
 
     @property
     def low(self) -> float:
@@ -63,9 +68,9 @@ class FitRange:
         """Return the upper edge in GeV."""
         return self.edges[-1]
 
-    def inside(self, mjj: Floats) -> npt.NDArray[np.bool_]:
+    def inside(self, mass: Floats) -> npt.NDArray[np.bool_]:
         """Tell which masses (n,) in GeV lie in [low, high)."""
-        return np.asarray((mjj >= self.low) & (mjj < self.high))
+        return np.asarray((mass >= self.low) & (mass < self.high))
 
 
 def resolution_edges(low: float, high: float, *, resolution: float = RESOLUTION) -> Floats:
@@ -87,74 +92,86 @@ def mass_edges(low: float, high: float) -> Floats:
     return resolution_edges(low, high)
 
 
-def spectrum(mjj: npt.ArrayLike, edges: Sequence[float] | Floats) -> hist.Hist[Any]:
-    """Fill masses (n,) in GeV into a histogram with axis `mjj`, under- and overflow kept."""
-    histogram: hist.Hist[Any] = hist.Hist(hist.axis.Variable(list(edges), name="mjj", label=r"$m_{jj}$ [GeV]"))
-    histogram.fill(np.asarray(mjj, dtype=np.float64))
+def spectrum(mass: npt.ArrayLike, edges: Sequence[float] | Floats, *, observable: Observable = MJJ) -> hist.Hist[Any]:
+    """Fill masses (n,) in GeV into a histogram whose axis has the observable's name, under- and overflow kept."""
+    axis = hist.axis.Variable(list(edges), name=observable.name, label=observable.axis_label)
+    histogram: hist.Hist[Any] = hist.Hist(axis)
+    histogram.fill(np.asarray(mass, dtype=np.float64))
     return histogram
 
 
 def as_hist(
-    edges: Sequence[float] | Floats, counts: npt.ArrayLike, outside: tuple[float, float] = (0.0, 0.0)
+    edges: Sequence[float] | Floats,
+    counts: npt.ArrayLike,
+    outside: tuple[float, float] = (0.0, 0.0),
+    *,
+    observable: Observable = MJJ,
 ) -> hist.Hist[Any]:
-    """Return counts (bins,) as a hist with axis `mjj`, with what lies below and above its bins."""
-    histogram = spectrum([], edges)
+    """Return counts (bins,) as a hist whose axis has the observable's name, with what lies below and above its bins."""
+    histogram = spectrum([], edges, observable=observable)
     view: Any = histogram.view(flow=True)
     view[...] = [outside[0], *np.asarray(counts, dtype=np.float64), outside[1]]
     return histogram
 
 
-def spectra_of_table(table: Table, *, sqrt_s: float) -> tuple[dict[str, hist.Hist[Any]], dict[str, int]]:
-    """Fill a table's `mjj` (GeV) into one spectrum, or one for each value of `region` (negative: none), and a cutflow."""
-    mjj = table.matrix(["mjj"])[:, 0]
-    wrong = np.flatnonzero(~(np.isfinite(mjj) & (mjj > 0)))
+def spectra_of_table(
+    table: Table, *, sqrt_s: float, observable: Observable = MJJ
+) -> tuple[dict[str, hist.Hist[Any]], dict[str, int]]:
+    """Fill a table's observable (GeV) into one spectrum, or one for each value of `region` (negative: none), and a cutflow.
+
+    Raises InputError for values that are no positive numbers below sqrt_s (GeV), and for weights.
+    """
+    mass = table.matrix([observable.name])[:, 0]
+    wrong = np.flatnonzero(~(np.isfinite(mass) & (mass > 0)))
     if len(wrong):
         raise InputError(
-            f"{table.source}: column 'mjj': row {wrong[0]} holds {mjj[wrong[0]]}, and {len(wrong)} rows no positive number"
+            f"{table.source}: column {observable.name!r}: row {wrong[0]} holds {mass[wrong[0]]}, and {len(wrong)} rows no positive number"
         )
-    if len(mjj) == 0:
+    if len(mass) == 0:
         raise InputError(f"{table.source}: holds no event")
-    if mjj.max() >= sqrt_s:
+    if mass.max() >= sqrt_s:
         raise InputError(
-            f"{table.source}: column 'mjj' reaches {mjj.max():g} GeV, sqrt_s is {sqrt_s:g}; another --sqrt-s?"
+            f"{table.source}: column {observable.name!r} reaches {mass.max():g} GeV, sqrt_s is {sqrt_s:g}; another --sqrt-s?"
         )
     for name in WEIGHTS:
         if name in table and len(np.unique(table[name])) > 1:
             raise InputError(f"{table.source}: column {name!r} differs between events; data carry no weights")
-    edges = search_grid(mjj, sqrt_s=sqrt_s)
+    edges = search_grid(mass, sqrt_s=sqrt_s)
     # bins of ours that end below the lowest event are not the table's: a threshold is no hole in it
-    edges = edges[max(int(np.searchsorted(edges, mjj.min(), side="right")) - 1, 0) :]
-    cutflow = {"below the bins": int((mjj < edges[0]).sum())}
+    edges = edges[max(int(np.searchsorted(edges, mass.min(), side="right")) - 1, 0) :]
+    cutflow = {"below the bins": int((mass < edges[0]).sum())}
     if "region" not in table:
-        return {"all events": spectrum(mjj, edges)}, cutflow
+        return {"all events": spectrum(mass, edges, observable=observable)}, cutflow
     region = table["region"]
     numeric = region.dtype.kind in "iuf"
     names = [r for r in np.unique(region) if not (numeric and r < 0)]
     if len(names) > 25:
         raise InputError(f"{table.source}: column 'region' has {len(names)} values; 25 regions or fewer are expected")
-    spectra = {f"region {r:g}" if numeric else str(r): spectrum(mjj[region == r], edges) for r in names}
+    spectra = {
+        f"region {r:g}" if numeric else str(r): spectrum(mass[region == r], edges, observable=observable) for r in names
+    }
     return spectra, cutflow | {"in no region": int((region < 0).sum()) if numeric else 0}
 
 
-def search_grid(mjj: Floats, *, sqrt_s: float, reach: float = 0.0) -> Floats:
+def search_grid(mass: Floats, *, sqrt_s: float, reach: float = 0.0) -> Floats:
     """Return the bins (GeV) that masses (n,) between 0 and sqrt_s are looked at in, up to the first edge above all of them.
 
     CMS dijet edges where they cover the masses, else edges that follow the resolution; `reach` (GeV) can move the end up.
     """
-    top = max(float(mjj.max()), min(reach, 0.99 * sqrt_s))
+    top = max(float(mass.max()), min(reach, 0.99 * sqrt_s))
     grid = np.asarray(DIJET_EDGES, dtype=np.float64)
-    if np.median(mjj) < DIJET_EDGES[0] or top >= DIJET_EDGES[-1]:
-        grid = resolution_edges(float(mjj.min()), min(top * 1.001, 0.999 * sqrt_s))
+    if np.median(mass) < DIJET_EDGES[0] or top >= DIJET_EDGES[-1]:
+        grid = resolution_edges(float(mass.min()), min(top * 1.001, 0.999 * sqrt_s))
     return grid[: int(np.searchsorted(grid, top, side="right")) + 1]
 
 
-def mass_grid(fit_range: FitRange, mjj: npt.ArrayLike, *, resolution: float = RESOLUTION, step: float = 0.5) -> Floats:
+def mass_grid(fit_range: FitRange, mass: npt.ArrayLike, *, resolution: float = RESOLUTION, step: float = 0.5) -> Floats:
     """Return the masses to scan in GeV: steps of `step` resolutions, two resolutions clear of the range's lower edge.
 
-    The last mass is two resolutions clear of the upper edge, or the highest with ten inclusive events, masses `mjj` (n,),
+    The last mass is two resolutions clear of the upper edge, or the highest with ten inclusive events, masses `mass` (n,),
     in its window or above: beyond it neither a background nor a bump can be fitted.
     """
-    masses = np.sort(np.asarray(mjj, dtype=np.float64))
+    masses = np.sort(np.asarray(mass, dtype=np.float64))
     masses = masses[fit_range.inside(masses)]
     low, high = fit_range.low * (1 + 2 * resolution), fit_range.high * (1 - 2 * resolution)
     if len(masses) >= MIN_ABOVE:
@@ -169,12 +186,17 @@ def mass_grid(fit_range: FitRange, mjj: npt.ArrayLike, *, resolution: float = RE
     return np.unique(np.round(grid, -1)) if low >= 1000 else grid
 
 
-def write_spectra(path: Path, names: Sequence[str], spectra: Sequence[Any]) -> None:
-    """Write the regions' spectra as ROOT histograms."""
+def write_spectra(
+    path: Path, names: Sequence[str], spectra: Sequence[hist.Hist[Any]], *, observable: Observable | None = None
+) -> None:
+    """Write the regions' spectra as ROOT histograms; observable: a label for the axis in place of the hists' own."""
     import uproot
 
     from ...files import write_aside
 
     with write_aside(path) as aside, uproot.recreate(aside) as file:
         for name, histogram in zip(names, spectra, strict=True):
-            file[name.replace(" ", "_")] = histogram
+            written = histogram.copy()
+            if observable is not None:
+                written.axes[0].label = observable.axis_label
+            file[name.replace(" ", "_")] = written

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError, unknown_name
-from ...table import TABLE_SUFFIXES, read_table
+from ...table import MJJ, TABLE_SUFFIXES, Observable, read_table
 from .bins import as_hist, spectra_of_table
 from .units import Luminosity, Unit, counts_from, read_unit, to_gev
 
@@ -42,7 +42,7 @@ CENTRE = {"m", "x", "mass", "mjj", "bin", "centre", "center", "mid", "index"}
 REGION = re.compile(r"region[ _]?\d+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SpectrumColumn:
     """One spectrum as it is written: where it was found, its name, edges in GeV, values with their digits, their unit.
 
@@ -56,14 +56,23 @@ class SpectrumColumn:
     unit: str
     outside: tuple[float, float] = (0.0, 0.0)
 
+    def __repr__(self) -> str:
+        """Return where it was found and its bins in a line."""
+        return f"SpectrumColumn({self.where}: {len(self.values)} bins, {self.edges[0]:g} to {self.edges[-1]:g} GeV, {self.unit})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class GivenSpectra:
     """Spectra of disjoint regions, name -> hist of counts on one mass axis in GeV; what was left out; what to know."""
 
     spectra: dict[str, hist.Hist[Any]]
     cutflow: dict[str, int]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return the value in a line."""
+        events = sum(h.sum() for h in self.spectra.values())
+        return f"GivenSpectra({', '.join(self.spectra)}: {events:.0f} events, notes: {len(self.notes)})"
 
 
 def read_spectra(
@@ -72,11 +81,13 @@ def read_spectra(
     sqrt_s: float = 13_000.0,
     unit: str | None = None,
     luminosity: Luminosity | None = None,
+    observable: Observable = MJJ,
 ) -> GivenSpectra:
     """Read the spectra of disjoint regions from files of any format; all must have the same bins.
 
     unit: what the values are, where the file does not say; luminosity: turns cross-sections into events; sqrt_s (GeV):
-    the end of the bins that a table of events is filled into.
+    the end of the bins that a table of events is filled into; observable: the column of such a table, and what the mass
+    axis is called.
     """
     spectra: dict[str, hist.Hist[Any]] = {}
     cutflow: dict[str, int] = {}
@@ -84,10 +95,10 @@ def read_spectra(
     units: list[Unit] = []
     for source in sources:
         path, part = split_source(str(source))
-        if is_event_table(path):
+        if is_event_table(path, observable.name):
             if part is not None or unit is not None:
                 raise InputError(f"{source}: a table of events has no named spectrum and no unit")
-            table_spectra, table_cutflow = spectra_of_table(read_table(path), sqrt_s=sqrt_s)
+            table_spectra, table_cutflow = spectra_of_table(read_table(path), sqrt_s=sqrt_s, observable=observable)
             found, known = list(table_spectra.items()), table_cutflow
         else:
             found, known = [], {}
@@ -97,7 +108,7 @@ def read_spectra(
                     column.values, column.edges, units[-1], luminosity=luminosity, where=column.where
                 )
                 notes += [note] if note else []
-                found.append((column.name, as_hist(column.edges, counts, column.outside)))
+                found.append((column.name, as_hist(column.edges, counts, column.outside, observable=observable)))
                 for side, events in zip(("below the bins", "above the bins"), column.outside, strict=True):
                     known[side] = known.get(side, 0) + int(events)
         for name, histogram in found:
@@ -136,14 +147,14 @@ def split_source(source: str) -> tuple[Path, str | None]:
     return Path(match.group(1)), match.group(2)
 
 
-def is_event_table(path: Path) -> bool:
-    """Tell a table of events from a table of bins: parquet and HDF5 are, and CSV with a column mjj and no bin edges."""
+def is_event_table(path: Path, mass: str) -> bool:
+    """Tell a table of events from a table of bins: parquet and HDF5 are, and CSV with the column `mass` and no bin edges."""
     suffix = path.suffix.lower()
     if suffix != ".csv" or not path.is_file():
         return suffix in TABLE_SUFFIXES and suffix != ".csv"
     with path.open(encoding="utf-8", errors="replace") as file:
         header = [name.strip() for name in file.readline().split(",")]
-    return "mjj" in header and not any(tokens(name)[0] & (LOW | HIGH) for name in header)
+    return mass in header and not any(tokens(name)[0] & (LOW | HIGH) for name in header)
 
 
 def columns_of(path: Path, part: str | None) -> list[SpectrumColumn]:

@@ -1,6 +1,6 @@
-"""The signal's shape in m_jj: a double-sided Crystal Ball fitted to the priors relative to their peak.
+"""The signal's shape in the mass: a double-sided Crystal Ball fitted to the priors relative to their peak.
 
-`mass` means the peak of reconstructed m_jj everywhere, about 0.975 of the pole mass for two-prong signals.
+`mass` means the peak of the reconstructed mass everywhere: of dijets about 0.975 of the pole mass for two-prong signals.
 """
 
 from __future__ import annotations
@@ -79,14 +79,14 @@ def crystal_ball_cdf(t: Floats, alpha_low: float, n_low: float, alpha_high: floa
     return np.asarray(np.where(t < -alpha_low, below, np.where(t > alpha_high, above, middle)) / total)
 
 
-def peak_of(mjj: Floats) -> float:
+def peak_of(mass: Floats) -> float:
     """Return the peak of a mass distribution (GeV): the half-sample mode's neighbourhood, averaged.
 
     The densest half is halved again (Robertson and Cryer 1974) down to a twentieth of the sample; the median of that is
     steady where a histogram's highest bin is not.
     """
-    x = np.sort(mjj)
-    stop = max(20, len(mjj) // 20)
+    x = np.sort(mass)
+    stop = max(20, len(mass) // 20)
     while len(x) > stop:
         half = max(len(x) // 2, stop)
         widths = x[half - 1 :] - x[: len(x) - half + 1]
@@ -98,15 +98,15 @@ def peak_of(mjj: Floats) -> float:
 
 
 def fit_signal_shape(priors: Mapping[str, npt.ArrayLike]) -> SignalShape:
-    """Fit the shape to the priors' m_jj (name -> (n,) GeV), each relative to its own peak, all priors weighing the same.
+    """Fit the shape to the priors' masses (name -> (n,) GeV), each relative to its own peak, all priors weighing the same.
 
     Without priors, or where the fit is no narrow resonance, a Gaussian of 3.5 % is returned and the source says why.
     """
     ratios = []
     for values in priors.values():
-        mjj = np.asarray(values, dtype=np.float64)
-        if len(mjj) >= MIN_EVENTS:
-            ratios.append(mjj / peak_of(mjj))
+        mass = np.asarray(values, dtype=np.float64)
+        if len(mass) >= MIN_EVENTS:
+            ratios.append(mass / peak_of(mass))
     if not ratios:
         why = f"no prior with {MIN_EVENTS} events" if priors else "no priors"
         return SignalShape(source=f"Gaussian of {GAUSSIAN_RESOLUTION:.1%} ({why})")
@@ -128,8 +128,8 @@ def fit_signal_shape(priors: Mapping[str, npt.ArrayLike]) -> SignalShape:
     minuit.migrad(ncall=20000)
     center, width = minuit.values["center"], minuit.values["width"]
     if not minuit.valid or width > 0.9 * LIMITS["width"][1] or width < 1.1 * LIMITS["width"][0]:
-        log.warning("the priors' m_jj is no narrow peak (width %.3f): a Gaussian of 3.5 %% is hunted", width)
-        return SignalShape(source=f"Gaussian of {GAUSSIAN_RESOLUTION:.1%} (the priors' m_jj is no narrow peak)")
+        log.warning("the priors' mass is no narrow peak (width %.3f): a Gaussian of 3.5 %% is hunted", width)
+        return SignalShape(source=f"Gaussian of {GAUSSIAN_RESOLUTION:.1%} (the priors' mass is no narrow peak)")
     v = minuit.values
     return SignalShape(
         float(width / center),
@@ -144,7 +144,7 @@ def fit_signal_shape(priors: Mapping[str, npt.ArrayLike]) -> SignalShape:
 def signal_templates(shape: SignalShape, masses: Sequence[float] | Floats, edges: Sequence[float] | Floats) -> Floats:
     """Return the signal's expected share of each bin for unit yield: (n_masses, n_bins); edges and masses in GeV.
 
-    The share outside the edges is not put back: a yield counts signal events in all of m_jj.
+    The share outside the edges is not put back: a yield counts signal events at all masses.
     """
     m = np.asarray(masses, dtype=np.float64)[:, None]
     if np.any(m <= 0):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,13 @@ import torch
 
 from ...errors import unknown_name
 from ..density.autoencoder import gaussian_kl
-from ..density.densities import split_rows
 from ..distance.clouds import Array, as_jets, check_pixel, clouds_from_images, require_unit, require_weights
 from ..distance.transport import check_options, wasserstein_rowwise
 from ..inputs import ScorerError, ShapeError, TooFewRowsError, check_metric, whole_number
-from ..scorer import require_fitted, save_scorer
-from ..train.loop import Stack, TrainingSettings, resolve_device, train_stack
+from ..sample import split_rows
+from ..scorer import Method, require_fitted, save_scorer
+from ..train.loop import TrainingSettings, resolve_device, train_stack
+from ..train.objective import Objective
 from ..train.threads import few_threads
 from .conv_autoencoder import ConvSizes, StackedConvVae, mean_power_error
 
@@ -31,7 +32,8 @@ SCORE_THREADS = 4
 LARGEST_BLOCKS = 3
 
 
-class ConvVae:
+@dataclass(kw_only=True, eq=False, repr=False)
+class ConvVae(Method):
     """Score = how badly a VAE that was trained on a sample of jet images reconstructs an image.
 
     Images are (n, height, width), hold no negative pixel and sum to one (normalise=True divides by the sum); height and width
@@ -49,65 +51,28 @@ class ConvVae:
     reconstruction; needs POT, some 10 ms an image) and "latent_radius", |mu|.
     """
 
-    metrics = ("loss", "reconstruction", "kl", "mse", "mae", "wass1", "wass2", "latent_radius")
-    parameter_names = (
-        "seed",
-        "device",
-        "blocks",
-        "convolutions",
-        "channels",
-        "hidden",
-        "latent",
-        "reconstruction",
-        "alpha",
-        "p",
-        "blur",
-        "beta",
-        "pixel",
-        "normalise",
-        "threads",
-        "max_epochs",
-        "patience",
-        "batch_size",
-        "learning_rate",
-    )
+    takes: ClassVar = ("images",)
+    metrics: ClassVar = ("loss", "reconstruction", "kl", "mse", "mae", "wass1", "wass2", "latent_radius")
+    shown: ClassVar = ("latent",)
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        device: str = "auto",
-        blocks: int = 2,
-        convolutions: int = 1,
-        channels: int = 16,
-        hidden: int = 64,
-        latent: int = 16,
-        reconstruction: str = "power",
-        alpha: float = 2.0,
-        p: float = 1.0,
-        blur: float = 0.1,
-        beta: float = 1e-8,
-        pixel: float = 1.0,
-        normalise: bool = False,
-        threads: int | None = None,
-        max_epochs: int = 30,
-        patience: int = 8,
-        batch_size: int = 128,
-        learning_rate: float = 1e-3,
-    ) -> None:
-        self.seed, self.device = seed, device
-        self.blocks, self.convolutions, self.channels = blocks, convolutions, channels
-        self.hidden, self.latent = hidden, latent
-        self.reconstruction, self.alpha, self.p, self.blur, self.beta = reconstruction, alpha, p, blur, beta
-        self.pixel, self.normalise, self.threads = pixel, normalise, threads
-        self.max_epochs, self.patience = max_epochs, patience
-        self.batch_size, self.learning_rate = batch_size, learning_rate
-        self.network_: StackedConvVae | None = None
-        self.training_: dict[str, Any] = {}
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {name: getattr(self, name) for name in self.parameter_names}
+    blocks: int = 2
+    convolutions: int = 1
+    channels: int = 16
+    hidden: int = 64
+    latent: int = 16
+    reconstruction: str = "power"
+    alpha: float = 2.0
+    p: float = 1.0
+    blur: float = 0.1
+    beta: float = 1e-8
+    pixel: float = 1.0
+    normalise: bool = False
+    threads: int | None = None
+    max_epochs: int = 30
+    patience: int = 8
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    network_: StackedConvVae | None = field(default=None, init=False)
 
     def fit(
         self,
@@ -139,8 +104,7 @@ class ConvVae:
         rows = [torch.from_numpy(part).float() for part in (train, held)]
         network.scale = 1 / max(average_image_error(network, rows[1], rows[0].mean(dim=0)), 1e-30)
         record = train_stack(
-            network,
-            cast("Stack", network),
+            Objective(network),
             [rows[0]],
             [rows[1]],
             settings=TrainingSettings(
@@ -151,6 +115,7 @@ class ConvVae:
             ),
             seed=self.seed,
             device=resolve_device(self.device),
+            identity={name: value for name, value in self.parameters().items() if name not in {"device", "threads"}},
             checkpoint=checkpoint,
             progress=progress,
         )
@@ -204,6 +169,12 @@ class ConvVae:
         scorer.network_ = network
         scorer.training_ = dict(record["training"])
         return scorer
+
+    def check(self, shape: Sequence[int] = ()) -> None:
+        """Raise ScorerError for options that mean nothing, ShapeError for images (height, width) that cannot be halved so often."""
+        whole_number("blocks", self.blocks)
+        height, width = tuple(shape) or (2**LARGEST_BLOCKS, 2**LARGEST_BLOCKS)
+        self._network(self._sizes(height, width))
 
     def _sizes(self, height: int, width: int) -> ConvSizes:
         """Return the network's sizes, or say which option or image side does not fit."""

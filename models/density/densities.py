@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,16 @@ import torch
 
 from ...errors import unknown_name
 from ..inputs import ScorerError
-from ..train.loop import Stack, TrainingSettings, resolve_device, train_stack
-from ..train.mass_penalty import MassPenalty
+from ..sample import split_rows
+from ..train.loop import TrainingSettings, resolve_device, train_stack
+from ..train.mass_penalty import MassPenalty, MassSample
+from ..train.objective import Objective
 from ..train.threads import few_threads
 from .autoencoder import StackedVae
 from .column_map import ColumnMap, dequantise, fit_column_map, map_columns
 from .flows import FlowDensities
 
-__all__ = ["ARCHITECTURES", "Architecture", "DensityStack", "fit_densities", "fit_mapped", "split_rows", "to_mapped"]
+__all__ = ["ARCHITECTURES", "Architecture", "DensityStack", "fit_densities", "fit_mapped", "to_mapped"]
 
 Matrix = npt.NDArray[np.float64]
 
@@ -38,8 +40,6 @@ ARCHITECTURES = {
 MIN_SPREAD = 1e-2  # smallest spread of a sample along any direction, in the background's standard deviations
 SCORE_ROWS = 4096  # rows a step of scoring: fixed, so that scores do not depend on how many rows come at once
 SCORE_THREADS = 4  # never above the cores, nor above what the caller set torch to
-VALIDATION_PART = 0.15
-MIN_VALIDATION, MAX_VALIDATION = 20, 20_000
 
 
 @dataclass(frozen=True)
@@ -214,13 +214,6 @@ def fit_whitening(mapped: Matrix) -> tuple[Matrix, Matrix, float]:
     return centre, axes / spread, -float(np.log(spread).sum())
 
 
-def split_rows(x: Matrix, rng: np.random.Generator) -> tuple[Matrix, Matrix]:
-    """Split a sample (n, d) into training and validation rows by a random order."""
-    n_held = min(max(int(VALIDATION_PART * len(x)), MIN_VALIDATION), MAX_VALIDATION)
-    order = rng.permutation(len(x))
-    return x[order[n_held:]], x[order[:n_held]]
-
-
 def fit_densities(
     samples: Sequence[Matrix],
     validation: Sequence[Matrix | None],
@@ -258,7 +251,7 @@ def fit_densities(
         apart = (
             split_rows(mass, np.random.default_rng([seed, 0])) if validation_mass is None else (mass, validation_mass)
         )
-        penalty = MassPenalty(decorrelation, mapped[0], apart, seed)
+        penalty = MassSample(decorrelation, mapped[0], apart)
     return fit_mapped(
         columns,
         mapped,
@@ -285,7 +278,7 @@ def fit_mapped(
     settings: TrainingSettings,
     seed: int,
     device: str,
-    penalty: MassPenalty | None = None,
+    penalty: MassSample | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> tuple[DensityStack, dict[str, Any]]:
@@ -300,21 +293,19 @@ def fit_mapped(
         [torch.from_numpy((rows - c) @ w).float() for rows in pair] for pair, (c, w, _) in zip(pairs, fits, strict=True)
     ]
     network = architecture.build(len(pairs), columns.n_columns, seed=seed)
-    stack = cast("Stack", network)
+    objective, streams = Objective(network), {}
     if penalty is not None:
-        stack = penalty.stack(network, columns.n_columns)
-        own = [
-            [penalty.beside(rows, part, member, c, w) for part, rows in enumerate(pair)]
-            for member, (pair, (c, w, _)) in enumerate(zip(own, fits, strict=True))
-        ]
+        objective = MassPenalty(objective, strength=penalty.strength, centre=centre, whiten=whiten)
+        streams = {"background": penalty.stream()}
     record = train_stack(
-        network,
-        stack,
+        objective,
         [train for train, _ in own],
         [held for _, held in own],
         settings=settings,
         seed=seed,
         device=target,
+        streams=streams,
+        identity={**asdict(architecture), "decorrelation": 0.0 if penalty is None else penalty.strength},
         checkpoint=checkpoint,
         progress=progress,
     )

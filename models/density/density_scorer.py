@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ..inputs import as_matrix, check_metric
-from ..scorer import require_fitted, save_scorer
+from ..scorer import Method, require_fitted, save_scorer
 from ..train.loop import TrainingSettings
 from ..train.mass_penalty import checked_masses
 from .densities import Architecture, DensityStack, fit_densities
@@ -21,26 +22,48 @@ __all__ = ["MIN_ROWS", "DensityScorer"]
 MIN_ROWS = 100
 
 
-class DensityScorer:
+@dataclass(kw_only=True, eq=False, repr=False)
+class DensityScorer(Method):
     """Base of `Vae` and `Flow`: one density model; rare is anomalous.
 
-    metrics: the loss, then the two terms that it is the sum of; parameter_names: the constructor's arguments.
+    metrics: the loss, then the two terms that it is the sum of.
     """
 
-    metrics: tuple[str, ...]
-    parameter_names: tuple[str, ...]
+    takes: ClassVar = ("rows",)
+    uses: ClassVar = ("mass",)
+    metrics: ClassVar[tuple[str, ...]]
 
-    def __init__(self) -> None:
-        self.density_: DensityStack | None = None
-        self.training_: dict[str, Any] = {}
+    hidden: int = 64
+    max_epochs: int = 60
+    patience: int = 10
+    batch_size: int = 512
+    learning_rate: float = 3e-3
+    decorrelation: float = 0.0
+    density_: DensityStack | None = field(default=None, init=False)
 
     def architecture(self) -> Architecture:
         """Return what is stacked."""
         raise NotImplementedError
 
-    def parameters(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {name: getattr(self, name) for name in self.parameter_names}
+    def check(self, shape: Sequence[int] = ()) -> None:
+        """Raise ScorerError for options that mean nothing."""
+        del shape
+        self.architecture()
+        self.settings()
+
+    def settings(self) -> TrainingSettings:
+        """Return how long and how fast to train."""
+        return TrainingSettings(
+            max_epochs=self.max_epochs,
+            patience=self.patience,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+        )
+
+    def described(self) -> list[str]:
+        """Return what the repr says before the training."""
+        width = [] if self.density_ is None else [f"{self.density_.columns.n_columns} features"]
+        return [*super().described(), *width]
 
     def fit(
         self,
@@ -62,22 +85,17 @@ class DensityScorer:
         rows = as_matrix(x, name="x", min_rows=MIN_ROWS)
         width = rows.shape[1]
         held = None if validation is None else as_matrix(validation, name="validation", n_columns=width, min_rows=1)
-        chosen = self.parameters()
-        strength = chosen["decorrelation"]
-        masses = checked_masses(strength, (mass, len(rows)), (validation_mass, None if held is None else len(held)))
+        masses = checked_masses(
+            self.decorrelation, (mass, len(rows)), (validation_mass, None if held is None else len(held))
+        )
         self.density_, self.training_ = fit_densities(
             [rows],
             [held],
             architecture=self.architecture(),
-            settings=TrainingSettings(
-                max_epochs=chosen["max_epochs"],
-                patience=chosen["patience"],
-                batch_size=chosen["batch_size"],
-                learning_rate=chosen["learning_rate"],
-            ),
-            seed=chosen["seed"],
-            device=chosen["device"],
-            decorrelation=strength,
+            settings=self.settings(),
+            seed=self.seed,
+            device=self.device,
+            decorrelation=self.decorrelation,
             mass=masses[0],
             validation_mass=masses[1],
             checkpoint=checkpoint,

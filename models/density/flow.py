@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from ...errors import unknown_name
 from ..inputs import ScorerError
 from .densities import Architecture
@@ -11,6 +14,7 @@ from .flows import TRANSFORMS
 __all__ = ["Flow"]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Flow(DensityScorer):
     """A masked autoregressive flow trained to −log p(x) in nats (arXiv:1705.07057).
 
@@ -23,38 +27,11 @@ class Flow(DensityScorer):
     Metrics: "loss" (default; −log p), "latent" (−log N(z; 0, 1)), "jacobian" (the rest: −log|dz/dx|).
     """
 
-    metrics = ("loss", "latent", "jacobian")
-    parameter_names = (
-        "seed",
-        "device",
-        "transform",
-        "steps",
-        "hidden",
-        "max_epochs",
-        "patience",
-        "batch_size",
-        "learning_rate",
-        "decorrelation",
-    )
+    metrics: ClassVar = ("loss", "latent", "jacobian")
+    shown: ClassVar = ("transform",)
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        device: str = "auto",
-        transform: str = "affine",
-        steps: int = 4,
-        hidden: int = 64,
-        max_epochs: int = 60,
-        patience: int = 10,
-        batch_size: int = 512,
-        learning_rate: float = 3e-3,
-        decorrelation: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.seed, self.device, self.transform, self.steps, self.hidden = seed, device, transform, steps, hidden
-        self.max_epochs, self.patience = max_epochs, patience
-        self.batch_size, self.learning_rate, self.decorrelation = batch_size, learning_rate, decorrelation
+    transform: str = "affine"
+    steps: int = 4
 
     def architecture(self) -> Architecture:
         """Return what is stacked."""

@@ -2,28 +2,28 @@
 
 Quasi-Anomalous Knowledge, arXiv:2011.03550: one density model for the background and one for each prior; their losses
 span the space in which one searches. One more axis, "family", is a model of what lies around and between the priors,
-narrowed down by the unlabelled data (morphing.py).
+narrowed down by the unlabelled data (family.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ..inputs import ScorerError, as_matrix, check_metric
-from ..scorer import require_fitted, save_scorer
+from ..sample import Events, as_sample, event_hashes, named_inputs, refuse_unused
+from ..scorer import Method, require_fitted, save_scorer
 from ..train.loop import TrainingSettings
-from ..train.mass_penalty import MassPenalty, checked_masses
-from .column_map import map_columns
-from .densities import Architecture, DensityStack, fit_densities, fit_mapped, split_rows, to_mapped
+from ..train.mass_penalty import checked_masses
+from .densities import Architecture, DensityStack, fit_densities
 from .density_scorer import MIN_ROWS
-from .family import Adaptation, adapt, sample_family
-from .neighbourhoods import neighbourhood_samples
+from .signal_axes import Fitting, mass_sample, with_family, with_neighbourhoods
 
 __all__ = ["ConstantColumnError", "PriorNameError", "Quak"]
 
@@ -41,17 +41,19 @@ class ConstantColumnError(ScorerError):
     """A column of the background holds one value alone."""
 
 
-class Quak:
+@dataclass(kw_only=True, eq=False, repr=False)
+class Quak(Method):
     """Background and prior densities over one scaling, trained side by side; losses in nats.
 
     architecture: of ARCHITECTURES: "maf" (default), "nsf", "vae", "flow_vae"; hidden: width of the layers, None for 32
     up to 6 columns and 64 above; steps: of a flow; latent, beta: of a VAE. family: whether the priors span a family
-    that unlabelled data narrow down; neighbourhoods: into how many parts the family is divided, each with a density of
+    that unlabelled data narrow down; hypotheses: into how many parts, its neighbourhoods, the family is divided, each with a density of
     its own (at most; 0: none), for searches that look at each place by itself. alpha: weight of the signal's loss in the differences; at 1 (default) the
     difference of two exact densities is the log likelihood ratio, the best test there is for that signal.
     learning_rate: None for 3e-3 up to 6 columns and 5e-4 above, where priors of some thousand events are learned by heart
     within an epoch. decorrelation: strength of the penalty on what the losses of a background event, by whichever model,
-    tell of its mass (`mass_penalty.py`), 0 for none; `fit` and `narrow` then need masses.
+    tell of its mass (`mass_penalty.py`), 0 for none; the samples of `fit` and `narrow` then need
+    their observable.
     seed, device, max_epochs, patience, batch_size: as for `Vae`.
 
     Metrics, larger = more anomalous:
@@ -64,35 +66,31 @@ class Quak:
     - "family", "family 1" … of its neighbourhoods, and each prior's name: L_b − alpha·L of that axis.
     """
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        device: str = "auto",
-        alpha: float = 1.0,
-        architecture: str = "maf",
-        family: bool = True,
-        neighbourhoods: int = 0,
-        latent: int | None = None,
-        hidden: int | None = None,
-        steps: int = 4,
-        beta: float = 1.0,
-        max_epochs: int = 60,
-        patience: int = 10,
-        batch_size: int = 512,
-        learning_rate: float | None = None,
-        decorrelation: float = 0.0,
-    ) -> None:
-        self.seed, self.device, self.alpha = seed, device, alpha
-        self.architecture, self.family, self.neighbourhoods = architecture, family, neighbourhoods
-        self.latent, self.hidden, self.steps, self.beta = latent, hidden, steps, beta
-        self.max_epochs, self.patience = max_epochs, patience
-        self.batch_size, self.learning_rate, self.decorrelation = batch_size, learning_rate, decorrelation
-        self.prior_names: tuple[str, ...] = ()
-        self.n_neighbourhoods_ = 0
-        self.background_max_: float = float("nan")
-        self.density_: DensityStack | None = None
-        self.training_: dict[str, Any] = {}
+    takes: ClassVar = ("rows",)
+    uses: ClassVar = ("mass",)
+    spans: ClassVar = True
+    mosaic: ClassVar = True
+    narrows: ClassVar = True
+
+    alpha: float = 1.0
+    architecture: str = "maf"
+    family: bool = True
+    hypotheses: int = 0
+    latent: int | None = None
+    hidden: int | None = None
+    steps: int = 4
+    beta: float = 1.0
+    max_epochs: int = 60
+    patience: int = 10
+    batch_size: int = 512
+    learning_rate: float | None = None
+    decorrelation: float = 0.0
+    prior_names: tuple[str, ...] = field(default=(), init=False)
+    input_names: tuple[str, ...] = field(default=(), init=False)
+    trained_on: npt.NDArray[np.uint64] = field(default_factory=lambda: event_hashes([]), init=False)
+    n_neighbourhoods_: int = field(default=0, init=False)
+    background_max_: float = field(default=float("nan"), init=False)
+    density_: DensityStack | None = field(default=None, init=False)
 
     @property
     def axis_names(self) -> tuple[str, ...]:
@@ -109,26 +107,20 @@ class Quak:
     def _has_family(self) -> bool:
         return self.family and bool(self.prior_names)
 
-    def parameters(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        names = (
-            "seed",
-            "device",
-            "alpha",
-            "architecture",
-            "family",
-            "neighbourhoods",
-            "latent",
-            "hidden",
-            "steps",
-            "beta",
-            "max_epochs",
-            "patience",
-            "batch_size",
-            "learning_rate",
-            "decorrelation",
-        )
-        return {name: getattr(self, name) for name in names}
+    def described(self) -> list[str]:
+        """Return what the repr says before the training."""
+        if self.density_ is None:
+            return [self.architecture, *([f"hypotheses={self.hypotheses}"] if self.hypotheses else [])]
+        parts = {"features": self.density_.columns.n_columns, "priors": len(self.prior_names)}
+        if self.n_neighbourhoods_:
+            parts["neighbourhoods"] = self.n_neighbourhoods_
+        return [self.architecture, *(f"{n} {name}" for name, n in parts.items())]
+
+    def check(self, shape: Sequence[int] = ()) -> None:
+        """Raise ScorerError for options that mean nothing."""
+        del shape
+        self.stacked(1)
+        self.settings(1)
 
     def stacked(self, n_columns: int) -> Architecture:
         """Return what is stacked for this many columns."""
@@ -144,60 +136,40 @@ class Quak:
 
     def fit(
         self,
-        background: npt.ArrayLike,
+        sample: Events,
         *,
-        priors: Mapping[str, npt.ArrayLike] | None = None,
-        data: npt.ArrayLike | None = None,
-        validation: npt.ArrayLike | None = None,
-        mass: npt.ArrayLike | None = None,
-        validation_mass: npt.ArrayLike | None = None,
-        columns: Sequence[str] | None = None,
+        priors: Mapping[str, Events] | None = None,
+        data: Events | None = None,
+        exposure: Events | None = None,
+        validation: Events | None = None,
         checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> Self:
-        """Train on the background (n, d) and each prior (n_k, d), at least 100 rows each, and return self.
+        """Train on the background and each prior, rows (n, d) of samples or of plain arrays, at least 100 each; return self.
 
-        background: simulated, or unlabelled data; priors: name -> array, or None; data: unlabelled rows (m, d) by
-        which the family is narrowed down, default the background; they must not be events that will be hunted in.
-        validation: background rows for early stopping, else 15 % by seed, as for each prior; mass: (n,) of the
-        background's rows in whatever unit, needed where decorrelation is above 0 and else not looked at (priors need none:
-        their models pay for the background's events, too); validation_mass: of the validation rows, likewise; columns:
-        names, for error messages; checkpoint: a file to resume a killed training from; progress: a bar on stderr, or a log
-        line in 30 s. Raises PriorNameError, ConstantColumnError, ScorerError for masses that are missing, not one a row, not
-        finite or all the same, and the errors of `as_matrix`, naming sample and column.
+        sample: the background, simulated, or unlabelled data; its names are stored, and the columns of the others are put in
+        their order. Its observable is the mass that is needed where decorrelation is above 0 and else not looked at (priors need
+        none: their models pay for the background's events, too). priors: name -> events, or None; data: unlabelled events by which
+        the family is narrowed down, default the background; they must not be events that will be hunted in. validation: background
+        events for early stopping, with their observable where decorrelation is above 0, else 15 % by seed, as for each prior.
+        checkpoint: a file to resume a killed training from; progress: a bar on stderr, or a log line in 30 s. Raises
+        PriorNameError, ConstantColumnError, ScorerError for weights and exposure, which densities do not use, for names that are
+        missing and for masses that are missing, not finite or all the same, and the errors of `as_matrix`, naming sample and column.
         """
-        rows = as_matrix(background, name="background", min_rows=MIN_ROWS, columns=columns)
+        refuse_unused(sample, self.uses, type(self).__name__, exposure=exposure)
+        background = as_sample(sample)
+        names = background.names
+        rows = as_matrix(background.inputs, name="background", min_rows=MIN_ROWS, columns=names or None)
         width = rows.shape[1]
-        names = tuple(priors or {})
-        for name in names:
-            if not isinstance(name, str) or not name or name in OWN_METRICS or name.startswith(FAMILY):
-                taken = ", ".join(OWN_METRICS)
-                raise PriorNameError(
-                    f"a prior is named {name!r}; allowed: any text but {taken} and what begins with {FAMILY!r}"
-                )
-        samples = [
-            as_matrix(x, name=f"prior {name!r}", n_columns=width, min_rows=MIN_ROWS, columns=columns)
-            for name, x in (priors or {}).items()
-        ]
-        held = (
-            None
-            if validation is None
-            else as_matrix(validation, name="validation", n_columns=width, min_rows=1, columns=columns)
-        )
-        constant = np.flatnonzero(np.ptp(rows, axis=0) == 0).tolist()
-        if constant:
-            shown = ", ".join(f"{columns[j] if columns else j} (= {rows[0, j]:g})" for j in constant)
-            raise ConstantColumnError(
-                f"background: column {shown} holds one value in all {len(rows)} rows; "
-                "leave it out, no density can be learned of it"
-            )
-        unlabelled = (
-            rows if data is None else as_matrix(data, name="data", n_columns=width, min_rows=MIN_ROWS, columns=columns)
-        )
+        check_prior_names(priors or {})
+        samples = [self._rows(x, f"prior {name!r}", width, names) for name, x in (priors or {}).items()]
+        held = None if validation is None else self._rows(validation, "validation", width, names, least=1)
+        refuse_constant(rows, names)
+        unlabelled = rows if data is None else self._rows(data, "data", width, names)
         masses = checked_masses(
             self.decorrelation,
-            (mass, len(rows)),
-            (validation_mass, None if held is None else len(held)),
+            (background.observable, len(rows)),
+            (None if validation is None else as_sample(validation).observable, None if held is None else len(held)),
             of="the background",
         )
         settings = self.settings(width)
@@ -214,129 +186,58 @@ class Quak:
             checkpoint=checkpoint,
             progress=progress,
         )
-        self.prior_names = names
-        penalty = self._penalty(density, rows, masses[0])
+        self.prior_names, self.input_names = tuple(priors or {}), names
         if self._has_family:
+            fitting = self._fitting(density, rows, masses[0], settings, checkpoint, progress=progress)
             # a penalised density is not that of the background: what it is off must not pass for a signal
-            density = self._with_family(
-                density,
-                samples,
-                unlabelled,
-                settings,
-                checkpoint,
-                penalty=penalty,
-                progress=progress,
-                reference=None if penalty is None else rows,
+            reference = None if fitting.penalty is None else rows
+            density, told = with_family(
+                density, samples, unlabelled, fitting, events=FAMILY_EVENTS, reference=reference
             )
-        if self._has_family and self.neighbourhoods:
-            density = self._with_neighbourhoods(
-                density, samples, settings, checkpoint, penalty=penalty, progress=progress
-            )
+            self.training_ = {**self.training_, FAMILY: told}
+            if self.hypotheses:
+                density, self.n_neighbourhoods_, told = with_neighbourhoods(density, samples, self.hypotheses, fitting)
+                self.training_ = {**self.training_, "neighbourhoods": told}
         self.density_ = density
         self.background_max_ = float(self.losses(rows)[:, 0].max())
+        self.trained_on = event_hashes([sample, *(priors or {}).values(), data, validation])
         return self
 
-    def _penalty(self, density: DensityStack, rows: Matrix, mass: Matrix | None) -> MassPenalty | None:
-        """Return what the models that come on top of a stack pay for, by background rows (n, d); None without masses."""
-        if mass is None:
-            return None
-        mapped = to_mapped(density.columns, rows, np.random.default_rng([self.seed, 0xFC]))
-        apart, masses = (split_rows(a, np.random.default_rng([self.seed, 0xFD])) for a in (mapped, mass))
-        return MassPenalty(self.decorrelation, apart, masses, self.seed)
+    def _rows(self, x: Events, name: str, width: int, names: tuple[str, ...], *, least: int = MIN_ROWS) -> Matrix:
+        """Return the rows (n, d) of events with the columns in the order of the background's."""
+        inputs = named_inputs(x, names, where=name)
+        return as_matrix(inputs, name=name, n_columns=width, min_rows=least, columns=names or None)
 
-    def _with_family(
+    def _fitting(
         self,
         density: DensityStack,
-        samples: Sequence[Matrix],
-        data: Matrix,
+        rows: Matrix,
+        mass: Matrix | None,
         settings: TrainingSettings,
         checkpoint: str | Path | None,
         *,
-        penalty: MassPenalty | None,
         progress: bool,
-        reference: Matrix | None = None,
-    ) -> DensityStack:
-        """Narrow the family down by data and append a model of it: one axis more, trained on carried prior events."""
-        rng = np.random.default_rng([self.seed, 0xFA])
-        found = narrowed(density, data, rng, reference)
-        # apart before they are drawn with repetition: copies of one event in both would hide overfitting
-        parts = [split_rows(to_mapped(density.columns, x, rng), rng) for x in samples]
-        drawn, held = (
-            sample_family(found.family, found.weights, [pair[i] for pair in parts], n, rng=rng)
-            for i, n in enumerate((FAMILY_EVENTS, FAMILY_EVENTS // 4))
-        )
-        stack, record = fit_mapped(
-            density.columns,
-            [(drawn, held)],
-            architecture=density.architecture,
-            settings=settings,
-            seed=self.seed,
-            device=self.device,
-            penalty=penalty,
-            checkpoint=None if checkpoint is None else f"{checkpoint}.family",
-            progress=progress,
-        )
-        best = int(found.log_ratio.argmax())
-        self.training_ = {
-            **self.training_,
-            "family": {
-                "rows": found.rows,
-                "refined": found.refined,
-                "log_likelihood_ratio": float(found.log_ratio[best]),
-                "fraction": float(found.fraction[best]),
-                "validation_loss": record["validation_loss"],
-                "best_epoch": record["best_epoch"],
-            },
-        }
-        return density.append(stack)
-
-    def _with_neighbourhoods(
-        self,
-        density: DensityStack,
-        samples: Sequence[Matrix],
-        settings: TrainingSettings,
-        checkpoint: str | Path | None,
-        *,
-        penalty: MassPenalty | None,
-        progress: bool,
-    ) -> DensityStack:
-        """Divide the family into neighbourhoods and append a model of each; no data are looked at."""
-        rng = np.random.default_rng([self.seed, 0xFB])
-        parts = [split_rows(to_mapped(density.columns, x, rng), rng) for x in samples]
-        places = neighbourhood_samples(*prior_moments(density, len(samples)), parts, self.neighbourhoods, rng=rng)
-        stack, record = fit_mapped(
-            density.columns,
-            places,
-            architecture=density.architecture,
-            settings=settings,
-            seed=self.seed,
-            device=self.device,
-            penalty=penalty,
-            checkpoint=None if checkpoint is None else f"{checkpoint}.neighbourhoods",
-            progress=progress,
-        )
-        self.n_neighbourhoods_ = len(places)
-        self.training_ = {
-            **self.training_,
-            "neighbourhoods": {name: record[name] for name in ("validation_loss", "best_epoch")},
-        }
-        return density.append(stack)
+    ) -> Fitting:
+        """Return how the models that come on top of a stack are trained; rows: of background, of which the masses are."""
+        penalty = None
+        if mass is not None:
+            penalty = mass_sample(density, rows, mass, strength=self.decorrelation, seed=self.seed)
+        return Fitting(settings, self.seed, self.device, penalty, checkpoint, progress)
 
     def narrow(
         self,
-        data: npt.ArrayLike,
+        data: Events,
         *,
-        priors: Mapping[str, npt.ArrayLike],
-        reference: npt.ArrayLike | None = None,
-        mass: npt.ArrayLike | None = None,
+        priors: Mapping[str, Events],
+        reference: Events | None = None,
         checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> Quak:
         """Return a scorer of the same background and prior models whose family is narrowed down by other data.
 
         data: unlabelled rows (m, d), none of which will be hunted in with it; priors: those of `fit`;
-        reference: rows of pure background, against which errors of the background model are taken off; mass: (m,) of the
-        data, nearly all of them background; decorrelation above 0 needs both. This is the
+        reference: rows of pure background, against which errors of the background model are taken off; decorrelation above 0
+        needs it, and the observable of the data, nearly all of which are background. This is the
         weakly supervised use of QUAK: k folds of data, each hunted in with a family that the other folds chose.
         Raises PriorNameError for other priors, ScorerError where there is no family, for masses as `fit` does, and for no
         reference where decorrelation is above 0.
@@ -346,45 +247,42 @@ class Quak:
             raise ScorerError("no family to narrow down: it needs priors, and family=True")
         if tuple(priors) != self.prior_names:
             raise PriorNameError(f"priors {', '.join(priors)} given, fitted with {', '.join(self.prior_names)}")
-        width = density.columns.n_columns
-        rows = as_matrix(data, name="data", n_columns=width, min_rows=MIN_ROWS)
-        samples = [as_matrix(x, name=f"prior {name!r}", n_columns=width) for name, x in priors.items()]
-        masses = checked_masses(self.decorrelation, (mass, len(rows)), (None, None), of="data")
+        refuse_unused(data, self.uses, type(self).__name__)
+        width, names = density.columns.n_columns, self.input_names
+        rows = self._rows(data, "data", width, names)
+        samples = [self._rows(x, f"prior {name!r}", width, names, least=0) for name, x in priors.items()]
+        masses = checked_masses(self.decorrelation, (as_sample(data).observable, len(rows)), (None, None), of="data")
         if masses[0] is not None and reference is None:
             raise ScorerError("decorrelation needs reference: rows of pure background beside the data")
-        settings = self.settings(width)
-        other = type(self)(**self.parameters())
-        other.prior_names, other.background_max_ = self.prior_names, self.background_max_
-        other.n_neighbourhoods_ = self.n_neighbourhoods_
-        other.training_ = {k: v for k, v in self.training_.items() if k != FAMILY}
+        known = None if reference is None else self._rows(reference, "reference", width, names)
         own = density.select(range(1 + len(self.prior_names)))
-        known = (
-            None if reference is None else as_matrix(reference, name="reference", n_columns=width, min_rows=MIN_ROWS)
-        )
-        penalty = self._penalty(own, rows, masses[0])
-        narrow = other._with_family(
-            own, samples, rows, settings, checkpoint, penalty=penalty, progress=progress, reference=known
-        )
+        fitting = self._fitting(own, rows, masses[0], self.settings(width), checkpoint, progress=progress)
+        narrow, told = with_family(own, samples, rows, fitting, events=FAMILY_EVENTS, reference=known)
         if self.n_neighbourhoods_:
             first = 2 + len(self.prior_names)
             narrow = narrow.append(density.select(range(first, first + self.n_neighbourhoods_)))
+        other = type(self)(**self.parameters())
+        other.prior_names, other.background_max_ = self.prior_names, self.background_max_
+        other.n_neighbourhoods_, other.input_names = self.n_neighbourhoods_, names
+        other.training_ = {**{k: v for k, v in self.training_.items() if k != FAMILY}, FAMILY: told}
+        other.trained_on = np.union1d(self.trained_on, event_hashes([data, reference, *priors.values()]))
         other.density_ = narrow
         return other
 
-    def losses(self, x: npt.ArrayLike) -> Matrix:
+    def losses(self, x: Events) -> Matrix:
         """Return the losses (n, m) in nats, one column for each of `axis_names`: densities in the space of x.
 
-        A flow's is −log p(x); a VAE's −log p(x | z) + KL at the latent mean.
+        x: rows (n, d), or a sample, whose columns are put in the order of `input_names`. A flow's loss is −log p(x); a VAE's
+        −log p(x | z) + KL at the latent mean.
         """
         density = require_fitted(self.density_, self)
-        first, second = density.terms(as_matrix(x, n_columns=density.columns.n_columns))
+        rows = as_matrix(named_inputs(x, self.input_names), n_columns=density.columns.n_columns)
+        first, second = density.terms(rows)
         return np.asarray(first + second)
 
-    def score(self, x: npt.ArrayLike, *, metric: str | None = None) -> Matrix:
-        """Return (n,) scores in nats, larger = more anomalous; metric: one of `metrics`, default "anomaly"."""
-        require_fitted(self.density_, self)
-        metric = check_metric(metric, self.metrics, "Quak")
-        losses = self.losses(x)
+    def score_of(self, losses: Matrix, metric: str | None = None) -> Matrix:
+        """Return the scores (n,) in nats of losses (n, m), larger = more anomalous; metric: one of `metrics`."""
+        metric = check_metric(metric, self.metrics, type(self).__name__)
         background = losses[:, 0]
         if metric in self.axis_names[1:]:
             return np.asarray(background - self.alpha * losses[:, self.axis_names.index(metric)])
@@ -397,6 +295,12 @@ class Quak:
             difference = background - self.alpha * losses[:, self.axis_names.index(FAMILY)]
         return np.asarray(np.maximum(difference, background - self.background_max_))
 
+    def score(self, x: Events, *, metric: str | None = None) -> Matrix:
+        """Return (n,) scores in nats, larger = more anomalous; metric: one of `metrics`, default "anomaly"."""
+        require_fitted(self.density_, self)
+        check_metric(metric, self.metrics, type(self).__name__)
+        return self.score_of(self.losses(x), metric)
+
     def save(self, path: str | Path) -> None:
         """Write the folder that `load_scorer` reads."""
         density = require_fitted(self.density_, self)
@@ -407,45 +311,43 @@ class Quak:
             n_features=density.columns.n_columns,
             state={
                 "prior_names": list(self.prior_names),
+                "input_names": list(self.input_names),
                 "n_neighbourhoods": self.n_neighbourhoods_,
                 "background_max": self.background_max_,
             },
             training=self.training_,
-            tensors=density.tensors(),
+            tensors={**density.tensors(), "trained_on": torch.from_numpy(self.trained_on)},
         )
 
     @classmethod
     def from_stored(cls, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Self:
         """Rebuild from what `save` wrote."""
-        scorer = cls(**record["parameters"])
+        scorer, state = cls(**record["parameters"]), record["state"]
         scorer.density_ = DensityStack.from_tensors(tensors, scorer.stacked(record["n_features"]))
         scorer.training_ = dict(record["training"])
-        scorer.prior_names = tuple(record["state"]["prior_names"])
-        scorer.n_neighbourhoods_ = int(record["state"].get("n_neighbourhoods", 0))
-        scorer.background_max_ = float(record["state"]["background_max"])
+        scorer.prior_names, scorer.input_names = tuple(state["prior_names"]), tuple(state["input_names"])
+        scorer.n_neighbourhoods_ = int(state["n_neighbourhoods"])
+        scorer.background_max_ = float(state["background_max"])
+        scorer.trained_on = tensors["trained_on"].numpy()
         return scorer
 
 
-def prior_moments(density: DensityStack, n_priors: int) -> tuple[Matrix, Matrix]:
-    """Return centres (k, d) and covariances (k, d, d) of the priors, members 1 to k of a stack, in the common space."""
-    whiten = density.whiten[1 : 1 + n_priors]
-    covariances: Matrix = np.linalg.inv(whiten @ np.swapaxes(whiten, 1, 2)).astype(np.float64)
-    return np.asarray(density.centre[1 : 1 + n_priors], dtype=np.float64), covariances
+def check_prior_names(priors: Mapping[str, Any]) -> None:
+    """Refuse priors without a name and with one that means something else: raises PriorNameError."""
+    for name in priors:
+        if not isinstance(name, str) or not name or name in OWN_METRICS or name.startswith(FAMILY):
+            taken = ", ".join(OWN_METRICS)
+            raise PriorNameError(
+                f"a prior is named {name!r}; allowed: any text but {taken} and what begins with {FAMILY!r}"
+            )
 
 
-def narrowed(
-    density: DensityStack, data: Matrix, rng: np.random.Generator, reference: Matrix | None = None
-) -> Adaptation:
-    """Weigh the family of a stack's priors (all its members but the first) by unlabelled data (n, d)."""
-
-    def with_background(x: Matrix) -> tuple[Matrix, Matrix]:
-        mapped = map_columns(density.columns, x)[0]
-        return mapped, density.log_density(0, mapped)
-
-    return adapt(
-        *with_background(data),
-        *prior_moments(density, len(density.centre) - 1),
-        lambda prior, rows: density.log_density(prior + 1, rows),
-        rng=rng,
-        reference=None if reference is None else with_background(reference),
-    )
+def refuse_constant(rows: Matrix, names: tuple[str, ...]) -> None:
+    """Refuse background rows (n, d) with a column of one value: raises ConstantColumnError naming it."""
+    constant = np.flatnonzero(np.ptp(rows, axis=0) == 0).tolist()
+    if constant:
+        shown = ", ".join(f"{names[j] if names else j} (= {rows[0, j]:g})" for j in constant)
+        raise ConstantColumnError(
+            f"background: column {shown} holds one value in all {len(rows)} rows; "
+            "leave it out, no density can be learned of it"
+        )

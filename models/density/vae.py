@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +14,7 @@ from .density_scorer import DensityScorer
 __all__ = ["Vae"]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Vae(DensityScorer):
     """A VAE trained to bound −log p(x) in nats (arXiv:1312.6114).
 
@@ -26,43 +30,12 @@ class Vae(DensityScorer):
     arXiv:1509.00519; no bound of a bound, and `samples` times as slow).
     """
 
-    metrics = ("loss", "reconstruction", "kl", "log_density")
-    parameter_names = (
-        "seed",
-        "device",
-        "latent",
-        "hidden",
-        "flow_steps",
-        "beta",
-        "samples",
-        "max_epochs",
-        "patience",
-        "batch_size",
-        "learning_rate",
-        "decorrelation",
-    )
+    metrics: ClassVar = ("loss", "reconstruction", "kl", "log_density")
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        device: str = "auto",
-        latent: int | None = None,
-        hidden: int = 64,
-        flow_steps: int = 0,
-        beta: float = 1.0,
-        samples: int = 64,
-        max_epochs: int = 60,
-        patience: int = 10,
-        batch_size: int = 512,
-        learning_rate: float = 3e-3,
-        decorrelation: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.seed, self.device, self.latent, self.hidden = seed, device, latent, hidden
-        self.flow_steps, self.beta, self.samples = flow_steps, beta, samples
-        self.max_epochs, self.patience = max_epochs, patience
-        self.batch_size, self.learning_rate, self.decorrelation = batch_size, learning_rate, decorrelation
+    latent: int | None = None
+    flow_steps: int = 0
+    beta: float = 1.0
+    samples: int = 64
 
     def architecture(self) -> Architecture:
         """Return what is stacked."""

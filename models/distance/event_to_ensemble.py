@@ -5,9 +5,10 @@ The sample is whatever `fit` gets: QCD jets (far = unlike QCD), top jets or anot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import torch
 
 from ...errors import unknown_name
 from ..inputs import ShapeError, TooFewRowsError, check_metric, whole_number
-from ..scorer import require_fitted, save_scorer
+from ..scorer import Method, require_fitted, save_scorer
 from .clouds import (
     Array,
     Clouds,
@@ -58,7 +59,8 @@ def mean_power_distance(x: Array, y: Array, *, power: float) -> Array:
     return np.stack(found, axis=1) if found else np.empty((len(x), 0))
 
 
-class EventToEnsemble:
+@dataclass(kw_only=True, eq=False, repr=False)
+class EventToEnsemble(Method):
     """Score = distance to references drawn from a sample: the nearest one, the mean or the sum over them.
 
     inputs: "images" (n, height, width) of pT, or "constituents" (n, m, 1 + d): pT first, then coordinates relative to
@@ -75,65 +77,26 @@ class EventToEnsemble:
     metrics: the reduction over the references. "sum" is k times "mean" and ranks alike.
     """
 
-    metrics = tuple(REDUCTIONS)
-    parameter_names = (
-        "inputs",
-        "distance",
-        "solver",
-        "p",
-        "references",
-        "k",
-        "k_max",
-        "sample",
-        "unbalanced",
-        "pixel",
-        "normalise",
-        "threads",
-        "device",
-        "tolerance",
-        "seed",
-    )
+    takes: ClassVar = ("images", "sets")
+    trains: ClassVar = False
+    metrics: ClassVar = tuple(REDUCTIONS)
+    kind_options: ClassVar = {"images": {"inputs": "images"}, "sets": {"inputs": "constituents"}}
+    shown: ClassVar = ("inputs", "distance", "references")
 
-    def __init__(
-        self,
-        *,
-        inputs: str = "images",
-        distance: str = "wasserstein",
-        solver: str = "exact",
-        p: float = 1.0,
-        references: str = "medoids",
-        k: int | None = None,
-        k_max: int = 10,
-        sample: int = 500,
-        unbalanced: float | None = None,
-        pixel: float = 1.0,
-        normalise: bool = False,
-        threads: int | None = None,
-        device: str = "auto",
-        tolerance: float | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.inputs = inputs
-        self.distance = distance
-        self.solver = solver
-        self.p = p
-        self.references = references
-        self.k = k
-        self.k_max = k_max
-        self.sample = sample
-        self.unbalanced = unbalanced
-        self.pixel = pixel
-        self.normalise = normalise
-        self.threads = threads
-        self.device = device
-        self.tolerance = tolerance
-        self.seed = seed
-        self.references_: Array | None = None
-        self.training_: dict[str, Any] = {}
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {name: getattr(self, name) for name in self.parameter_names}
+    inputs: str = "images"
+    distance: str = "wasserstein"
+    solver: str = "exact"
+    p: float = 1.0
+    references: str = "medoids"
+    k: int | None = None
+    k_max: int = 10
+    sample: int = 500
+    unbalanced: float | None = None
+    pixel: float = 1.0
+    normalise: bool = False
+    threads: int | None = None
+    tolerance: float | None = None
+    references_: Array | None = field(default=None, init=False)
 
     def fit(self, x: npt.ArrayLike, *, validation: npt.ArrayLike | None = None, progress: bool = False) -> Self:
         """Choose the references from the jets x, shaped as `inputs` says, and return self.
@@ -171,13 +134,19 @@ class EventToEnsemble:
         In the unit of the points for transport, of |pT|^power for MAE and MSE. Errors as in `fit`.
         """
         metric = check_metric(metric, self.metrics, type(self).__name__)
+        return self.score_each(x, (metric,))[metric]
+
+    def score_each(self, x: npt.ArrayLike, metrics: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the scores (n,) of several metrics; the distances are computed once."""
         references = require_fitted(self.references_, self)
         jets = as_jets(x)
         self._require_shape(jets, references)
-        scores = np.empty(len(jets))
+        scores = {metric: np.empty(len(jets)) for metric in metrics}
         for first in range(0, len(jets), CHUNK):
             part = self._prepared(jets[first : first + CHUNK], f"x from {first}" if first else "x")
-            scores[first : first + CHUNK] = REDUCTIONS[metric](self._distances(part, references), axis=1)
+            distances = self._distances(part, references)
+            for metric, found in scores.items():
+                found[first : first + CHUNK] = REDUCTIONS[metric](distances, axis=1)
         return scores
 
     def save(self, path: str | Path) -> None:
@@ -203,6 +172,11 @@ class EventToEnsemble:
         scorer.references_ = references
         scorer.training_ = dict(record["training"])
         return scorer
+
+    def check(self, shape: Sequence[int] = ()) -> None:
+        """Raise TransportOptionError for options that mean nothing, or not together."""
+        del shape
+        self._check_options()
 
     def _check_options(self) -> None:
         for name, allowed in ALLOWED.items():

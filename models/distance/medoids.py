@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..inputs import ShapeError, TooFewRowsError
+from ..inputs import ShapeError, TooFewRowsError, required_package
 from .clouds import Array
-from .transport import required_package
 
 __all__ = ["MedoidPath", "elbow", "medoid_path"]
 

@@ -14,7 +14,6 @@ The package POT does the last step (`pip install pot`); nothing else here needs 
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
 import os
@@ -29,16 +28,14 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from ..inputs import ScorerError, ShapeError
+from ..inputs import ScorerError, ShapeError, required_package
 from ..train.threads import allowed_threads
 from .clouds import Array, Clouds, TransportOptionError
 
 __all__ = [
-    "MissingPackageError",
     "TransportOptionError",
     "TransportSolverError",
     "check_options",
-    "required_package",
     "wasserstein",
     "wasserstein_rowwise",
 ]
@@ -56,20 +53,8 @@ Solver = Callable[[Array, Array, Array, int, int], tuple[Any, ...]]
 Task = Callable[[], None]
 
 
-class MissingPackageError(ScorerError):
-    """What was asked for needs a package that is not installed."""
-
-
 class TransportSolverError(ScorerError):
     """The network simplex did not reach an optimum."""
-
-
-def required_package(module: str, package: str, purpose: str) -> Any:
-    """Import a module that only some uses need; raises MissingPackageError naming the package and the purpose."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingPackageError(f"{purpose} needs the package {package}: pip install {package.lower()}") from error
 
 
 def check_options(p: float, unbalanced: float | None, threads: int | None = None) -> None:

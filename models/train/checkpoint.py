@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,101 +15,123 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ...files import write_aside
+from .objective import Objective
 
 __all__ = ["TrainingState", "fingerprint", "keep_members", "read_checkpoint", "write_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
-MIN_GAIN = 1e-4  # nats that count as an improvement
+MIN_GAIN = 1e-4  # nats of the validation loss that count as an improvement
 
 
 @dataclass
 class TrainingState:
     """Where a training of m members stands.
 
-    epoch: epochs done; best_loss, best_epoch: (m,) of the validation sample; best: each parameter at the best
-    epoch of each member.
+    epoch: epochs done; best_loss, best_epoch: (m,) of the figure that chooses the best epoch; best: each parameter, and each
+    tensor of the objective's state, at the best epoch of each member; figures: name -> (epochs, m) of `monitor`, NaN after a member
+    has stopped.
     """
 
     epoch: int
     best_loss: torch.Tensor
     best_epoch: torch.Tensor
     best: dict[str, torch.Tensor]
+    best_state: dict[str, torch.Tensor]
+    figures: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
-    def fresh(cls, model: torch.nn.Module, n_members: int) -> TrainingState:
+    def fresh(cls, objective: Objective, n_members: int) -> TrainingState:
         """Return the state before the first epoch."""
-        best = {name: p.detach().clone() for name, p in model.named_parameters()}
+        best = {name: p.detach().clone() for name, p in objective.model.named_parameters()}
+        best_state = {name: value.clone() for name, value in objective.state().items()}
         loss = torch.full((n_members,), float("inf"), dtype=torch.float64)
-        return cls(0, loss, torch.zeros(n_members, dtype=torch.int64), best)
+        return cls(0, loss, torch.zeros(n_members, dtype=torch.int64), best, best_state)
 
     def finished(self, patience: int) -> torch.Tensor:
-        """Tell which members (m,) have gone `patience` epochs without a better validation loss."""
+        """Tell which members (m,) have gone `patience` epochs without a better one."""
         return self.epoch - self.best_epoch >= patience
 
     def active(self, patience: int) -> torch.Tensor:
         """Return the indices (a,) of the members that still train."""
         return torch.nonzero(~self.finished(patience))[:, 0]
 
-    def record(self, model: torch.nn.Module, loss: torch.Tensor, active: torch.Tensor) -> None:
-        """Count an epoch of the active members and keep the parameters of those that got better.
+    def record(
+        self, objective: Objective, loss: torch.Tensor, active: torch.Tensor, figures: Mapping[str, torch.Tensor]
+    ) -> None:
+        """Count an epoch of the active members and keep the parameters and the state of those that got better.
 
-        model: of the active members alone; loss: (a,) of theirs.
+        objective: of the active members alone; loss: (a,) of their validation samples; figures: name -> (a,).
         """
         self.epoch += 1
+        n_members = len(self.best_loss)
+        for name, values in figures.items():
+            row = torch.full((1, n_members), float("nan"), dtype=torch.float64)
+            row[0, active] = values.detach().double().cpu()
+            before = self.figures.get(name, row[:0])
+            self.figures[name] = torch.cat([before, row])
+        gain = MIN_GAIN
+        if objective.select is not None:
+            loss, gain = figures[objective.select].detach().double().cpu(), 0.0
         # Written so that a NaN loss is no improvement.
-        better = loss < self.best_loss[active] - MIN_GAIN
+        better = loss < self.best_loss[active] - gain
         self.best_loss[active[better]] = loss[better]
         self.best_epoch[active[better]] = self.epoch
-        for name, p in model.named_parameters():
+        for name, p in objective.model.named_parameters():
             self.best[name][active[better].to(p.device)] = p.detach()[better.to(p.device)]
+        for name, value in objective.state().items():
+            self.best_state[name][active[better].to(value.device)] = value[better.to(value.device)]
 
     @torch.no_grad()
-    def restore_best(self, model: torch.nn.Module) -> None:
-        """Put each member's best parameters into the model, the members that had stopped too."""
-        for name, p in model.named_parameters():
+    def restore_best(self, objective: Objective) -> None:
+        """Put each member's best parameters and state back, those of the members that had stopped too."""
+        for name, p in objective.model.named_parameters():
             p.data = self.best[name].clone()
+        objective.load_state(self.best_state)
 
 
 @torch.no_grad()
-def keep_members(model: torch.nn.Module, optimiser: torch.optim.Optimizer, keep: torch.Tensor) -> None:
-    """Leave only these members in a model, in place, and in what the optimiser knows of them; keep: (a,) indices."""
-    for p in model.parameters():
+def keep_members(objective: Objective, optimiser: torch.optim.Optimizer, keep: torch.Tensor) -> None:
+    """Leave only these members in an objective, in place, and in what the optimiser knows of them; keep: (a,) indices."""
+    for p in objective.model.parameters():
         chosen = keep.to(p.device)
         for slot, value in optimiser.state.get(p, {}).items():
             if isinstance(value, torch.Tensor) and value.dim() > 0:
                 optimiser.state[p][slot] = value[chosen]
         p.data, p.grad = p.data[chosen], None
+    objective.keep(keep)
 
 
-def fingerprint(
-    samples: Sequence[torch.Tensor], validation: Sequence[torch.Tensor], settings: Mapping[str, Any], seed: int
-) -> str:
-    """Hash what a training depends on, so that a checkpoint of another one is not resumed."""
-    digest = hashlib.sha256(json.dumps([dict(settings), seed], sort_keys=True).encode())
-    for sample in (*samples, *validation):
-        digest.update(str(tuple(sample.shape)).encode())
-        digest.update(sample.detach().cpu().contiguous().numpy().tobytes())
+def fingerprint(settings: Mapping[str, Any], tensors: Sequence[torch.Tensor]) -> str:
+    """Hash what a training depends on, JSON-like settings and tensors, so that a checkpoint of another one is not resumed."""
+    digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
 def write_checkpoint(
-    path: str | Path, key: str, model: torch.nn.Module, optimiser: torch.optim.Optimizer, state: TrainingState
+    path: str | Path, key: str, objective: Objective, optimiser: torch.optim.Optimizer, state: TrainingState
 ) -> None:
-    """Write parameters, best parameters, the optimiser's state and the epoch to one file, aside and renamed."""
-    tensors = {f"now.{name}": p.detach() for name, p in model.named_parameters()}
+    """Write parameters, state, the best of both, the optimiser's state and the epoch to one file, aside and renamed."""
+    tensors = {f"now.{name}": p.detach() for name, p in objective.model.named_parameters()}
+    tensors |= {f"state.{name}": value for name, value in objective.state().items()}
     tensors |= {f"best.{name}": p for name, p in state.best.items()}
+    tensors |= {f"best_state.{name}": p for name, p in state.best_state.items()}
+    tensors |= {f"figures.{name}": values for name, values in state.figures.items()}
     for index, slots in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{slot}": value for slot, value in slots.items()}
-    tensors |= {"state.best_loss": state.best_loss, "state.best_epoch": state.best_epoch}
+    tensors |= {"progress.best_loss": state.best_loss, "progress.best_epoch": state.best_epoch}
     header = {"key": key, "epoch": str(state.epoch)}
     with write_aside(path) as aside:
-        save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, aside, metadata=header)
+        # cloned: a buffer may share its memory with another, which the format refuses
+        save_file({name: t.cpu().contiguous().clone() for name, t in tensors.items()}, aside, metadata=header)
 
 
 @torch.no_grad()
 def read_checkpoint(
-    path: str | Path, key: str, model: torch.nn.Module, optimiser: torch.optim.Optimizer, state: TrainingState
+    path: str | Path, key: str, objective: Objective, optimiser: torch.optim.Optimizer, state: TrainingState
 ) -> bool:
     """Put a checkpoint of this very training back in place; a missing, damaged or foreign one starts from scratch."""
     if not Path(path).is_file():
@@ -126,18 +148,24 @@ def read_checkpoint(
             "%s: checkpoint of another training (data, settings or seed differ), starting from scratch", path
         )
         return False
-    slots: dict[int, dict[str, torch.Tensor]] = {}
+    parts: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")
-        if kind == "optimiser":
-            index, slot = rest.split(".")
-            slots.setdefault(int(index), {})[slot] = tensor
-    for name, p in model.named_parameters():
+        parts.setdefault(kind, {})[rest] = tensor
+    slots: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in parts.get("optimiser", {}).items():
+        index, slot = name.split(".")
+        slots.setdefault(int(index), {})[slot] = tensor
+    for name, p in objective.model.named_parameters():
         # members that had stopped are not in it
-        p.data = tensors[f"now.{name}"].to(p.device)
-        state.best[name].copy_(tensors[f"best.{name}"])
+        p.data = parts["now"][name].to(p.device)
+        state.best[name].copy_(parts["best"][name])
+    objective.load_state(parts.get("state", {}))
+    for name, value in parts.get("best_state", {}).items():
+        state.best_state[name].copy_(value)
     optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
     state.epoch = int(header["epoch"])
-    state.best_loss, state.best_epoch = tensors["state.best_loss"], tensors["state.best_epoch"]
+    state.best_loss, state.best_epoch = parts["progress"]["best_loss"], parts["progress"]["best_epoch"]
+    state.figures = parts.get("figures", {})
     logger.info("%s: resumed after epoch %d", path, state.epoch)
     return True

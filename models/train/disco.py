@@ -5,7 +5,7 @@ distances |x_i - x_j| and |y_i - y_j|: between 0 and 1, 0 only for independent x
 relation. A training adds lambda dCorr^2(score, mass) of each batch to its loss:
 
     loss = entropy + 10.0 * distance_correlation(logits, mjj, weights=1.0 - labels)     # background only
-    train_stack(model, Decorrelated(model, strength=10.0), samples, validation, ...)    # any stack of `training.py`
+    train_stack(Decorrelated(Objective(model), strength=10.0), samples, validation, ...)    # any objective
     Flow(decorrelation=10.0).fit(x, mass=mjj)                                             # Vae and Quak likewise
 
 The cost is quadratic in the batch, and a small batch has a dCorr^2 of order 1 / n by itself, of independent x and y.
@@ -19,11 +19,12 @@ from collections.abc import Callable
 import torch
 
 from ..inputs import ScorerError
-from .loop import Stack
+from .objective import Batch, Objective, WrappedObjective
 
-__all__ = ["Decorrelated", "distance_correlation"]
+__all__ = ["Decorrelated", "distance_correlation", "mass_dependence", "ramped"]
 
 BLOCK = 1024  # rows whose distances are taken together: the cost is quadratic
+RAMP = 0.5  # part of the training over which the penalty grows to its full strength
 
 
 def distance_correlation(
@@ -92,45 +93,57 @@ def distinct_covariance(a: torch.Tensor, b: torch.Tensor, p: torch.Tensor) -> to
     )
 
 
-class Decorrelated:
-    """A stack of models whose losses pay for the dependence of their scores on the mass, as `train_stack` takes it.
+def mass_dependence(scores: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
+    """Return dCorr^2 of scores (m, b) and masses (m, b) in blocks of at most 1024 rows, at each of their rows (m, b)."""
+    blocks = -(-scores.shape[1] // BLOCK)  # of equal size: a short one is mostly noise
+    return torch.cat(
+        [
+            distance_correlation(s, m).unsqueeze(-1).expand(s.shape)
+            for s, m in zip(scores.tensor_split(blocks, 1), mass.tensor_split(blocks, 1), strict=True)
+        ],
+        dim=1,
+    )
+
+
+def ramped(strength: float, ramp: float, progress: float) -> float:
+    """Return the strength at a progress (0 to 1) of the training: it grows to its full value over the part `ramp`.
+
+    dCorr^2 does not depend on the scale of the score, so a score that it has once turned the wrong way round has no slope
+    back: the scorer learns first.
+    """
+    return strength * (min(1.0, progress / ramp) if ramp > 0 else 1.0)
+
+
+class Decorrelated(WrappedObjective):
+    """An objective whose losses pay for the dependence of its scores on the mass of the same rows.
 
     The last column of every sample is the mass (any scale: dCorr^2 does not depend on it) and does not reach the models.
     Each row's loss gets strength * dCorr^2(score, mass) of its block of at most 1024 rows; a density's score is its loss,
     others give `score`: rows (m, b, ...) without the mass -> (m, b). Training batches of some hundred rows or more.
-    ramp: part of the training over which the strength grows to its full value. dCorr^2 does not depend on the scale of the
-    score, so a score that it has once turned the wrong way round has no slope back: the scorer learns first.
-    The strength is no part of what `train_stack` recognises a checkpoint by: one file a strength.
+    ramp: part of the training over which the strength grows to its full value.
     """
 
     def __init__(
         self,
-        stack: Stack,
+        objective: Objective,
         *,
         strength: float,
-        ramp: float = 0.5,
+        ramp: float = RAMP,
         score: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         if not strength >= 0:
             raise ScorerError(f"strength of the decorrelation is {strength!r}, allowed: 0 or more")
         if not 0 <= ramp <= 1:
             raise ScorerError(f"ramp of the decorrelation is {ramp!r}, allowed: 0 to 1")
-        self.stack, self.strength, self.ramp, self.score = stack, strength, ramp, score
+        super().__init__(objective)
+        self.strength, self.ramp, self.score = strength, ramp, score
 
-    def losses(self, x: torch.Tensor, *, generator: torch.Generator, progress: float) -> torch.Tensor:
-        """Return the loss (m, b) of each row of x (m, b, columns + mass), penalty included."""
-        rows, mass = x[..., :-1], x[..., -1]
-        losses = self.stack.losses(rows, generator=generator, progress=progress)
-        strength = self.strength * (min(1.0, progress / self.ramp) if self.ramp > 0 else 1.0)
+    def losses(self, batch: Batch, *, generator: torch.Generator, progress: float) -> torch.Tensor:
+        """Return the loss (m, b) of each row of batch["x"] (m, b, columns + mass), penalty included."""
+        rows, mass = batch["x"][..., :-1], batch["x"][..., -1]
+        losses = self.inner.losses({**batch, "x": rows}, generator=generator, progress=progress)
+        strength = ramped(self.strength, self.ramp, progress)
         if strength == 0:
             return losses
         scores = losses if self.score is None else self.score(rows)
-        blocks = -(-x.shape[1] // BLOCK)  # of equal size: a short one is mostly noise
-        penalty = torch.cat(
-            [
-                distance_correlation(s, m).unsqueeze(-1).expand(s.shape)
-                for s, m in zip(scores.tensor_split(blocks, 1), mass.tensor_split(blocks, 1), strict=True)
-            ],
-            dim=1,
-        )
-        return losses + strength * penalty
+        return losses + strength * mass_dependence(scores, mass)

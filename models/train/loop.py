@@ -13,10 +13,10 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,11 +24,11 @@ from tqdm import tqdm
 
 from ..inputs import ScorerError
 from .checkpoint import TrainingState, fingerprint, keep_members, read_checkpoint, write_checkpoint
-from .threads import ThreadChoice
+from .objective import Objective
+from .threads import few_threads, training_threads
 
 __all__ = [
     "DeviceError",
-    "Stack",
     "TrainingDivergedError",
     "TrainingSettings",
     "resolve_device",
@@ -42,6 +42,7 @@ GRADIENT_NORM = 5.0
 WARM_UP_STEPS, WARM_UP_PART = 100, 0.05  # the smaller of the two
 VALIDATION_CHUNK = {"cpu": 1024}  # rows and member at once, so that a layer fits the cache
 LARGE_CHUNK = 4096  # elsewhere
+STREAM = 0x57  # sets the generators of streams apart from those of members
 
 
 class DeviceError(ScorerError):
@@ -52,13 +53,6 @@ class TrainingDivergedError(ScorerError):
     """The training loss became NaN or infinite."""
 
 
-class Stack(Protocol):
-    """A torch module of m stacked models: every parameter has the leading dimension m."""
-
-    def losses(self, x: torch.Tensor, *, generator: torch.Generator, progress: float) -> torch.Tensor:
-        """Return the loss (m, b) of each row of x (m, b, ...); progress runs from 0 to 1 over the training."""
-
-
 @dataclass(frozen=True)
 class TrainingSettings:
     """How long and how fast to train.
@@ -66,7 +60,7 @@ class TrainingSettings:
     max_epochs: length of the cosine schedule; patience: epochs without a better validation loss before a member
     stops; batch_size: rows a step and member; learning_rate: of Adam at its peak; min_steps, max_steps: bounds of
     the steps an epoch, so that a small sample is not undertrained and a huge one does not take hours; threads: of
-    torch on a CPU at most: one or as many as this, whichever is faster at the time (`ThreadChoice`).
+    torch on a CPU at most (`training_threads`).
     """
 
     max_epochs: int = 60
@@ -103,64 +97,80 @@ def epoch_generator(seed: int, epoch: int, device: torch.device, *member: int) -
 
 
 def train_stack(
-    model: torch.nn.Module,
-    stack: Stack,
+    objective: Objective,
     samples: Sequence[torch.Tensor],
     validation: Sequence[torch.Tensor],
     *,
     settings: TrainingSettings,
     seed: int,
     device: torch.device,
+    streams: Mapping[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
+    identity: Mapping[str, Any] | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Train the m members of `model` in place, each to its own best validation loss; return the training record.
+    """Train the m members of the objective's model in place, each to its own best epoch; return the training record.
 
-    model: the module, changed in place; stack: the same object, seen as losses; samples, validation: m tensors
-    (n_k, ...) each. checkpoint: a file written after epochs and resumed from when it belongs to this very training
-    (same data, settings and seed), removed at the end. progress: a bar, or one log line in 30 s.
-    Raises TrainingDivergedError.
+    samples, validation: m tensors (n_k, ...) each, which the objective sees as batch["x"] (m, b, ...). streams: further keys
+    of the batch, name -> rows (n, ...) for training and for validation, which have an order of their own and come as (b, ...).
+    checkpoint: a file written after epochs and resumed from when it belongs to this very training (same data, settings, first
+    parameters, seed and JSON-like `identity`, which is whatever else the objective depends on), removed at the end. progress: a bar, or
+    one log line in 30 s. Raises TrainingDivergedError.
     """
     start = time.monotonic()
+    model, streams = objective.model, streams or {}
     model.to(device)
-    data = Resident(samples, device)
-    held = Resident(validation, device)
+    data, held = Resident(samples, device), Resident(validation, device)
+    beside = {name: Resident([pair[0]], device) for name, pair in streams.items()}
+    held_beside = {name: Resident([pair[1]], device) for name, pair in streams.items()}
     steps = min(max(math.ceil(max(data.sizes) / settings.batch_size), settings.min_steps), settings.max_steps)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
-    state = TrainingState.fresh(model, len(samples))
-    key = fingerprint(samples, validation, asdict(settings), seed)
+    state = TrainingState.fresh(objective, len(samples))
+    key = ""
     if checkpoint is not None:
-        read_checkpoint(checkpoint, key, model, optimiser, state)
+        described = {
+            "settings": asdict(settings),
+            "seed": seed,
+            "identity": dict(identity or {}),
+            "streams": [*streams],
+        }
+        given = [*samples, *validation, *(rows for pair in streams.values() for rows in pair), *model.parameters()]
+        key = fingerprint(described, given)
+        read_checkpoint(checkpoint, key, objective, optimiser, state)
     active = state.active(settings.patience)
-    # what wraps a model may add its rows up in any way: rounding would depend on the threads
-    choice = ThreadChoice(settings.threads if device.type == "cpu" and cast("object", stack) is model else 1)
-    with choice as threads, progress_bar(settings.max_epochs, state.epoch, show=progress) as report:
+    with progress_bar(settings.max_epochs, state.epoch, show=progress) as report:
         while state.epoch < settings.max_epochs and not state.finished(settings.patience).all():
-            threads.at_most(len(active))
-            train_epoch(
-                model,
-                stack,
-                data,
-                active,
-                optimiser,
-                threads,
-                epoch=state.epoch,
-                steps=steps,
-                settings=settings,
-                seed=seed,
-            )
-            state.record(model, validation_loss(stack, held, active, seed), active)
+            most = settings.threads if device.type == "cpu" else 1
+            with few_threads(training_threads(len(active), most, by_member=objective.by_member)):
+                train_epoch(
+                    objective,
+                    data,
+                    beside,
+                    active,
+                    optimiser,
+                    epoch=state.epoch,
+                    steps=steps,
+                    settings=settings,
+                    seed=seed,
+                )
+                loss = validation_loss(objective, held, held_beside, active, seed, whole=settings.batch_size)
+                with torch.no_grad():
+                    state.record(objective, loss, active, objective.monitor())
             report(state)
             left = state.active(settings.patience)
             if 0 < len(left) < len(active):  # a member that has stopped costs nothing any more
-                keep_members(model, optimiser, torch.searchsorted(active, left))
+                keep_members(objective, optimiser, torch.searchsorted(active, left))
                 active = left
             if checkpoint is not None:
-                write_checkpoint(checkpoint, key, model, optimiser, state)
-    state.restore_best(model)
+                write_checkpoint(checkpoint, key, objective, optimiser, state)
+    state.restore_best(objective)
     if checkpoint is not None:
         Path(checkpoint).unlink(missing_ok=True)
     logger.debug("trained %d models on %s for %.1f s", len(samples), device, time.monotonic() - start)
+    figures = {
+        name: [[None if math.isnan(v) else v for v in row] for row in values.tolist()]
+        for name, values in state.figures.items()
+    }
     return {
         "epochs": state.epoch,
         "steps_per_epoch": steps,
@@ -171,6 +181,7 @@ def train_stack(
         "seed": seed,
         "device": device.type,
         "settings": asdict(settings),
+        **({"monitor": figures, "select": objective.select} if figures else {}),
     }
 
 
@@ -184,7 +195,7 @@ class Resident:
         self.device = device
 
     def batch(self, indices: torch.Tensor) -> torch.Tensor:
-        """Return the rows (m, b, ...) at indices (m, b); a third of the time of `rows[indices]`."""
+        """Return the rows (m, b, ...) at indices (m, b), or (b, ...) at (b,); a third of the time of `rows[indices]`."""
         return self.rows.index_select(0, indices.flatten()).view(*indices.shape, *self.rows.shape[1:])
 
     def shuffled(self, members: Sequence[int], steps: int, batch: int, seed: int, epoch: int) -> torch.Tensor:
@@ -201,14 +212,20 @@ class Resident:
             per_member.append(int(offset) + order[: steps * batch].view(steps, batch))
         return torch.stack(per_member, dim=1).to(self.device)
 
+    def stream_order(self, steps: int, batch: int, seed: int, epoch: int, number: int) -> torch.Tensor:
+        """Return row indices (steps, batch) of one sample that serves all members: permutations of its own."""
+        generator = epoch_generator(seed, epoch, torch.device("cpu"), number, STREAM)
+        repeats = math.ceil(steps * batch / self.sizes[0])
+        order = torch.cat([torch.randperm(self.sizes[0], generator=generator) for _ in range(repeats)])
+        return order[: steps * batch].view(steps, batch).to(self.device)
+
 
 def train_epoch(
-    model: torch.nn.Module,
-    stack: Stack,
+    objective: Objective,
     data: Resident,
+    streams: Mapping[str, Resident],
     active: torch.Tensor,
     optimiser: torch.optim.Optimizer,
-    threads: ThreadChoice,
     *,
     epoch: int,
     steps: int,
@@ -218,7 +235,11 @@ def train_epoch(
     """Take one epoch's steps: cosine learning rate with a short warm-up, gradients clipped member by member."""
     noise = epoch_generator(seed, epoch, data.device)
     indices = data.shuffled(active.tolist(), steps, settings.batch_size, seed, epoch)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    orders = {
+        name: rows.stream_order(steps, settings.batch_size, seed, epoch, number)
+        for number, (name, rows) in enumerate(streams.items())
+    }
+    parameters = [p for p in objective.model.parameters() if p.requires_grad]
     total = settings.max_epochs * steps
     warm_up = max(1.0, min(WARM_UP_STEPS, WARM_UP_PART * total))
     for i in range(steps):
@@ -226,13 +247,14 @@ def train_epoch(
         rate = 0.5 * (1 + math.cos(math.pi * step / total)) * min(1.0, (step + 1) / warm_up)
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * rate
-        with threads.step():
-            # Members share no parameter, so the gradient of the sum is each member's own gradient.
-            loss = stack.losses(data.batch(indices[i]), generator=noise, progress=step / total).mean(dim=1).sum()
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            clip_members(parameters)
-            optimiser.step()
+        batch = {"x": data.batch(indices[i])} | {name: rows.batch(orders[name][i]) for name, rows in streams.items()}
+        # Members share no parameter, so the gradient of the sum is each member's own gradient.
+        loss = objective.losses(batch, generator=noise, progress=step / total).mean(dim=1).sum()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        clip_members(parameters)
+        optimiser.step()
+        objective.after_step()
     if not torch.isfinite(loss):
         raise TrainingDivergedError(
             f"training loss is {loss.item()} in epoch {epoch + 1}; lower learning_rate (now {settings.learning_rate})"
@@ -249,20 +271,34 @@ def clip_members(parameters: Sequence[torch.nn.Parameter]) -> None:
 
 
 @torch.no_grad()
-def validation_loss(stack: Stack, held: Resident, active: torch.Tensor, seed: int) -> torch.Tensor:
-    """Return the mean loss (a,) of the active members on their own held-out rows, with the same noise in every epoch."""
+def validation_loss(
+    objective: Objective,
+    held: Resident,
+    streams: Mapping[str, Resident],
+    active: torch.Tensor,
+    seed: int,
+    *,
+    whole: int,
+) -> torch.Tensor:
+    """Return the mean loss (a,) of the active members on their own held-out rows, with the same noise in every epoch.
+
+    whole: rows of a batch that may not be divided; the last one then goes back to rows that were counted before.
+    """
     generator = epoch_generator(seed, 2**31, held.device)
     chosen = active.tolist()
     offsets = torch.as_tensor(held.offsets[chosen], device=held.device)[:, None]
     sizes = torch.tensor(held.sizes, device=held.device)[active.to(held.device)][:, None]
     longest = int(sizes.max())
     total = torch.zeros(len(chosen), dtype=torch.float64, device=held.device)
-    chunk = VALIDATION_CHUNK.get(held.device.type, LARGE_CHUNK)
+    chunk = whole if objective.whole_batch else VALIDATION_CHUNK.get(held.device.type, LARGE_CHUNK)
     for first in range(0, longest, chunk):
-        position = torch.arange(first, min(first + chunk, longest), device=held.device)[None, :]
-        inside = position < sizes  # a shorter sample goes round, and its repeats do not count
-        losses = stack.losses(held.batch(offsets + position % sizes), generator=generator, progress=1.0)
-        total += (losses.double() * inside).sum(dim=1)
+        start = max(0, min(first, longest - chunk)) if objective.whole_batch else first
+        position = torch.arange(start, min(start + chunk, longest), device=held.device)[None, :]
+        counted = (position >= first) & (position < sizes)  # a shorter sample goes round, its repeats do not count
+        batch = {"x": held.batch(offsets + position % sizes)}
+        batch |= {name: rows.batch(position[0] % rows.sizes[0]) for name, rows in streams.items()}
+        losses = objective.losses(batch, generator=generator, progress=1.0)
+        total += (losses.double() * counted).sum(dim=1)
     return (total / sizes[:, 0]).cpu()
 
 

@@ -1,24 +1,25 @@
 """Density models whose losses on background events are kept independent of the mass: DisCo for `Vae`, `Flow` and `Quak`.
 
 Each member of a stack pays strength * dCorr^2(loss, mass) (disco.py) for its loss of background events, whatever it is
-trained on itself: a model of a signal prior sculpts the background as a model of the background does. Every training row
-carries a background row and its mass beside it; priors need no mass of their own.
+trained on itself: a model of a signal prior sculpts the background as a model of the background does. The background events
+and their masses are a stream of their own beside the rows of the training; priors need no mass.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ..inputs import ScorerError
-from .disco import Decorrelated
-from .loop import Stack
+from .disco import RAMP, mass_dependence, ramped
+from .objective import Batch, Objective, WrappedObjective
 
-__all__ = ["MassPenalty", "checked_mass", "checked_masses"]
+__all__ = ["MassPenalty", "MassSample", "checked_mass", "checked_masses"]
 
 Matrix = npt.NDArray[np.float64]
 
@@ -60,46 +61,64 @@ def checked_mass(mass: npt.ArrayLike | None, rows: int, *, name: str = "mass", o
 
 
 @dataclass(frozen=True)
-class MassPenalty:
-    """What a training pays for: strength, and background rows (n, d) of the mapped space with masses (n,), twice.
+class MassSample:
+    """What a training pays for: background rows (n, d) of the mapped space with masses (n,), twice.
 
-    The first of each pair is for training, the second for the validation loss. seed: of which row stands beside which.
+    strength: of the penalty. The first of each pair is for training, the second for the validation loss.
     """
 
     strength: float
     rows: tuple[Matrix, Matrix]
     mass: tuple[Matrix, Matrix]
-    seed: int
 
-    def beside(self, own: torch.Tensor, part: int, member: int, centre: Matrix, whiten: Matrix) -> torch.Tensor:
-        """Return a member's rows (n, d) with background rows as it sees them and their masses beside: (n, 2 d + 1)."""
-        rng = np.random.default_rng([self.seed, 0xD15C0, part, member])
-        chosen = np.resize(rng.permutation(len(self.rows[part])), len(own))
-        seen = (self.rows[part][chosen] - centre) @ whiten
-        # dCorr^2 knows no scale: in units of the strength, a checkpoint of another strength is one of other data
+    def stream(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return rows with their masses in units of the spread as the last column, (n, d + 1) for each of the two parts."""
         first = self.mass[0]
-        mass = self.strength * (self.mass[part][chosen] - first.mean()) / first.std()
-        return torch.cat([own, torch.from_numpy(np.column_stack([seen, mass])).float()], dim=1)
+        scaled = [(mass - first.mean()) / first.std() for mass in self.mass]
+        train, held = (
+            torch.from_numpy(np.column_stack([rows, mass])).float()
+            for rows, mass in zip(self.rows, scaled, strict=True)
+        )
+        return train, held
 
-    def stack(self, network: torch.nn.Module, features: int) -> Decorrelated:
-        """Return what `train_stack` takes of a network of d features whose rows come from `beside`."""
-        pair = OwnAndBackground(network, features)
-        return Decorrelated(cast("Stack", pair), strength=self.strength, score=pair.score)
 
+class MassPenalty(WrappedObjective):
+    """An objective whose members pay for the dependence of their losses of background rows on the mass.
 
-class OwnAndBackground:
-    """A stack of densities whose rows are (own row, background row), d columns each: trained on one, scored on the other."""
+    inner: densities of rows that each member sees in its own coordinates, whose module has `terms`; strength: of the
+    penalty; centre (m, d), whiten (m, d, d): these coordinates. The background rows come as batch["background"] (b, d + 1), the mass
+    last: one order for all members, and none of the rows that they are trained on.
+    """
 
-    def __init__(self, network: Any, features: int) -> None:
-        self.network, self.features = network, features
+    def __init__(self, inner: Objective, *, strength: float, centre: Matrix, whiten: Matrix) -> None:
+        super().__init__(inner)
+        self.strength = strength
+        self.centre, self.whiten = torch.from_numpy(centre).float()[:, None], torch.from_numpy(whiten).float()
 
-    def losses(self, x: torch.Tensor, *, generator: torch.Generator, progress: float) -> torch.Tensor:
-        """Return the loss (m, b) of the own rows in x (m, b, 2 d)."""
-        found: torch.Tensor = self.network.losses(x[..., : self.features], generator=generator, progress=progress)
-        return found
+    def keep(self, members: torch.Tensor) -> None:
+        """Leave only these members (a,), with their coordinates."""
+        super().keep(members)
+        chosen = members.to(self.centre.device)
+        self.centre, self.whiten = self.centre[chosen], self.whiten[chosen]
 
-    def score(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the loss (m, b) of the background rows in x (m, b, 2 d) as it will be scored, without a random draw."""
-        first, second = self.network.terms(x[..., self.features :])
-        total: torch.Tensor = first + second
-        return total
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the state of the inner objective and the coordinates of the members that still train."""
+        return {**super().state(), "penalty.centre": self.centre, "penalty.whiten": self.whiten}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put back what `state` gave."""
+        super().load_state(state)
+        self.centre, self.whiten = state["penalty.centre"].clone(), state["penalty.whiten"].clone()
+
+    def losses(self, batch: Batch, *, generator: torch.Generator, progress: float) -> torch.Tensor:
+        """Return the loss (m, b) of the members' own rows and the penalty of the background rows beside them."""
+        losses = super().losses(batch, generator=generator, progress=progress)
+        strength = ramped(self.strength, RAMP, progress)
+        if strength == 0:
+            return losses
+        rows, mass = batch["background"][:, :-1], batch["background"][:, -1]
+        seen = torch.bmm(rows - self.centre.to(rows.device), self.whiten.to(rows.device))
+        network: Any = self.model
+        # scored as it will be, without a random draw
+        first, second = network.terms(seen)
+        return losses + strength * mass_dependence(first + second, mass.expand(len(seen), -1))

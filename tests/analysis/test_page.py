@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hunch.analysis import HuntSettings, RegionChoice, Scored, TailFit, draw_figures, result_of, search, write_report
-from hunch.analysis.figures.base import poisson_interval, signed_pulls
+from hunch.analysis.figures.spectrum_figures import poisson_interval, signed_pulls
 from hunch.analysis.results import best_of, scan_of
 from hunch.errors import InputError
 
@@ -43,7 +43,7 @@ def found(samples: tuple[Scored, Scored, Any]) -> Any:
     return search(
         data,
         background,
-        inclusive=background.mjj,
+        inclusive=background.mass,
         prior_masses={"two_prong": prior},
         choice=RegionChoice(fraction=0.06),
         settings=HuntSettings(pseudo_experiments=50, seed=1),
@@ -55,11 +55,13 @@ def found(samples: tuple[Scored, Scored, Any]) -> Any:
 def page(found: Any, samples: tuple[Scored, Scored, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     data, background, _ = samples
-    draw_figures(found, folder / "figures", data=data, priors={}, inclusive=background.mjj, inclusive_name="background")
+    draw_figures(
+        found, folder / "figures", data=data, priors={}, inclusive=background.mass, inclusive_name="background"
+    )
     result = result_of(found) | {
         "hunch": "0",
         "seed": 1,
-        "cutflow": {"read": len(data.mjj)} | found.cutflow,
+        "cutflow": {"read": len(data.mass)} | found.cutflow,
         "samples": {"data": {"events": 1, "cutflow": {"read": 1}, "skipped_files": [["bad.root", "<truncated>"]]}},
         "features": ["a", "b"],
         "versions": {"numpy": np.__version__},
@@ -77,7 +79,7 @@ def test_the_signal_is_found(found: Any) -> None:
 
 
 def test_the_cutflow_adds_up(found: Any, samples: tuple[Scored, Scored, Any]) -> None:
-    assert sum(found.cutflow.values()) == len(samples[0].mjj)
+    assert sum(found.cutflow.values()) == len(samples[0].mass)
     for r, histogram in enumerate(found.spectra):
         assert histogram.values().sum() == found.cutflow[f"region {r}"]
         assert histogram.values(flow=True).sum() == histogram.values().sum()
@@ -88,7 +90,7 @@ def test_labels_change_nothing_but_metrics(found: Any, samples: tuple[Scored, Sc
     blind = search(
         dataclasses.replace(data, truth=None),
         dataclasses.replace(background, truth=None),
-        inclusive=background.mjj,
+        inclusive=background.mass,
         prior_masses={"two_prong": prior},
         choice=RegionChoice(fraction=0.06),
         settings=HuntSettings(pseudo_experiments=50, seed=1),
@@ -184,7 +186,7 @@ def test_no_global_p_is_null_everywhere(found: Any) -> None:
     for name in ("p_global", "p_global_upper_95", "p_global_tail", "z_global_tail", "p_global_tail_interval"):
         assert best[name] is None
     bare = dataclasses.replace(found.hunt, global_p=None)
-    assert scan_of(bare, found.region_names, found.q0_p)["regions"][0]["p_global_gross_vitells"] is None
+    assert scan_of(bare, found.names, found.q0_p)["regions"][0]["p_global_gross_vitells"] is None
 
 
 def test_an_empty_range_is_refused(samples: tuple[Scored, Scored, Any]) -> None:

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 
 from hunch.models import (
+    KINDS,
     SCORERS,
     DeviceError,
     DtypeError,
     NonFiniteError,
     NotFittedError,
+    Sample,
     Scorer,
     ScorerError,
     ScorerFolderError,
     ShapeError,
+    Space,
     TooFewRowsError,
     UnknownMetricError,
+    for_kind,
     load_scorer,
+    load_space,
+    make_space,
+    scorer_fields,
 )
-from hunch.models.scorer import scorer_class
+from hunch.models.scorer import method_class
+from hunch.models.train import checkpoint as checkpoint_module
+from hunch.models.train import loop as training_module
 
-QUICK = {"max_epochs": 6, "patience": 6, "hidden": 16, "batch_size": 64}
-Make = Callable[..., Scorer]
+OPTIONS: dict[str, Any] = {"max_epochs": 6, "patience": 6, "hidden": 16, "batch_size": 64, "channels": 4, "latent": 3}
+OPTIONS |= {"k": 2, "sample": 60, "device": "cpu"}
+"""Small sizes by the name of the option; a method takes those that it has."""
+LEAST = 100  # events that every method can be trained on
+Make = Callable[..., Any]
 
 
 def table(n: int, seed: int = 0) -> np.ndarray:
@@ -40,30 +55,231 @@ def table(n: int, seed: int = 0) -> np.ndarray:
     return x
 
 
-@pytest.fixture(params=sorted(SCORERS), scope="module")
-def make(request: pytest.FixtureRequest) -> Make:
-    cls = scorer_class(request.param)
-    return lambda **options: cls(**{**QUICK, "device": "cpu", **options})  # type: ignore[call-arg]
+def images(n: int, seed: int = 0) -> np.ndarray:
+    """Jets (n, 8, 8) with their pT around the middle, which sum to one."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:8, :8]
+    made = np.exp(-0.5 * ((rows - 3.5) ** 2 + (columns - 3.5) ** 2)) * rng.exponential(size=(n, 8, 8))
+    return made / made.sum(axis=(1, 2), keepdims=True)
+
+
+def sets(n: int, seed: int = 0) -> np.ndarray:
+    """Jets (n, 6, 3) of constituents near the axis: pT, which sums to one, and two coordinates."""
+    rng = np.random.default_rng(seed)
+    made = np.concatenate([rng.exponential(size=(n, 6, 1)), rng.normal(0, 0.2, (n, 6, 2))], axis=2)
+    made[..., 0] /= made[..., 0].sum(axis=1, keepdims=True)
+    return made
+
+
+SAMPLES: dict[str, Callable[..., np.ndarray]] = {"rows": table, "images": images, "sets": sets}
+
+
+def outliers(kind: str) -> np.ndarray:
+    """Return events that nothing in a sample is like."""
+    if kind == "rows":
+        x = table(500, seed=1)
+        return x.mean(axis=0) + 40.0 * x.std(axis=0) * np.array([[1, 0, 0, 0], [0, -1, 0, 0], [1, -1, 1, 1]])
+    if kind == "images":
+        corner = np.zeros((1, 8, 8))
+        corner[0, 0, 7] = 1.0
+        return corner
+    return sets(3, seed=1) + np.array([0.0, 30.0, 0.0])
+
+
+class Case:
+    """One method on one kind of events."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.name, self.kind, self.cls = name, kind, method_class(name)
+        self.options = {k: v for k, v in OPTIONS.items() if k in scorer_fields(self.cls)}
+        self.options |= self.cls.kind_options.get(kind, {})
+
+    def make(self, **options: Any) -> Any:
+        return self.cls(**{**self.options, **options})
+
+    def events(self, n: int, seed: int = 0) -> np.ndarray:
+        return SAMPLES[self.kind](n, seed)
+
+    def space_events(self, n: int, seed: int = 0) -> np.ndarray:
+        """Events of a space: two jets where there are jets."""
+        if self.kind == "rows":
+            return self.events(n, seed)
+        return np.stack([self.events(n, 2 * seed + 100), self.events(n, 2 * seed + 101)], axis=1)
+
+    def space(self, **given: Any) -> Space:
+        free = {k: v for k, v in self.options.items() if k not in self.cls.kind_options.get(self.kind, {})}
+        return make_space(self.name, kind=self.kind, options=free, **given)
+
+
+CASES = [(name, kind) for name in SCORERS for kind in method_class(name).takes]
+
+
+@pytest.fixture(params=CASES, ids=[" ".join(case) for case in CASES], scope="module")
+def case(request: pytest.FixtureRequest) -> Case:
+    return Case(*request.param)
 
 
 @pytest.fixture(scope="module")
-def fitted(make: Make) -> Scorer:
+def fitted_case(case: Case) -> Any:
+    return case.make(seed=3).fit(case.events(2 * LEAST))
+
+
+@pytest.fixture(params=for_kind("rows"), scope="module")
+def make(request: pytest.FixtureRequest) -> Make:
+    return Case(request.param, "rows").make
+
+
+@pytest.fixture(scope="module")
+def fitted(make: Make) -> Any:
     return make(seed=3).fit(table(600))
 
 
-def test_score_is_one_finite_number_an_event_for_every_metric(fitted: Scorer) -> None:
-    assert isinstance(fitted, Scorer)
-    for metric in (None, *fitted.metrics):
-        scores = fitted.score(table(7, seed=1), metric=metric)
-        assert scores.shape == (7,)
-        assert scores.dtype == np.float64
+def test_every_entry_says_what_it_is(case: Case) -> None:
+    assert set(case.cls.takes) <= set(KINDS)
+    assert set(case.cls.uses) <= {"exposure", "weights", "mass"}
+    assert case.name in for_kind(case.kind)
+    # the constructor has nothing but keyword-only fields with defaults, and their types are known
+    for name, field in scorer_fields(case.cls).items():
+        assert field.kw_only, name
+        assert field.default is not dataclasses.MISSING, name
+        assert name in get_type_hints(case.cls)
+    assert case.cls.spans == isinstance(case.make(), Space)
+    assert case.cls.mosaic == ("hypotheses" in scorer_fields(case.cls))
+    assert case.cls.narrows == hasattr(case.cls, "narrow")
+
+
+def test_parameters_and_repr(case: Case, fitted_case: Any) -> None:
+    parameters = fitted_case.parameters()
+    assert parameters == case.cls(**parameters).parameters()
+    assert set(parameters) == set(scorer_fields(case.cls))
+    assert re.fullmatch(rf"{case.name}\([^\n]*not fitted\)", repr(case.make()))
+    assert re.fullmatch(rf"{case.name}\([^\n]*, fitted on 200 events\)", repr(fitted_case))
+
+
+def test_scores_of_every_metric(case: Case, fitted_case: Any) -> None:
+    assert isinstance(fitted_case, Scorer)
+    x = case.events(7, seed=1)
+    for metric in fitted_case.metrics:
+        scores = fitted_case.score(x, metric=metric)
+        assert (scores.shape, scores.dtype) == ((7,), np.float64)
         assert np.isfinite(scores).all()
-    assert fitted.score(np.empty((0, 4))).shape == (0,)
+        # whatever comes beside them
+        alone = np.concatenate([fitted_case.score(x[i : i + 1], metric=metric) for i in range(7)])
+        np.testing.assert_allclose(alone, scores, rtol=0, atol=1e-10)
+        assert fitted_case.score(x[:0], metric=metric).shape == (0,)
+    assert np.array_equal(fitted_case.score(x), fitted_case.score(x, metric=fitted_case.metrics[0]))
 
 
-def test_default_metric_is_the_first(fitted: Scorer) -> None:
-    x = table(50, seed=1)
-    assert np.array_equal(fitted.score(x), fitted.score(x, metric=fitted.metrics[0]))
+def test_what_nothing_is_like_is_more_anomalous(case: Case, fitted_case: Any) -> None:
+    ordinary = fitted_case.score(case.events(200, seed=1))
+    assert (fitted_case.score(outliers(case.kind)) > ordinary.max()).all()
+
+
+def test_same_seed_same_scores_and_stored_ones_are_the_same(case: Case, fitted_case: Any, tmp_path: Path) -> None:
+    x = case.events(20, seed=1)
+    again = case.make(seed=3).fit(case.events(2 * LEAST))
+    fitted_case.save(tmp_path / "s")
+    loaded = load_scorer(tmp_path / "s")
+    assert type(loaded) is case.cls
+    assert loaded.parameters() == fitted_case.parameters()
+    assert loaded.training_ == fitted_case.training_
+    for metric in fitted_case.metrics:
+        expected = fitted_case.score(x, metric=metric)
+        assert np.array_equal(again.score(x, metric=metric), expected), metric
+        assert np.array_equal(loaded.score(x, metric=metric), expected), metric
+
+
+def killed(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    """Make a training stop right after its n-th checkpoint."""
+    written: list[int] = []
+
+    def write(*arguments: Any) -> None:
+        checkpoint_module.write_checkpoint(*arguments)
+        written.append(1)
+        if len(written) == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_module, "write_checkpoint", write)
+
+
+def test_a_killed_training_that_is_resumed_ends_with_the_same_bits(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not case.cls.trains:
+        pytest.skip(f"{case.name} has no epochs; it is fitted to the same bits, as tested above")
+    x, path = case.events(2 * LEAST), tmp_path / "c"
+    with monkeypatch.context() as patch:
+        killed(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            case.make(max_epochs=4).fit(x, checkpoint=path)
+    assert path.is_file()
+    epochs: list[int] = []
+    train_epoch = training_module.train_epoch
+    monkeypatch.setattr(
+        training_module, "train_epoch", lambda *a, **k: (epochs.append(k["epoch"]), train_epoch(*a, **k))[1]
+    )
+    resumed = case.make(max_epochs=4).fit(x, checkpoint=path)
+    assert epochs == [2, 3]
+    assert list(tmp_path.iterdir()) == []
+    whole = case.make(max_epochs=4).fit(x)
+    assert np.array_equal(whole.score(x), resumed.score(x))
+    assert whole.training_ == resumed.training_
+
+
+def test_bad_events_are_refused(case: Case, fitted_case: Any) -> None:
+    x = case.events(20)
+    broken = x.copy()
+    broken[(4, *(0,) * (x.ndim - 1))] = np.nan
+    for error, bad in (
+        (NonFiniteError, broken),
+        (DtypeError, x.astype(complex)),
+        (ShapeError, x[0]),
+        (ShapeError, x[..., :-1]),
+    ):
+        with pytest.raises(error):
+            fitted_case.score(bad)
+    with pytest.raises(NonFiniteError):
+        case.make().fit(np.concatenate([case.events(LEAST), broken]))
+    with pytest.raises(TooFewRowsError):
+        case.make().fit(x[:0])
+    with pytest.raises(NotFittedError, match=case.name):
+        case.make().score(x)
+    with pytest.raises(NotFittedError):
+        case.make().save("nowhere")
+    with pytest.raises(UnknownMetricError, match="no metric 'nonsense'"):
+        fitted_case.score(x, metric="nonsense")
+
+
+def test_every_method_is_a_space(case: Case, tmp_path: Path, small_family: None) -> None:
+    columns = 4 if case.kind == "rows" else 2
+    names = tuple(f"input_{i}" for i in range(columns))
+    background = Sample(case.space_events(150, 1), names, event=np.arange(150))
+    turned = Sample(case.space_events(150, 2)[:, ::-1], names[::-1], event=np.arange(500, 650))
+    held = Sample(case.space_events(40, 3), names, event=np.arange(900, 940))
+    space = case.space(priors=("near",), seed=2)
+    assert space.fit(background, priors={"near": turned}, validation=held) is space
+    assert isinstance(space, Space)
+    assert space.axis_names[:2] == ("background", "near")
+    assert space.input_names == names
+    assert space.trained_on.tolist() == [*range(150), *range(500, 650), *range(900, 940)]
+    x = case.space_events(12, 4)
+    losses = space.losses(x)
+    assert losses.shape == (12, len(space.axis_names))
+    assert np.isfinite(losses).all()
+    for metric in space.metrics:
+        assert np.array_equal(space.score(x, metric=metric), space.score_of(losses, metric)), metric
+    assert np.array_equal(space.losses(Sample(x[:, ::-1], names[::-1])), losses)
+    with pytest.raises(ScorerError, match="no column 'input_0'"):
+        space.losses(Sample(x, ("other", *names[1:])))
+    space.save(tmp_path / "space")
+    again = load_space(tmp_path / "space")
+    assert (again.axis_names, again.metrics, again.input_names) == (space.axis_names, space.metrics, names)
+    assert np.array_equal(again.losses(x), losses)
+    assert np.array_equal(again.trained_on, space.trained_on)
+    same = case.space(priors=("near",), seed=2).fit(background, priors={"near": turned}, validation=held)
+    assert np.array_equal(same.losses(x), losses)
+    with pytest.raises(ScorerError, match="cannot use weights"):
+        case.space().fit(Sample(background.inputs, weight=np.ones(150)))
 
 
 @pytest.mark.parametrize("distance", [15.0, 40.0, 1e3, 1e12, 1e300])

@@ -39,7 +39,7 @@ def write_events(tmp_path: Path) -> Callable[..., Path]:
             "luminosityBlock": np.ones(n, dtype=np.uint32),
             "event": np.arange(n, dtype=np.uint64),
         }
-        given = {key: np.asarray(value) for key, value in flat.items()}
+        given = {key: np.asarray(value) for key, value in flat.items()}  # the identity may be given too
         return write_tree(tmp_path / name, {**identity, **given, "PFCands": particles})
 
     return write

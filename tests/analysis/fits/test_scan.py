@@ -52,10 +52,10 @@ def test_injected_yield_is_unbiased_and_its_error_right(edges: Array, truth: Tru
     rng = np.random.default_rng(12)
     background = truth(20_000)
     for m, yield_ in enumerate((250.0, 100.0, 60.0)):
-        counts = rng.poisson(background + yield_ * templates[m], size=(400, len(background)))
+        counts = rng.poisson(background + yield_ * templates[m], size=(1000, len(background)))
         found = scan_of(counts, edges, templates[m : m + 1])
         fitted, error = found.signal[:, 0], found.error[:, 0]
-        assert abs(fitted.mean() - yield_) < 4 * fitted.std() / 20 + 0.01 * yield_
+        assert abs(fitted.mean() - yield_) < 4 * fitted.std() / np.sqrt(1000) + 0.01 * yield_
         assert error.mean() == pytest.approx(fitted.std(), rel=0.12)
 
 

@@ -130,6 +130,7 @@ def test_signal_in_one_region_only_is_that_region_alone(edges: Array, truth: Tru
     both = hunted(counts, edges, [2600])
     one = hunted(counts[:1], edges, [2600])
     alone = cls_limits(one)
+    assert repr(alone) == ("Limits(observed and expected at 95%, masses: 1 from 2600 to 2600 GeV, without a limit: 0)")
     split = cls_limits(both, efficiencies=[1.0, 0.0], names=["a", "b"])
     np.testing.assert_allclose(split.expected, alone.expected, rtol=2e-3)
     np.testing.assert_allclose(split.observed, alone.observed, rtol=2e-3)

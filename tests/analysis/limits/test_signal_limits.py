@@ -21,7 +21,7 @@ def regions(rng: np.random.Generator) -> Regions:
 def test_efficiencies_are_shares_of_all_selected_events(regions: Regions, rng: np.random.Generator) -> None:
     # half of the signal looks like background of the lowest kind and lies in no region
     losses = np.concatenate([np.tile([6.0, 0.0], (300, 1)), np.tile([-6.0, 0.0], (300, 1))])
-    signal = as_signal(Scored("s", rng.normal(3000, 90, 600), losses, np.zeros(600, dtype=np.int64)), regions)
+    signal = as_signal(Scored("s", rng.normal(3000, 30, 600), losses, np.zeros(600, dtype=np.int64)), regions)
     assert sorted(signal.efficiencies) == [0.0, 0.5]
     assert signal.peak == pytest.approx(3000, abs=30)
     with pytest.raises(InputError, match="signal s: none of its 300 events lies in a region"):

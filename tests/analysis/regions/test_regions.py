@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hunch.analysis import Regions, difference_score, fix_regions, read_regions
-from hunch.analysis.regions.regions import SHAPES, plane_grid
+from hunch.analysis import COMBINATIONS, SHAPES, Regions, difference_score, fix_regions, read_regions
+from hunch.analysis.regions.plane import plane_grid
 from hunch.errors import InputError
 
-CUT = [shape for shape in SHAPES if shape != "mosaic"]  # which has one fold and signal losses: test_mosaic.py
+CUT = [
+    name for name, shape in SHAPES.items() if not shape.needs_hypotheses
+]  # which has one fold and signal losses: test_mosaic.py
 
 
 def losses(rng: np.random.Generator, n: int, priors: int = 2) -> Any:
@@ -95,6 +97,24 @@ def test_small_fractions_are_raised_to_150_hunted_events_a_region(rng: np.random
     # what counts is what will be hunted, not what was held out
     assert fix_regions([held_out], fraction=0.001, expected_events=4500).fraction == pytest.approx(0.1)
     assert fix_regions([held_out], fraction=0.001, expected_events=200).fraction == 1.0
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_shape_is_what_it_says(shape: str, rng: np.random.Generator) -> None:
+    kind = SHAPES[shape]
+    assert kind.combination in COMBINATIONS
+    if kind.needs_hypotheses:
+        with pytest.raises(InputError, match="needs losses of signal hypotheses"):
+            fix_regions([losses(rng, 2000, 0)], shape=shape)
+    else:
+        assert fix_regions([losses(rng, 2000, 0)], shape=shape).n_regions == 3
+    regions = fix_regions([losses(rng, 4000)], shape=shape, alpha=0.5, n_regions=2)
+    assert type(regions.rule) is kind
+    assert len(regions.rule.description) > 20
+    # 150 events a region, 80 of a mosaic, of which half as many as the hunted events may be in one
+    raised = fix_regions([losses(rng, 4000)], shape=shape, fraction=1e-3, n_regions=2, expected_events=1000).fraction
+    assert raised == pytest.approx(2 * kind.least_events / 1000)
+    assert kind.affordable(9, 1000) == (6 if shape == "mosaic" else 9)
 
 
 def test_grid_of_the_plane() -> None:

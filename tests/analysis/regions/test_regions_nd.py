@@ -20,7 +20,7 @@ from hunch.analysis import (
     scan_spectra,
     signal_templates,
 )
-from hunch.analysis.regions.regions import prior_axes, signed_l5
+from hunch.analysis.regions.l5 import prior_axes, signed_l5
 from hunch.analysis.regions.tree import group_priors
 from hunch.errors import InputError
 
@@ -136,14 +136,16 @@ def test_like_priors_share_a_branch_in_every_fold(rng: np.random.Generator) -> N
     assert group_priors([prior_axes(x, 1.0)], 9) == ((0,), (1,), (2,), (3,), (4,))
 
 
-def test_files_of_before_are_read(rng: np.random.Generator, tmp_path: Path) -> None:
+def test_files_of_before_are_refused_and_say_what_to_do(rng: np.random.Generator, tmp_path: Path) -> None:
     regions = fix_regions([losses(rng, 3000, 2)], shape="plane", fraction=0.3, n_regions=4)
     regions.save(tmp_path / "regions.json")
     raw = json.loads((tmp_path / "regions.json").read_text())
-    for name in ("centre", "scale", "groups"):
-        assert raw.pop(name) == []
-    (tmp_path / "old.json").write_text(json.dumps(raw))
-    assert read_regions(tmp_path / "old.json") == regions
+    (tmp_path / "old.json").write_text(json.dumps({**raw, "columns": [0, 2]}))
+    with pytest.raises(InputError, match=r"old\.json: written by an earlier version.*run the hunt again"):
+        read_regions(tmp_path / "old.json")
+    (tmp_path / "other.json").write_text(json.dumps({**raw, "shape": "plain"}))
+    with pytest.raises(InputError, match=r"other\.json: no regions can be read.*did you mean 'plane'"):
+        read_regions(tmp_path / "other.json")
 
 
 def test_input_is_checked(rng: np.random.Generator) -> None:

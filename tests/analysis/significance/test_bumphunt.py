@@ -114,17 +114,17 @@ def test_a_tail_fit_stands_beside_the_bound(strong: Array, edges: Array) -> None
 def test_up_crossings_of_one_region_are_those_of_the_scan(edges: Array, truth: Truth) -> None:
     spectra = spectra_of(np.random.default_rng(23).poisson(truth(20_000))[None], edges)
     grid = np.arange(1800, 4201, 50.0)
-    found = hunt(spectra, grid, settings=HuntSettings(pseudo_experiments=400), progress=False)
+    found = hunt(spectra, grid, settings=HuntSettings(pseudo_experiments=1000), progress=False)
     answer, own = found.global_p, found.gross_vitells()
     assert answer is not None
     assert own is not None
-    assert answer.region_crossings.shape == (400, 1)
+    assert answer.region_crossings.shape == (1000, 1)
     assert own[0].p == pytest.approx(answer.gross_vitells)
     assert own[0].crossings == answer.crossings
     assert found.largest_z[0] == pytest.approx(float(z_value(found.combined.min())))
     # the global p of the level that 1 in 20 of the experiments reach
     level = float(z_value(np.quantile(answer.smallest, 0.05)))
-    assert 0.03 < from_crossings(level, answer.region_crossings[:, 0]).p < 0.08
+    assert 0.03 < from_crossings(level, answer.region_crossings[:, 0]).p < 0.1
 
 
 def test_each_region_has_its_own_up_crossings(strong: Array, edges: Array) -> None:

@@ -46,8 +46,8 @@ def test_an_envelope_covers_more_often_than_one_family() -> None:
         covered += envelope.lowest[0, 0] - error < injected < envelope.highest[0, 0] + error
         assert envelope.lowest[0, 0] <= found.scan.signal[0, 2] <= envelope.highest[0, 0]
     assert n > 110
-    assert single / n < 0.66
     assert covered / n > 0.75  # 0.84; the one family 0.64
+    assert (covered - single) / n > 0.1
 
 
 def test_profiled_z_lies_between_the_families_best_with_and_without_signal() -> None:

@@ -142,6 +142,7 @@ def test_p_is_that_of_hypotest(grid: list[Point], edges: Array) -> None:
     built = spectrum_model(p.counts, edges, p.template, p.order, sqrt_s=SQRT_S)
     assert built is not None
     model, data = built
+    pyhf.schema.validate(model.spec, "model.json")  # it is built without
     pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(tolerance=1e-3))
     asked = float(pyhf.infer.hypotest(0.0, data, model, test_stat="q0"))
     assert discovery_p(p.counts, edges, p.template, p.order, sqrt_s=SQRT_S) == pytest.approx(asked, rel=1e-3)

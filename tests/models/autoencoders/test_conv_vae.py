@@ -121,9 +121,10 @@ def test_trained_with_transport_it_reconstructs_by_transport() -> None:
     )
     after = ConvVae(**{**QUICK, "max_epochs": 3}, reconstruction="wasserstein", beta=1e-6).fit(x)
     assert after.score(other, metric="wass1").mean() < 0.5 * before.score(other, metric="wass1").mean()
-    # the regularised loss lies below the exact distance by less than a tenth of a pixel
+    # the regularised loss lies below the exact distance, on average by less than its blur of a tenth of a pixel
     gap = after.score(other, metric="wass1") - after.score(other, metric="reconstruction")
-    assert np.abs(gap).max() < 0.1
+    assert gap.min() > 0
+    assert gap.mean() < 0.1
 
 
 def test_all_weight_on_the_kl_empties_the_latent_space() -> None:

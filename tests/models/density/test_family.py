@@ -91,19 +91,23 @@ def test_without_a_signal_the_broad_family_remains(rng: np.random.Generator) -> 
     assert 1 / (found.weights**2).sum() > 20
 
 
-def test_reference_takes_off_what_a_wrong_background_model_feigns(rng: np.random.Generator) -> None:
-    def wrong(x: np.ndarray) -> np.ndarray:  # misses a fifth of what is there near (2, 2.7)
-        dip = 0.2 * np.exp(-((x - [2.0, 2.7]) ** 2).sum(axis=1) / 0.5)
+def test_reference_takes_off_what_a_wrong_background_model_feigns(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(morphing, "BROAD", 100)
+    monkeypatch.setattr(morphing, "REFINED", 50)
+
+    def wrong(x: np.ndarray, missed: float) -> np.ndarray:  # misses a share of what is there near (2, 2.7)
+        dip = missed * np.exp(-((x - [2.0, 2.7]) ** 2).sum(axis=1) / 0.5)
         return log_background(x) + np.log1p(-dip)
 
+    def adapted_to(x: np.ndarray, missed: float, known: np.ndarray | None = None) -> morphing.Adaptation:
+        reference = None if known is None else (known, wrong(known, missed))
+        rng = np.random.default_rng(0)
+        return adapt(x, wrong(x, missed), CENTRES, COVARIANCES, gaussian, rng=rng, reference=reference)
+
     x, known = data(rng, 0), rng.normal(0.0, 2.0, (40_000, 2))
-    feigned = adapt(x, wrong(x), CENTRES, COVARIANCES, gaussian, rng=np.random.default_rng(0))
-    taken_off = adapt(
-        x, wrong(x), CENTRES, COVARIANCES, gaussian, rng=np.random.default_rng(0), reference=(known, wrong(known))
-    )
-    assert taken_off.log_ratio.max() < feigned.log_ratio.max()
-    x = data(rng, 250)
-    still = adapt(
-        x, wrong(x), CENTRES, COVARIANCES, gaussian, rng=np.random.default_rng(0), reference=(known, wrong(known))
-    )
+    # far above the 4 to 13 that the luckiest hypothesis has without any error
+    assert adapted_to(x, 0.8, known).log_ratio.max() < 0.5 * adapted_to(x, 0.8).log_ratio.max()
+    still = adapted_to(data(rng, 250), 0.2, known)
     assert still.fraction[still.log_ratio.argmax()] == pytest.approx(250 / 20_250, rel=0.4)

@@ -46,8 +46,9 @@ def test_loss_of_gaussian_data_is_minus_log_density(rng: np.random.Generator) ->
     loss, expected = vae.score(x), -truth.logpdf(x)
     # At the latent mean the noise of the latent draw is missing, at most half a nat a latent dimension.
     assert -1.0 - 0.1 < np.mean(loss - expected) < 0.1
-    assert np.std(loss - expected) < 0.25
     assert np.corrcoef(loss, expected)[0, 1] > 0.97
+    # importance sampling has all of it
+    assert np.std(vae.score(x, metric="log_density") - expected) < 0.1
 
 
 def test_loss_is_reconstruction_plus_kl(rng: np.random.Generator) -> None:

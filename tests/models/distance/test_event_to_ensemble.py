@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from hunch.models import (
-    JET_SCORERS,
+    SCORERS,
     DeviceError,
     DtypeError,
     EmptyImageError,
@@ -91,7 +91,7 @@ def test_it_keeps_to_the_contract(case: tuple[EventToEnsemble, Callable[..., np.
     before = x.copy()
     assert scorer.fit(x, validation=jets(10, seed=2)) is scorer
     assert isinstance(scorer, Scorer)
-    assert type(scorer).__name__ in JET_SCORERS
+    assert type(scorer).__name__ in SCORERS
     assert np.array_equal(x, before)
     again = EventToEnsemble(**scorer.parameters()).fit(x)
     scorer.save(tmp_path / "deep" / "s")

@@ -286,8 +286,8 @@ def test_without_pot_the_error_names_it() -> None:
     script = """
     import sys
     sys.modules["ot"] = sys.modules["ot.lp"] = sys.modules["ot.lp.emd_wrap"] = None
-    from hunch.models.clouds import clouds_from_images
-    from hunch.models.transport import MissingPackageError, wasserstein
+    from hunch.models.distance.clouds import clouds_from_images
+    from hunch.models import MissingPackageError, wasserstein
     try:
         wasserstein(clouds_from_images([[[1.0]]]))
     except MissingPackageError as error:

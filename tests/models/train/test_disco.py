@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from hunch.models.inputs import ScorerError
 from hunch.models.train.disco import Decorrelated, distance_correlation
 from hunch.models.train.loop import TrainingSettings, train_stack
+from hunch.models.train.objective import Objective
 
 Array = np.ndarray[Any, Any]
 
@@ -171,10 +172,11 @@ def sculpting_sample(n: int, seed: int) -> Array:
     return np.stack([along, apart, label, mass], axis=1).astype(np.float32)
 
 
-def trained(model: Classifier, data: Array, stack: Any = None) -> Classifier:
+def trained(model: Classifier, data: Array, objective: Objective | None = None) -> Classifier:
     settings = TrainingSettings(max_epochs=18, patience=18, batch_size=200, min_steps=20, learning_rate=2e-2)
     rows, held = (torch.from_numpy(part) for part in (data[1000:], data[:1000]))
-    train_stack(model, stack or model, [rows], [held], settings=settings, seed=0, device=torch.device("cpu"))
+    objective = objective or Objective(model)
+    train_stack(objective, [rows], [held], settings=settings, seed=0, device=torch.device("cpu"))
     return model.eval()
 
 
@@ -207,7 +209,9 @@ def test_the_wrapped_stack_trains() -> None:
         data[:, 0] = data[:, 3] + noise + 0.6 * data[:, 2]
     bare, bare_auc = judged(trained(Classifier(), train), test)
     model = Classifier()
-    paid, paid_auc = judged(trained(model, train, Decorrelated(model, strength=5.0, score=model.logits)), test)
+    paid, paid_auc = judged(
+        trained(model, train, Decorrelated(Objective(model), strength=5.0, score=model.logits)), test
+    )
     assert paid < bare / 3
     assert paid_auc > bare_auc - 0.05
 
@@ -225,18 +229,19 @@ class Density(torch.nn.Module):
 
 def test_any_stack_pays_for_the_dependence_of_its_losses(rng: np.random.Generator) -> None:
     model, generator = Density(), torch.Generator()
+    objective = Objective(model)
     x = torch.from_numpy(rng.normal(size=(2, 2500, 3)))
     plain = model.losses(x[..., :2], generator=generator, progress=0.0)
-    off = Decorrelated(model, strength=0.0).losses(x, generator=generator, progress=0.0)
+    off = Decorrelated(objective, strength=0.0).losses({"x": x}, generator=generator, progress=0.0)
     torch.testing.assert_close(off, plain)
-    paid = Decorrelated(model, strength=3.0).losses(x, generator=generator, progress=0.8)
+    paid = Decorrelated(objective, strength=3.0).losses({"x": x}, generator=generator, progress=0.8)
     penalty = (paid - plain) / 3.0
     parts = torch.tensor_split(torch.arange(2500), 3)  # blocks of at most 1024 rows
     for rows in parts:
         expected = distance_correlation(plain[:, rows], x[:, rows, 2])
         torch.testing.assert_close(penalty[:, rows], expected[:, None].expand(2, len(rows)))
-    ramped = Decorrelated(model, strength=3.0, ramp=0.4).losses(x, generator=generator, progress=0.1)
+    ramped = Decorrelated(objective, strength=3.0, ramp=0.4).losses({"x": x}, generator=generator, progress=0.1)
     torch.testing.assert_close(ramped - plain, 0.25 * (paid - plain))
-    scored = Decorrelated(model, strength=3.0, score=lambda rows: rows[..., 0])
-    first = (scored.losses(x, generator=generator, progress=1.0) - plain)[:, 0] / 3.0
+    scored = Decorrelated(objective, strength=3.0, score=lambda rows: rows[..., 0])
+    first = (scored.losses({"x": x}, generator=generator, progress=1.0) - plain)[:, 0] / 3.0
     torch.testing.assert_close(first, distance_correlation(x[:, parts[0], 0], x[:, parts[0], 2]))

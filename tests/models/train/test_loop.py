@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hunch.models import Quak, TrainingDivergedError, TrainingSettings, Vae
 from hunch.models.train import checkpoint as checkpoint_module
 from hunch.models.train import loop as training_module
 from hunch.models.train.loop import resolve_device, train_stack
+from hunch.models.train.objective import Batch, Objective, WrappedObjective
 
 QUICK = {"device": "cpu", "hidden": 16, "batch_size": 64}
 
@@ -31,7 +33,7 @@ class Mean(torch.nn.Module):
 
 def train(model: Mean, samples: list[torch.Tensor], held: list[torch.Tensor], **options: float) -> dict[str, object]:
     settings = TrainingSettings(**{"max_epochs": 8, "learning_rate": 0.05, **options})  # type: ignore[arg-type]
-    return train_stack(model, model, samples, held, settings=settings, seed=1, device=torch.device("cpu"))
+    return train_stack(Objective(model), samples, held, settings=settings, seed=1, device=torch.device("cpu"))
 
 
 def test_each_member_learns_its_own_sample_whatever_its_size() -> None:
@@ -161,9 +163,127 @@ def test_thread_count_is_bounded_and_restored(monkeypatch: pytest.MonkeyPatch, r
         assert torch.get_num_threads() == 7
     finally:
         torch.set_num_threads(before)
-    assert seen == [1]  # until the first trial
+    assert seen == [1]  # one member
 
 
 def test_device_auto_is_cuda_where_there_is_one() -> None:
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert resolve_device("cpu").type == "cpu"
+
+
+class Averaging(Objective):
+    """A mean that is scored by its running average, which every step moves: a buffer that `after_step` changes."""
+
+    select = "distance"
+
+    def __init__(self, model: Mean) -> None:
+        super().__init__(model)
+        model.register_buffer("average", torch.full((len(model.centre), 1), 9.0))
+
+    def losses(self, batch: Batch, *, generator: torch.Generator, progress: float) -> torch.Tensor:
+        pull = 0.01 * (batch["x"][..., 0] - self.model.average).square()
+        return super().losses(batch, generator=generator, progress=progress) + pull
+
+    def after_step(self) -> None:
+        self.model.average.lerp_(self.model.centre.detach(), 0.05)
+
+    def monitor(self) -> dict[str, torch.Tensor]:
+        """How far the centre is from a place of its own for each member: chosen otherwise than by the loss."""
+        return {"distance": (self.model.centre[:, 0] - 0.4).abs(), "average": self.model.average[:, 0]}
+
+
+def averaged(samples: list[torch.Tensor], checkpoint: Path | None = None, **options: Any) -> tuple[Averaging, Any]:
+    objective = Averaging(Mean(len(samples)))
+    settings = TrainingSettings(
+        **{"max_epochs": 12, "patience": 3, "learning_rate": 0.01, "min_steps": 10, "batch_size": 50, **options}
+    )
+    record = train_stack(
+        objective, samples, samples, settings=settings, seed=1, device=torch.device("cpu"), checkpoint=checkpoint
+    )
+    return objective, record
+
+
+def test_state_figures_and_choice_survive_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = torch.randn(200, 1, generator=torch.Generator().manual_seed(2))
+    samples = [1 + 0.1 * noise, -3 + 0.1 * noise]
+    whole, record = averaged(samples)
+    # the second moves away from its place and stops at once; the first is kept where it was nearest
+    first, second = record["best_epoch"]
+    assert second + 3 < record["epochs"]
+    distances = [epoch[0] for epoch in record["monitor"]["distance"]]
+    assert first == 1 + int(np.argmin(distances))
+    assert record["monitor"]["distance"][-1][1] is None
+    assert record["select"] == "distance"
+    # the best epoch's buffer, not the last one's
+    averages = [epoch[0] for epoch in record["monitor"]["average"]]
+    assert whole.model.average[0].item() == pytest.approx(averages[first - 1])
+    assert averages[first - 1] != pytest.approx(averages[-1])
+    for kill in (2, second + 4):  # before and after the second has stopped
+        path = tmp_path / f"killed {kill}"
+        with monkeypatch.context() as patch:
+            killed_after(patch, kill)
+            with pytest.raises(KeyboardInterrupt):
+                averaged(samples, path)
+        resumed, again = averaged(samples, path)
+        assert again == record
+        for name, value in whole.model.state_dict().items():
+            assert torch.equal(resumed.model.state_dict()[name], value), (kill, name)
+
+
+class Whole(Objective):
+    """Notes how many rows come at once while nothing is learned."""
+
+    def __init__(self, model: Mean, *, whole: bool) -> None:
+        super().__init__(model)
+        self.whole_batch, self.held, self.seen = whole, [], torch.zeros(0)
+
+    def losses(self, batch: Batch, *, generator: torch.Generator, progress: float) -> torch.Tensor:
+        if progress == 1.0:
+            self.held.append(batch["x"].shape[1])
+        return super().losses(batch, generator=generator, progress=progress)
+
+
+@pytest.mark.parametrize(("whole", "batches"), [(True, [40, 40, 40]), (False, [1024, 1024])])
+def test_a_batch_that_must_be_whole_is(whole: bool, batches: list[int]) -> None:
+    rows = torch.arange(float(110 if whole else 2048))[:, None]
+    objective = Whole(Mean(1), whole=whole)
+    settings = TrainingSettings(max_epochs=1, batch_size=40, learning_rate=1e-9, min_steps=1, max_steps=1)
+    record = train_stack(objective, [rows], [rows], settings=settings, seed=0, device=torch.device("cpu"))
+    assert objective.held == batches
+    # every row counts once
+    assert record["validation_loss"][0] == pytest.approx(float(rows.square().mean()), rel=1e-6)
+
+
+class Beside(WrappedObjective):
+    """Collects the rows of a stream and of the sample."""
+
+    def __init__(self, inner: Objective) -> None:
+        super().__init__(inner)
+        self.own: list[torch.Tensor] = []
+        self.stream: list[torch.Tensor] = []
+
+    def losses(self, batch: Batch, *, generator: torch.Generator, progress: float) -> torch.Tensor:
+        if progress < 1.0:
+            self.own.append(batch["x"][0, :, 0])
+            self.stream.append(batch["exposure"][:, 0])
+        return super().losses(batch, generator=generator, progress=progress)
+
+
+def test_a_stream_has_an_order_of_its_own() -> None:
+    rows, other = torch.arange(100.0)[:, None], torch.arange(60.0)[:, None]
+    objective = Beside(Objective(Mean(1)))
+    settings = TrainingSettings(max_epochs=1, batch_size=20, learning_rate=1e-9, min_steps=6, max_steps=6)
+    train_stack(
+        objective,
+        [rows],
+        [rows],
+        settings=settings,
+        seed=0,
+        device=torch.device("cpu"),
+        streams={"exposure": (other, other)},
+    )
+    seen = torch.cat(objective.stream)
+    assert seen[:60].sort().values.tolist() == list(range(60))  # a permutation, and then another
+    assert seen[60:].sort().values.tolist() == list(range(60))
+    assert seen[:60].tolist() != seen[60:].tolist()
+    assert torch.cat(objective.own)[:60].tolist() != seen[:60].tolist()

@@ -11,10 +11,11 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from hunch.models import Flow, Quak, Vae, load_scorer
+from hunch.models import Flow, Quak, Sample, Vae, load_scorer
 from hunch.models.inputs import ScorerError
 from hunch.models.train.disco import distance_correlation
-from hunch.models.train.mass_penalty import MassPenalty
+from hunch.models.train.mass_penalty import MassPenalty, MassSample
+from hunch.models.train.objective import Objective
 
 Array = np.ndarray[Any, Any]
 SHORT: dict[str, Any] = {"max_epochs": 2, "device": "cpu", "hidden": 8}
@@ -62,7 +63,7 @@ def quaks() -> tuple[Quak, Quak]:
     priors = {"a": signal(1000, 4, (2.2, -2.0)), "b": signal(1000, 5, (2.0, 2.0))}
     options: dict[str, Any] = {"max_epochs": 8, "patience": 8, "device": "cpu", "batch_size": 300, "steps": 2}
     bare = Quak(**options).fit(x, priors=priors)
-    return bare, Quak(decorrelation=20.0, **options).fit(x, priors=priors, mass=mass)
+    return bare, Quak(decorrelation=20.0, **options).fit(Sample(x, observable=mass), priors=priors)
 
 
 @pytest.mark.parametrize("metric", ["anomaly", "difference", "background", "family"])
@@ -72,6 +73,13 @@ def test_no_axis_of_quak_follows_the_mass(metric: str, quaks: tuple[Quak, Quak])
     assert bare > 0.03
     assert paid < bare / 3
     assert paid_auc > bare_auc - 0.03
+
+
+def fitted(scorer: Any, x: Array, mass: Array, **given: Any) -> Any:
+    """Fit a scorer on rows with their masses, as `Quak` and the single densities take them."""
+    if isinstance(scorer, Quak):
+        return scorer.fit(Sample(x, observable=mass), **given)
+    return scorer.fit(x, mass=mass, **given)
 
 
 def tensors_of(scorer: Any) -> dict[str, torch.Tensor]:
@@ -88,47 +96,56 @@ def same(first: Any, second: Any) -> bool:
 def test_off_it_changes_nothing_and_on_it_is_deterministic(scorer: Any) -> None:
     x, mass = background(400, 6)
     plain = scorer(**SHORT).fit(x)
-    assert same(plain, scorer(decorrelation=0.0, **SHORT).fit(x, mass=mass))
-    first, second = (scorer(decorrelation=5.0, **SHORT).fit(x, mass=mass) for _ in range(2))
+    assert same(plain, fitted(scorer(decorrelation=0.0, **SHORT), x, mass))
+    first, second = (fitted(scorer(decorrelation=5.0, **SHORT), x, mass) for _ in range(2))
     assert same(first, second)
     assert not same(first, plain)
     # a scale is no knowledge, an order is
-    assert not same(first, scorer(decorrelation=5.0, **SHORT).fit(x, mass=mass[::-1]))
-    scaled = scorer(decorrelation=5.0, **SHORT).fit(x, mass=mass / 1000)
+    assert not same(first, fitted(scorer(decorrelation=5.0, **SHORT), x, mass[::-1]))
+    scaled = fitted(scorer(decorrelation=5.0, **SHORT), x, mass / 1000)
     np.testing.assert_allclose(scaled.score(x[:20]), first.score(x[:20]), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("scorer", [Flow, Vae, Quak])
 def test_it_is_saved(scorer: Any, tmp_path: Path) -> None:
     x, mass = background(300, 6)
-    fitted = scorer(decorrelation=2.5, **SHORT).fit(x, mass=mass)
-    fitted.save(tmp_path / "scorer")
+    paid = fitted(scorer(decorrelation=2.5, **SHORT), x, mass)
+    paid.save(tmp_path / "scorer")
     assert json.loads((tmp_path / "scorer" / "scorer.json").read_text())["parameters"]["decorrelation"] == 2.5
     again = load_scorer(tmp_path / "scorer")
-    np.testing.assert_array_equal(again.score(x), fitted.score(x))
+    np.testing.assert_array_equal(again.score(x), paid.score(x))
     assert again.decorrelation == 2.5  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("scorer", [Flow, Quak])
-def test_masses_that_cannot_be_are_refused(scorer: Any) -> None:
+def test_masses_that_cannot_be_are_refused() -> None:
     x, mass = background(200, 7)
     bad = mass.copy()
     bad[17] = np.nan
+    held = {"mass": mass, "validation": x[:50]}
     cases: list[tuple[dict[str, Any], str]] = [
         ({}, r"decorrelation needs mass: the mass of each of the 200 rows"),
         ({"mass": mass[:-1]}, r"mass has shape \(199,\).* 200 rows"),
         ({"mass": mass[:, None]}, r"shape \(200, 1\)"),
         ({"mass": bad}, "nan in row 17"),
         ({"mass": np.full(200, 3.0)}, "nothing to be independent of"),
-        ({"mass": mass, "validation": x[:50]}, "needs validation_mass"),
-        ({"mass": mass, "validation": x[:50], "validation_mass": mass[:49]}, r"validation_mass has shape \(49,\)"),
+        (held, "needs validation_mass"),
+        ({**held, "validation_mass": mass[:49]}, r"validation_mass has shape \(49,\)"),
     ]
     for given, message in cases:
         with pytest.raises(ScorerError, match=message):
-            scorer(decorrelation=1.0, **SHORT).fit(x, **given)
+            Flow(decorrelation=1.0, **SHORT).fit(x, **given)
+    good = Sample(x, observable=mass)
+    samples: list[tuple[Any, dict[str, Any], str]] = [
+        (x, {}, r"decorrelation needs mass: the mass of each of the 200 rows of the background"),
+        (Sample(x, observable=bad), {}, "nan in row 17"),
+        (good, {"validation": x[:50]}, "needs validation_mass"),
+    ]
+    for sample, given, message in samples:
+        with pytest.raises(ScorerError, match=message):
+            Quak(decorrelation=1.0, **SHORT).fit(sample, **given)
     for strength in (-1.0, np.inf, np.nan):
         with pytest.raises(ScorerError, match="allowed: 0"):
-            scorer(decorrelation=strength, **SHORT).fit(x, mass=mass)
+            Quak(decorrelation=strength, **SHORT).fit(good)
 
 
 def test_validation_rows_come_with_their_masses() -> None:
@@ -144,30 +161,50 @@ def test_a_family_narrowed_by_other_data_pays_as_well(quaks: tuple[Quak, Quak]) 
     x, mass = background(1500, 10)
     reference = background(1500, 11)[0]
     priors = {"a": signal(1000, 4, (2.2, -2.0)), "b": signal(1000, 5, (2.0, 2.0))}
-    for given in ({"reference": reference}, {"mass": mass}):
-        with pytest.raises(ScorerError, match="decorrelation needs"):
-            quaks[1].narrow(x, priors=priors, **given)
-    narrowed = quaks[1].narrow(x, priors=priors, reference=reference, mass=mass)
+    data = Sample(x, observable=mass)
+    with pytest.raises(ScorerError, match="decorrelation needs mass"):
+        quaks[1].narrow(x, priors=priors, reference=reference)
+    with pytest.raises(ScorerError, match="decorrelation needs reference"):
+        quaks[1].narrow(data, priors=priors)
+    narrowed = quaks[1].narrow(data, priors=priors, reference=reference)
     assert narrowed.decorrelation == quaks[1].decorrelation
     depends, auc = judged(narrowed, "family")
     assert depends < judged(quaks[0], "family")[0] / 3
     assert auc > 0.9
 
 
-def test_a_background_row_keeps_its_mass(rng: np.random.Generator) -> None:
+class Line(torch.nn.Module):
+    """m densities whose loss of a row is one number times its first column."""
+
+    def __init__(self, members: int) -> None:
+        super().__init__()
+        self.slope = torch.nn.Parameter(torch.arange(1.0, members + 1)[:, None, None])
+
+    def losses(self, x: torch.Tensor, *, generator: torch.Generator, progress: float) -> torch.Tensor:
+        return (self.slope * x)[..., 0]
+
+    def terms(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return (self.slope * x)[..., 0], torch.zeros(x.shape[:2])
+
+
+def test_every_member_pays_for_background_rows_in_its_own_coordinates(rng: np.random.Generator) -> None:
     rows, held = rng.normal(size=(50, 2)), rng.normal(size=(30, 2))
-    # masses that the first column tells, in units of the training masses' spread
-    penalty = MassPenalty(4.0, (rows, held), (100 * rows[:, 0] + 7, 100 * held[:, 0] + 7), seed=3)
-    own = torch.from_numpy(rng.normal(size=(120, 2))).float()
-    for part in (0, 1):
-        found = penalty.beside(own, part, 0, np.zeros(2), np.eye(2))
-        assert found.shape == (120, 5)
-        torch.testing.assert_close(found[:, :2], own)
-        expected = 4.0 * (found[:, 2] - rows[:, 0].mean()) / rows[:, 0].std()
-        torch.testing.assert_close(found[:, 4], expected.float(), atol=1e-4, rtol=1e-4)
-        assert len(np.unique(found[:, 2].numpy())) == len(penalty.rows[part])  # all of them are used
-    moved = penalty.beside(own, 0, 0, np.array([1.0, 0.0]), 2 * np.eye(2))
-    torch.testing.assert_close(moved[:, 2], 2 * (penalty.beside(own, 0, 0, np.zeros(2), np.eye(2))[:, 2] - 1))
-    # a checkpoint of another strength does not fit
-    weaker = MassPenalty(2.0, penalty.rows, penalty.mass, seed=3)
-    assert not torch.equal(weaker.beside(own, 0, 0, np.zeros(2), np.eye(2)), found)
+    sample = MassSample(4.0, (rows, held), (100 * rows[:, 0] ** 2 + 7, 100 * held[:, 0] ** 2 + 7))
+    stream, held_stream = sample.stream()
+    assert held_stream.shape == (30, 3)
+    assert stream[:, 2].mean().item() == pytest.approx(0, abs=1e-5)
+    # a background row keeps its mass
+    expected = (100 * rows[:, 0] ** 2 + 7 - sample.mass[0].mean()) / sample.mass[0].std()
+    np.testing.assert_allclose(stream[:, 2], expected, atol=1e-5)
+    centre, whiten = np.array([[0.0, 0.0], [1.0, 0.0]]), np.stack([np.eye(2), np.array([[0.0, 1.0], [1.0, 0.0]])])
+    objective = MassPenalty(Objective(Line(2)), strength=4.0, centre=centre, whiten=whiten)
+    x, generator = torch.from_numpy(rng.normal(size=(2, 50, 2))).float(), torch.Generator()
+    found = objective.losses({"x": x, "background": stream}, generator=generator, progress=1.0)
+    own = objective.inner.losses({"x": x}, generator=generator, progress=1.0)
+    # the second member sees the other column first, which knows nothing of the mass
+    for member, column in ((0, 0), (1, 1)):
+        pays = 4.0 * distance_correlation(stream[:, column], stream[:, 2])
+        torch.testing.assert_close(found[member] - own[member], pays.expand(50), rtol=1e-3, atol=1e-4)
+    objective.keep(torch.tensor([1]))
+    assert objective.centre.tolist() == [[[1.0, 0.0]]]
+    assert objective.state()["penalty.whiten"].shape == (1, 2, 2)
