@@ -87,12 +87,13 @@ def hash_columns(*columns: Array) -> UInt64:
 
 
 def fold_hash(table: Table, content: Sequence[str]) -> UInt64:
-    """Return what an event's fold is made from (n,): its identity where the file holds one, else its content.
+    """Return what an event's fold is made from (n,): run, luminosityBlock and event where the file holds them, else its content.
 
-    content: the columns that are an event's content, the observable and the inputs of a table of the user's own.
+    The file's name takes no part in it, nor the dataset's: a renamed or merged file keeps its folds. content: the columns that are
+    an event's content, the observable and the inputs of a table of the user's own.
     """
     if "event" in table.metadata.get("identity", ()):
-        return identity_hash(table)
+        return hash_columns(*(as_identity(table, name) for name in IDENTITY[1:]))
     return content_hash(content_of(table, content))
 
 

@@ -1,0 +1,302 @@
+"""Every method on every representation that it takes goes to a p-value through both doors: `hunch run`, then `hunch search`.
+
+The pairs come from the dicts: a new representation or method enters by being in its dict. Searched are the same events under
+other file names and merged into one file, with a background sample and with k folds; the counts in every region are the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from hunch.config import read_analysis
+from hunch.errors import HunchError
+from hunch.models import load_scorer
+from hunch.models.density.densities import ARCHITECTURES
+from hunch.models.scorer import SCORERS, scorer_class, scorer_fields
+from hunch.models.train import loop
+from hunch.processors.representations import REPRESENTATIONS
+from hunch.table import read_table
+from hunch.workflow import run, run_stage, search_files, validate_analysis
+
+pytestmark = [pytest.mark.usefixtures("small_family"), pytest.mark.timeout(600)]
+
+EVENTS, PRIORS = 1500, 300
+QUICK: dict[str, Any] = {
+    "max_epochs": 1,
+    "hidden": 8,
+    "steps": 2,
+    "blocks": 1,
+    "channels": 2,
+    "latent": 2,
+    "batch_size": 64,
+    "sample": 40,
+    "k": 2,
+}
+"""Of every method the fields that make it small."""
+SMALL: dict[str, dict[str, Any]] = {"images": {"pixels": 8}, "constituents": {"max_constituents": 12}}
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "Quak": [{"architecture": name} for name in ARCHITECTURES],
+    "ConvVae": [{}, {"reconstruction": "wasserstein"}],
+}
+"""Options of a method that are each a search of their own."""
+
+
+def pairs() -> list[tuple[str, str, dict[str, Any]]]:
+    """Return representation, method and options of every search that can be."""
+    found = []
+    for representation, cls in REPRESENTATIONS.items():
+        for scorer in SCORERS:
+            if cls.kind in scorer_class(scorer).takes:
+                found += [(representation, scorer, options) for options in VARIANTS.get(scorer, [{}])]
+    return found
+
+
+FAST = {("features", "Vae"), ("images", "EventToEnsemble")}
+
+
+def marked() -> list[Any]:
+    return [
+        pytest.param(
+            *pair,
+            folds,
+            id="-".join((*pair[:2], *map(str, pair[2].values()), "folds" if folds else "background")),
+            marks=[] if pair[:2] in FAST and folds == (pair[1] == "Vae") else [pytest.mark.slow],
+        )
+        for pair in pairs()
+        for folds in (False, True)
+    ]
+
+
+def quick(scorer: str) -> dict[str, Any]:
+    return {name: value for name, value in QUICK.items() if name in scorer_fields(scorer_class(scorer))}
+
+
+@pytest.fixture
+def written(tmp_path: Path, make_events: Callable[..., Path]) -> Callable[..., Path]:
+    """Return a function that writes event files (tables where the representation is one of tables) and an analysis of them."""
+
+    def write(representation: str, scorer: str, options: dict[str, Any], *, folds: bool, **more: Any) -> Path:
+        files = {
+            "a.root": make_events("a.root", EVENTS // 2, 1),
+            "b.root": make_events("b.root", EVENTS // 2, 2, mass=None),
+            "prior.root": make_events("prior.root", PRIORS, 4, prongs=2, mass=3000.0),
+        }
+        samples: dict[str, Any] = {"data": ["a.root", "b.root"], "priors": {"near": ["prior.root"]}}
+        if not folds:
+            files["qcd.root"] = make_events("qcd.root", EVENTS, 3)
+            samples["background"] = ["qcd.root"]
+        content: dict[str, Any] = {
+            "samples": samples,
+            "output": "out",
+            "representation": {"name": representation, **SMALL.get(representation, {})},
+            "scorer": {"name": scorer, **quick(scorer), **options},
+            "folds": 3,
+            "fit_range": [2100, 6000],
+            "pseudo_experiments": 20,
+            "limits": {"points": 1},
+            "executor": "iterative",
+            **more,
+        }
+        if representation == "table":
+            content["features"] = ["mJ_1", "mJ_2", "tau21_1"]
+            content["representation"] = "features"
+            content |= as_tables(tmp_path, content, files)
+        (tmp_path / "analysis.yaml").write_text(yaml.safe_dump(content))
+        return tmp_path / "analysis.yaml"
+
+    return write
+
+
+def as_tables(folder: Path, content: dict[str, Any], files: dict[str, Path]) -> dict[str, Any]:
+    """Process the event files into CSV tables of their identity, mass and features; return the keys that name them."""
+    from hunch.processors import Running, run_table
+    from hunch.processors.representations import representation_of
+
+    running = Running(executor="iterative", progress=False)
+    for name, path in files.items():
+        table = run_table(path, representation_of("features"), running).table
+        columns = [*("run", "luminosityBlock", "event"), "mjj", *content["features"]]
+        table[columns].to_pandas().to_csv(folder / name.replace(".root", ".csv"), index=False)
+    text = json.dumps(content["samples"]).replace(".root", ".csv")
+    return {"samples": json.loads(text), "representation": "table"}
+
+
+@pytest.mark.parametrize(("representation", "scorer", "options", "folds"), marked())
+def test_a_pair_goes_to_a_p_value_through_both_doors(
+    representation: str,
+    scorer: str,
+    options: dict[str, Any],
+    folds: bool,
+    written: Callable[..., Path],
+    merged: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    analysis = read_analysis(written(representation, scorer, options, folds=folds))
+    result = run(analysis, progress=False)
+    assert 0 < result["best"]["p_global"] <= 1
+    counts = [region["counts"] for region in result["regions"]["regions"]]
+    assert sum(map(sum, counts)) > 0
+    check_training(analysis)
+    if representation == "table":
+        rows = "".join((tmp_path / f"{n}.csv").read_text().partition("\n")[2] for n in ("b", "a"))
+        head = (tmp_path / "a.csv").read_text().partition("\n")[0]
+        again = tmp_path / "renamed.csv"
+        again.write_text(f"{head}\n{rows}")
+    else:
+        again = merged("renamed.root", tmp_path / "b.root", tmp_path / "a.root")
+    found = search_files(analysis, [str(again)], progress=False)
+    np.testing.assert_array_equal([found.spectra[r, :].values() for r in range(len(counts))], counts)
+
+
+def check_training(analysis: Any) -> None:
+    """Check that no hunted event is among those that the model which hunts in it was trained on, by what was trained on."""
+    from hunch.folds import already_trained_on, same_event_hash
+    from hunch.workflow.layout import model_paths, score_path, table_path
+
+    scored = read_table(score_path(analysis, "data"))
+    table = read_table(table_path(analysis, "data"))
+    events = same_event_hash(table, analysis.represented.content)
+    spaces = [load_scorer(folder) for folder in model_paths(analysis)]
+    seen = np.zeros(len(events), dtype=bool)
+    for i, space in enumerate(spaces):
+        assert len(space.trained_on) > 100
+        rows = scored["fold"] == i
+        assert rows.any()
+        assert not already_trained_on(events[rows], space.trained_on).any()
+        seen |= already_trained_on(events, space.trained_on)
+    # with folds of the data every event trains some model; with a background sample none does
+    assert seen.all() == (analysis.samples.background is None)
+    calibration = read_table(score_path(analysis, "calibration"))
+    for i, space in enumerate(spaces):
+        own = calibration.select(calibration["fold"] == i)
+        assert not already_trained_on(same_event_hash(own, analysis.represented.content), space.trained_on).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", [m for m in scorer_class("ConvVae").metrics if m != "loss"])
+def test_metrics_of_one_method_share_its_trained_model(
+    metric: str, written: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = written("images", "ConvVae", {}, folds=False)
+    run(read_analysis(path), progress=False)
+    before = {p: p.read_bytes() for p in (tmp_path / "out" / "models").rglob("*") if p.is_file()}
+    other = read_analysis(path, [f"scorer.metric={metric}"])
+    assert run_stage(other, "train", progress=False) is False
+    result = run(other, progress=False)
+    assert 0 < result["best"]["p_global"] <= 1
+    assert {p: p.read_bytes() for p in (tmp_path / "out" / "models").rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("representation", "scorer"),
+    [
+        pytest.param(r, s, marks=[] if (r, s) == ("images", "ConvVae") else [pytest.mark.slow])
+        for r, s in dict.fromkeys((r, s) for r, s, _ in pairs())
+        if "max_epochs" in scorer_fields(scorer_class(s)) and r != "table"
+    ],
+)
+def test_a_run_killed_in_training_ends_as_one_that_was_not(
+    representation: str, scorer: str, written: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(representation, scorer, {"max_epochs": 3}, folds=False)
+    whole = read_analysis(path)
+    for stage in ("process", "train"):
+        run_stage(whole, stage, progress=False)
+    expected = weights(tmp_path / "out" / "models")
+    killed = read_analysis(path, ["output=killed"])
+    run_stage(killed, "process", progress=False)
+    original, calls = loop.write_checkpoint, 0
+
+    def stop_after_two(*arguments: Any, **options: Any) -> None:
+        nonlocal calls
+        original(*arguments, **options)
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "write_checkpoint", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(killed, "train", progress=False)
+    assert list((tmp_path / "killed" / "models").glob("*checkpoint*"))
+    monkeypatch.setattr(loop, "write_checkpoint", original)
+    run_stage(killed, "train", progress=False)
+    found = weights(tmp_path / "killed" / "models")
+    assert found.keys() == expected.keys()
+    for name, data in expected.items():
+        assert found[name] == data, name
+    assert not list((tmp_path / "killed" / "models").glob("*checkpoint*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scorer", [s for s in SCORERS if not scorer_class(s).trains])
+def test_a_method_without_training_gives_the_same_bits_again(
+    scorer: str, written: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = written("images", scorer, {}, folds=False)
+    found = []
+    for output in ("one", "two"):
+        analysis = read_analysis(path, [f"output={output}"])
+        for stage in ("process", "train"):
+            run_stage(analysis, stage, progress=False)
+        found.append(weights(tmp_path / output / "models"))
+    assert found[0] == found[1]
+
+
+def test_without_priors_the_background_loss_is_searched(written: Callable[..., Path]) -> None:
+    path = written(
+        "images", "EventToEnsemble", {}, folds=False, samples={"data": ["a.root"], "background": ["qcd.root"]}
+    )
+    result = run(read_analysis(path), progress=False)
+    assert result["regions"]["axes"] == ["background"]
+    assert 0 < result["best"]["p_global"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("count", "method"),
+    [
+        ({"efficiency": 0.1}, {"name": "EventToEnsemble"}),
+        ({"efficiency": 0.1, "expectation": "abcd"}, {"name": "EventToEnsemble", "per_jet": "concat"}),
+    ],
+    ids=["sample", "abcd"],
+)
+def test_events_are_counted_where_there_is_no_mass(
+    count: dict[str, Any], method: dict[str, Any], written: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = written("images", "EventToEnsemble", {}, folds=False)
+    content = yaml.safe_load(path.read_text())
+    for key in ("fit_range", "pseudo_experiments"):
+        del content[key]
+    content |= {"hunt": "count", "count": count, "scorer": {**content["scorer"], **method}}
+    path.write_text(yaml.safe_dump(content))
+    result = run(read_analysis(path), progress=False)
+    found = result["counting"]
+    assert "mjj is not positive" not in result["cutflow"]
+    assert sum(n for name, n in result["cutflow"].items() if name != "read") == result["cutflow"]["read"] == EVENTS
+    # data and background are alike: what is expected is what is seen, within five errors
+    error = np.hypot(np.sqrt(found["result"]["expected"]), found["result"]["statistical_error"])
+    assert abs(found["result"]["observed"] - found["result"]["expected"]) < 5 * error
+    assert 0 < found["result"]["p_value"] < 1
+    limits = json.loads((tmp_path / "out" / "limits.json").read_text())
+    assert set(limits["signals"]) <= {"near"}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"{found['result']['observed']} events" in page
+    with pytest.raises(HunchError, match="hunt: count has no regions"):
+        search_files(read_analysis(path), [str(tmp_path / "a.root")], progress=False)
+    with pytest.raises(HunchError, match="hunt: count has no spectra"):
+        validate_analysis(read_analysis(path), progress=False)
+    # a hunt for a bump afterwards leaves nothing of the count
+    content = {k: v for k, v in content.items() if k not in {"hunt", "count"}} | {"pseudo_experiments": 20}
+    content["scorer"].pop("per_jet", None)
+    path.write_text(yaml.safe_dump(content))
+    assert "counting" not in run(read_analysis(path), progress=False)
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("weights.safetensors")}
