@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from ..files import write_folder_aside
 from .inputs import ScorerError
 
 __all__ = ["RECORD", "WEIGHTS", "ScorerFolderError", "read_folder", "write_folder"]
@@ -38,24 +37,11 @@ def write_folder(path: str | Path, record: Mapping[str, Any], tensors: Mapping[s
         raise ScorerFolderError(f"{target}: is a file; a scorer is written as a folder")
     if target.is_dir() and any(target.iterdir()) and not (target / RECORD).is_file():
         raise ScorerFolderError(f"{target}: holds files but no {RECORD}; not overwritten")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    replaced = target.with_name(f".{target.name}.{os.getpid()}.old")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir()
-        weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    full = {"format": FORMAT, **record, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+    with write_folder_aside(target) as aside:
         (aside / WEIGHTS).write_bytes(weights)
-        full = {"format": FORMAT, **record, "weights_sha256": hashlib.sha256(weights).hexdigest()}
         (aside / RECORD).write_text(json.dumps(full, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        if target.is_dir():  # a folder cannot be renamed onto a filled one
-            target.rename(replaced)
-        aside.rename(target)
-    finally:
-        if replaced.is_dir() and not target.exists():
-            replaced.rename(target)
-        shutil.rmtree(replaced, ignore_errors=True)
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
