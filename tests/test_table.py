@@ -18,6 +18,7 @@ from hunch.errors import InputError
 from hunch.files import write_folder_aside
 from hunch.table import (
     DIJET_COLUMNS,
+    EVENT_ID,
     IDENTITY,
     PARTS_RECORD,
     QUAK_FEATURES,
@@ -344,6 +345,8 @@ def test_rows_are_sliced_and_columns_chosen(whole: Table) -> None:
     assert list(whole[["mjj", "event"]].columns) == ["mjj", "event"]
     with pytest.raises(InputError, match="did you mean 'mjj'"):
         whole[["mj"]]
+    with pytest.raises(TypeError, match="a column's name, a list of names, or a slice of rows; found 5"):
+        whole[5]  # type: ignore[call-overload]
     frame = whole.to_pandas()
     assert list(frame.columns) == list(whole.columns)
     np.testing.assert_array_equal(frame["image_1"][3], whole["image_1"][3])
@@ -354,3 +357,16 @@ def test_an_observable_shows_names_of_others_as_they_are() -> None:
     assert Observable().axis_label == r"$m_{jj}$ [GeV]"
     assert Observable.of("mJ_1").axis_label == "mJ_1 [GeV]"
     assert Observable.of("my_$mass", "").axis_label == r"my_\$mass"
+
+
+def test_a_column_of_others_called_as_ours_is_left_out(tmp_path: Path) -> None:
+    """Who an event is would be told by a number of which nobody knows what it means."""
+    frame = pd.DataFrame({"mjj": [1.0, 2.0], EVENT_ID: [7, 7]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_parquet(tmp_path / "t.parquet", index=False)
+    for name in ("t.csv", "t.parquet"):
+        assert EVENT_ID not in read_table(tmp_path / name)
+        assert EVENT_ID not in table_info(tmp_path / name).columns
+    own = Table({"mjj": np.ones(2), EVENT_ID: np.arange(2, dtype=np.uint64)}, {"representation": "features"})
+    write_table(tmp_path / "own.parquet", own)
+    assert EVENT_ID in read_table(tmp_path / "own.parquet")
