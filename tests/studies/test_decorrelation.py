@@ -10,6 +10,7 @@ import pytest
 from benchmarks import study_decorrelation
 
 
+@pytest.mark.slow
 def test_boundaries_that_follow_the_mass_sculpt_less(
     tables: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def test_dilution_and_no_shared_image(part: float) -> None:
     assert not {row.tobytes() for row in np.concatenate([background, prior])} & {row.tobytes() for row in anomaly}
 
 
+@pytest.mark.slow
 def test_scores_of_background_do_not_depend_on_the_anomaly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_digits, "EPOCHS", 1)
     images = by_digit()

@@ -157,6 +157,7 @@ def test_validation_rows_come_with_their_masses() -> None:
     assert fitted.training_["validation_loss"] != other.training_["validation_loss"]
 
 
+@pytest.mark.slow
 def test_a_family_narrowed_by_other_data_pays_as_well(quaks: tuple[Quak, Quak]) -> None:
     x, mass = background(1500, 10)
     reference = background(1500, 11)[0]
