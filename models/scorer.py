@@ -72,7 +72,8 @@ class Method:
     takes: the kinds of events that the method works on; uses: what else `fit` can use, of "exposure", "weights", "mass"; trains:
     whether it is trained in epochs, with a checkpoint and a validation sample, or only chosen; spans: whether it is a space
     by itself; mosaic: whether it can train `hypotheses=n` neighbourhoods; narrows: whether it has `narrow`, which is weak
-    supervision; kind_options: kind of events -> options that follow from it; shown: the options that its repr always shows.
+    supervision; kind_options: kind of events -> options that follow from it; kind_defaults: likewise,
+    what a space takes where its maker says nothing; shown: the options that its repr always shows.
 
     training_: the record of the training; empty before.
     """
@@ -84,6 +85,7 @@ class Method:
     mosaic: ClassVar[bool] = False
     narrows: ClassVar[bool] = False
     kind_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    kind_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     shown: ClassVar[tuple[str, ...]] = ()
 
     seed: int = 0

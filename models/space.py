@@ -104,6 +104,7 @@ def make_space(
         known = scorer_fields(cls)
         return cast("Space", cls(**({k: v for k, v in own.items() if k in known} | options)))
     given = cls.kind_options.get(kind, {})
+    options = {**cls.kind_defaults.get(kind, {}), **options}
     for name, value in given.items():
         if options.get(name, value) != value:
             raise ScorerError(f"{scorer}: option {name} is {options[name]!r}, with {kind} it is {value!r}")

@@ -81,6 +81,7 @@ class EventToEnsemble(Method):
     trains: ClassVar = False
     metrics: ClassVar = tuple(REDUCTIONS)
     kind_options: ClassVar = {"images": {"inputs": "images"}, "sets": {"inputs": "constituents"}}
+    kind_defaults: ClassVar = {"sets": {"normalise": True}}
     shown: ClassVar = ("inputs", "distance", "references")
 
     inputs: str = "images"
