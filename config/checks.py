@@ -1,0 +1,142 @@
+"""What an analysis cannot be: keys that do not go together, and what a method cannot do; nothing is read for that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import HunchError
+from ..table import is_table
+from .methods import method_class, method_names, methods_for, methods_with, unknown
+
+if TYPE_CHECKING:
+    from ..processors.representations import Representation
+    from .schema import Analysis
+
+__all__ = ["check_analysis"]
+
+
+def check_analysis(analysis: Analysis) -> None:
+    """Raise ValueError, which names the key, where an analysis cannot be."""
+    for key, pair in (("fit_range", analysis.fit_range), ("masses", analysis.masses)):
+        if pair is not None and not (pair[0] < pair[1] < analysis.sqrt_s):
+            raise ValueError(
+                f"{key}: [{pair[0]:g}, {pair[1]:g}] must rise and stay below sqrt_s = {analysis.sqrt_s:g} GeV"
+            )
+    if analysis.blind and analysis.samples.background is None:
+        raise ValueError("blind: needs samples.background, of which held-out events stand in for the data")
+    if analysis.blind and analysis.weak_supervision:
+        raise ValueError("blind: cannot be with weak_supervision, which learns from the data")
+    if analysis.weak_supervision and not analysis.samples.priors:
+        raise ValueError("weak_supervision: needs samples.priors, whose family the data narrow down")
+    if analysis.plane_scan is not None and not analysis.samples.priors:
+        raise ValueError("plane_scan: needs samples.priors, the second axis of the plane")
+    if analysis.weak_supervision and analysis.regions.axis == "priors":
+        raise ValueError("weak_supervision: needs regions.axis: family")
+    if analysis.regions.decorrelation is not None and analysis.regions.shape is not None:
+        from ..analysis import SHAPES
+
+        able = [name for name, shape in SHAPES.items() if shape.follows_mass]
+        if analysis.regions.shape not in able:
+            raise ValueError(
+                f"regions.decorrelation: boundaries of shape {analysis.regions.shape} cannot follow the mass; "
+                f"{', '.join(able)} can"
+            )
+    if analysis.regions.shape == "mosaic" and not analysis.can_be_mosaic:
+        raise ValueError(
+            "regions.shape: mosaic needs one model of a family of priors: samples.background, at least two "
+            f"samples.priors, regions.axis: family, no weak_supervision, and a method with hypotheses: {', '.join(methods_with('mosaic'))}"
+        )
+    if analysis.features is not None and len(set(analysis.features)) != len(analysis.features):
+        raise ValueError("features: a column is named twice")
+    hunted = analysis.observable.name if analysis.observable is not None else "mjj"
+    if analysis.features is not None and hunted in analysis.features and analysis.hunt == "bump":
+        raise ValueError(
+            f"features: {hunted} is hunted in and cannot be a training column: the regions would sculpt it"
+        )
+    if analysis.features is not None and "truth_signal" in analysis.features:
+        raise ValueError("features: truth_signal is a label and cannot be a training column")
+    check_method(analysis)
+
+
+def check_method(analysis: Analysis) -> None:
+    """Refuse a method, and what is asked of it, where it cannot be; nothing is read for that."""
+    representation, method = analysis.represented, analysis.method
+    name = analysis.scorer_name
+    if representation.kind not in method.takes:
+        fits = ", ".join(methods_for(representation.kind)) or "none yet"
+        raise ValueError(
+            f"scorer: {name} takes {' or '.join(method.takes)}, and representation {representation.name} gives "
+            f"{representation.kind}; methods for {representation.kind}: {fits}"
+        )
+    shape = (getattr(representation, "pixels", 0),) * 2 if representation.kind == "images" else ()
+    try:
+        given = method.kind_options.get(representation.kind, {})
+        method(**{**analysis.scorer_options, **given}).check(shape if all(shape) else ())
+    except HunchError as error:
+        raise ValueError(f"scorer: {error}") from error
+    check_samples(analysis, representation)
+    if analysis.weak_supervision and not (method.narrows and analysis.has_family):
+        raise ValueError(
+            f"weak_supervision: needs a method whose hypotheses data narrow down ({', '.join(methods_with('narrows'))}); "
+            f"scorer is {name}"
+        )
+    if analysis.regions.axis == "family" and not analysis.samples.priors:
+        raise ValueError("regions.axis: family is that of samples.priors, and there are none")
+    if analysis.regions.axis == "family" and not analysis.has_family:
+        raise ValueError(
+            f"regions.axis: family needs a method with hypotheses ({', '.join(methods_with('mosaic'))}); scorer is {name}"
+        )
+    if analysis.samples.exposure is not None and "exposure" not in method.uses:
+        able = ", ".join(n for n in method_names() if "exposure" in method_class(n).uses) or "none yet"
+        raise ValueError(f"samples.exposure: {name} has no outlier exposure; methods with it: {able}")
+    several = representation.kind != "rows" and len(representation.inputs) > 1
+    if "per_jet" in analysis.scorer and not several:
+        raise ValueError(f"scorer.per_jet: {analysis.per_jet} puts jets together, and an event here is one")
+    if analysis.per_jet == "concat" and (analysis.hunt, analysis.count.expectation) != ("count", "abcd"):
+        raise ValueError(
+            "scorer.per_jet: concat keeps an axis for each jet, for hunt: count with count.expectation: abcd; "
+            "regions need one background axis: sum or max"
+        )
+    if analysis.hunt == "bump" and representation.observable is None:
+        raise ValueError(f"hunt: representation {representation.name} has no mass to look for a bump in; hunt: count")
+    check_hunt(analysis)
+
+
+def check_samples(analysis: Analysis, representation: Representation) -> None:
+    """Refuse event files where the representation is of tables, and tables that cannot hold it."""
+    for sample, files in analysis.sample_files().items():
+        key = "samples." + sample.replace("prior.", "priors.").replace("signal.", "signals.")
+        if not representation.of_events and not is_table(files[0]):
+            raise ValueError(f"{key}: {files[0]} is no table, and representation {representation.name} is of tables")
+        if representation.kind != "rows" and Path(files[0]).suffix.lower() in {".csv", ".h5", ".hdf5", ".hdf"}:
+            raise ValueError(f"{key}: {files[0]} cannot hold {representation.name}; parquet can")
+
+
+def check_hunt(analysis: Analysis) -> None:
+    """Refuse keys that the kind of hunt does not read, and a counting experiment that cannot be."""
+    given = analysis.model_fields_set
+    if analysis.hunt == "bump":
+        if "count" in given:
+            raise ValueError("count: is of hunt: count, and hunt is bump")
+        return
+    bump = ("fit_range", "masses", "background_function", "combination", "pseudo_experiments", "plane_scan")
+    unread = [key for key in bump if key in given]
+    unread += [f"regions.{key}" for key in sorted(analysis.regions.model_fields_set - {"alpha"})]
+    if unread:
+        raise ValueError(f"{unread[0]}: is of hunt: bump, and hunt is count")
+    if analysis.count.expectation == "sample":
+        if analysis.samples.background is None:
+            raise ValueError("count.expectation: sample needs samples.background; abcd takes the data alone")
+        if analysis.count.axes is not None:
+            raise ValueError("count.axes: are of count.expectation: abcd")
+        return
+    names = analysis.axis_names
+    for name in analysis.count.axes or ():
+        if name not in names:
+            raise ValueError(f"key 'count.axes': {unknown(name, names)}")
+    if len(set(analysis.count.axes or names[:2])) != 2:
+        raise ValueError(
+            f"count.expectation: abcd needs two axes, and the space has {', '.join(names)}; two jets with scorer.per_jet: "
+            "concat, or a prior, give a second one"
+        )

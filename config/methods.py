@@ -1,0 +1,91 @@
+"""What an analysis file may say of a method: the methods there are, and options that are fields of classes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from ..errors import nearest
+from .sections import Options
+
+__all__ = [
+    "OWN_KEYS",
+    "SPACE_KEYS",
+    "checked_options",
+    "method_class",
+    "method_names",
+    "methods_for",
+    "methods_with",
+    "unknown",
+]
+
+OWN_KEYS = {
+    "seed": "seed",
+    "alpha": "regions.alpha",
+    "hypotheses": "regions.number",
+    "inputs": "representation",
+}
+"""Fields of scorers that an analysis sets by keys of its own."""
+SPACE_KEYS = ("name", "per_jet", "metric")
+"""Keys of `scorer` that are no fields of the method: which method, how two jets are put together, which metric spans the axes."""
+
+
+@functools.cache
+def method_names() -> tuple[str, ...]:
+    """Return the names of all methods."""
+    from ..models.scorer import SCORERS
+
+    return tuple(SCORERS)
+
+
+def method_class(name: str) -> Any:
+    """Return a method's class."""
+    from ..models.scorer import scorer_class
+
+    return scorer_class(name)
+
+
+def methods_with(ability: str) -> list[str]:
+    """Return the methods that can do something: `mosaic`, `narrows`."""
+    return [name for name in method_names() if getattr(method_class(name), ability)]
+
+
+def methods_for(kind: str) -> list[str]:
+    """Return the methods that take a kind of representation."""
+    return [name for name in method_names() if kind in method_class(name).takes]
+
+
+def unknown(name: str, allowed: Collection[str]) -> str:
+    """Return what is said of a value that is not among those allowed."""
+    guess = nearest(name, allowed)
+    hint = f"did you mean {guess!r}? " if guess else ""
+    return f"{name!r} is not known; {hint}allowed: {', '.join(allowed) or 'none'}"
+
+
+def checked_options(
+    section: str, cls: type, given: Mapping[str, Any], allowed: Collection[str], *, extra: Collection[str] = ()
+) -> Options:
+    """Return options of a section with the types of the fields of a dataclass; ValueError naming the key.
+
+    allowed: the fields that may be given; extra: further keys of the section, for the message.
+    """
+    hints = get_type_hints(cls)
+    found: Options = {}
+    for key, value in given.items():
+        if key not in allowed:
+            if key in OWN_KEYS:
+                raise ValueError(f"key '{section}.{key}': is the analysis' own key {OWN_KEYS[key]}")
+            names = sorted({*allowed, *extra})
+            guess = nearest(str(key), names)
+            hint = f"; did you mean {guess!r}?" if guess else ";"
+            raise ValueError(f"unknown key '{section}.{key}'{hint} allowed: {', '.join(names)}")
+        strict = not str(hints[key]).startswith(("tuple", "typing.Tuple")) and not isinstance(value, list)
+        try:
+            found[key] = TypeAdapter(hints[key]).validate_python(value, strict=strict)
+        except ValidationError as error:
+            first = error.errors()[0]["msg"]
+            raise ValueError(f"key '{section}.{key}': {first[0].lower()}{first[1:]}, found {value!r}") from error
+    return found

@@ -1,0 +1,226 @@
+"""Reading an analysis file: errors name its line, the key and the nearest key that there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+
+from ..errors import HunchError, nearest
+from ..table import is_table, is_table_folder
+from .methods import SPACE_KEYS
+from .schema import Analysis
+
+__all__ = ["ConfigError", "read_analysis", "yaml_value"]
+
+
+class ConfigError(HunchError):
+    """The configuration is not one; the message names file, line and key."""
+
+
+def read_analysis(path: str | Path, overrides: Sequence[str] = ()) -> Analysis:
+    """Read and check an analysis file; paths in it, `output` too, become absolute, relative to the file itself.
+
+    overrides: KEY=VALUE, as in "regions.fraction=0.1", put in place of what the file says. Raises ConfigError naming the file,
+    the line and the key for unknown keys, wrong types, combinations that cannot be, and files that do not exist.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except IsADirectoryError as error:
+        raise ConfigError(f"{path}: is a directory; an analysis file (YAML) is expected") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is no text file; an analysis file (YAML) is expected") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{path}: holds no keys; samples and output are needed")
+    lines = key_lines(node, path)
+    raw = overridden(raw, overrides)
+    for text in overrides:  # line 0 is the command line
+        named = tuple(full_key(text.partition("=")[0].strip(), raw).split("."))
+        lines |= {named[:n]: 0 for n in range(1, len(named) + 1) if n == len(named) or named[:n] not in lines}
+    try:
+        analysis = Analysis.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(e, path, lines, raw) for e in error.errors())) from error
+    return located(analysis, path, lines)
+
+
+def overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the file's content with KEY=VALUE pairs in place: dotted keys, values as YAML reads them.
+
+    A key that is none of the analysis' is one of its representation or else of its method: pixels is representation.pixels.
+    """
+    found = dict(raw)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {text!r}: KEY=VALUE is expected, as in --set regions.fraction=0.1")
+        try:
+            parsed = yaml_value(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text!r}: {value!r} is no value") from error
+        *sections, last = full_key(key.strip(), found).split(".")
+        place = found
+        for section in sections:
+            inner = place.get(section, {})
+            place[section] = dict(inner) if isinstance(inner, Mapping) else {"name": inner}
+            place = place[section]
+        place[last] = parsed
+    return found
+
+
+def yaml_value(text: str) -> Any:
+    """Return a value as YAML reads it, and 1e2 as the number that it is."""
+    value = yaml.safe_load(text)
+    return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) else value
+
+
+def full_key(key: str, found: Mapping[str, Any]) -> str:
+    """Return a key of --set as the file would have it."""
+    if key.split(".", maxsplit=1)[0] in Analysis.model_fields:
+        return key
+    from ..models.scorer import SCORERS, scorer_class, scorer_fields
+    from ..processors.representations import REPRESENTATIONS
+
+    chosen = {}
+    for section, usual in (("representation", "features"), ("scorer", "Quak")):
+        given = found.get(section, usual)
+        chosen[section] = given.get("name", usual) if isinstance(given, Mapping) else given
+    cls = REPRESENTATIONS.get(str(chosen["representation"]))
+    if cls is not None and key in {field.name for field in dataclasses.fields(cls)}:
+        return f"representation.{key}"
+    if chosen["scorer"] in SCORERS and key in {*scorer_fields(scorer_class(chosen["scorer"])), *SPACE_KEYS}:
+        return f"scorer.{key}"
+    return key
+
+
+Key = tuple[str | int, ...]
+
+
+def key_lines(node: Any, path: Path, prefix: Key = ()) -> dict[Key, int]:
+    """Return the line (from 1) of every key and list item; a key given twice is an error."""
+    lines: dict[Key, int] = {prefix: node.start_mark.line + 1}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*prefix, str(key.value))
+            if here in lines:
+                raise ConfigError(f"{path}: line {key.start_mark.line + 1}: key {dotted(here)!r} is given twice")
+            lines |= key_lines(value, path, here)
+            lines[here] = key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            lines |= key_lines(value, path, (*prefix, i))
+    return lines
+
+
+def dotted(key: Key) -> str:
+    """Return a key as the user would write it: samples.priors.two_prong[0]."""
+    return "".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in key).lstrip(".")
+
+
+def explain(error: Any, path: Path, lines: Mapping[Key, int], raw: Any) -> str:
+    """Turn one pydantic error into one line: file, line, key, what was found, what is allowed."""
+    # pydantic names union members and validators in its locations; keys of the file are what is left
+    key: Key = ()
+    for part in error["loc"]:
+        if (*key, part) in lines or error["type"] in {"missing", "extra_forbidden"}:
+            key = (*key, part)
+    line = next((lines[key[:n]] for n in range(len(key), -1, -1) if key[:n] in lines), 1)
+    where = f"{path}: line {line}: " if line else "--set: "
+    if error["type"] == "extra_forbidden":
+        allowed = section_keys(key[:-1])
+        guess = nearest(str(key[-1]), allowed)
+        hint = f"; did you mean {guess!r}?" if guess else ";"
+        return f"{where}unknown key {dotted(key)!r}{hint} allowed: {', '.join(allowed)}"
+    if error["type"] == "missing":
+        return f"{where}key {dotted(key)!r} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "literal_error":
+        guess = nearest(str(error["input"]), re.findall(r"'([^']+)'", str(error["ctx"]["expected"])))
+        message += f"; did you mean {guess!r}?" if guess else ""
+    for theirs, ours in (("tuple", "list"), ("dictionary", "mapping"), (" after validation, not", ", not")):
+        message = message.replace(theirs, ours)
+    if not key:
+        quoted = re.match(r"(?:unknown )?key '([^']+)'", message)
+        named = tuple((quoted[1] if quoted else message.split(":")[0]).split("."))
+        line = next((lines[named[:n]] for n in range(len(named), 0, -1) if named[:n] in lines), 1)
+        return f"{path}: line {line}: {message}" if line else f"--set: {message}"
+    found = raw
+    for part in key:
+        found = found[part]
+    return f"{where}key {dotted(key)!r}: {message[0].lower()}{message[1:]}, found {found!r}"
+
+
+def section_keys(prefix: Key) -> list[str]:
+    """Return the keys allowed under a section of the schema."""
+    model: Any = Analysis
+    for part in prefix:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        if field is None:
+            return []
+        # an optional section is Section | None
+        model = next((a for a in get_args(field.annotation) if hasattr(a, "model_fields")), field.annotation)
+    return list(model.model_fields) if hasattr(model, "model_fields") else []
+
+
+def located(analysis: Analysis, path: Path, lines: Mapping[Key, int]) -> Analysis:
+    """Make every path absolute and check that each sample's files exist and are of one kind."""
+    folder = path.resolve().parent
+
+    def find(files: tuple[str, ...], key: Key) -> tuple[str, ...]:
+        found = []
+        for i, name in enumerate(files):
+            file = folder / name
+            where = f"{path}: line {lines.get((*key, i), lines.get(key, 1))}: key {dotted((*key, i))!r}: "
+            if not file.exists():
+                here = [p.name for p in file.parent.glob("*")] if file.parent.is_dir() else []
+                guess = nearest(file.name, here)
+                hint = f"; did you mean {guess!r}?" if guess else ""
+                raise ConfigError(f"{where}no such file: {file}{hint}")
+            if file.is_dir() and not is_table_folder(file):
+                raise ConfigError(f"{where}{file} is a directory; name its files")
+            if str(file) in found:
+                raise ConfigError(f"{where}{file} is listed twice")
+            found.append(str(file))
+            real = str(file.resolve())
+            if real in seen:
+                raise ConfigError(f"{where}{file} is also in {seen[real]}; two samples never share events")
+            seen[real] = dotted(key)
+        if len({is_table(name) for name in found}) > 1:
+            raise ConfigError(
+                f"{path}: line {lines.get(key, 1)}: key {dotted(key)!r}: event files and tables in one sample"
+            )
+        return tuple(found)
+
+    seen: dict[str, str] = {}
+    samples = analysis.samples
+    moved = samples.model_copy(
+        update={
+            "data": find(samples.data, ("samples", "data")),
+            "background": samples.background and find(samples.background, ("samples", "background")),
+            "validation": samples.validation and find(samples.validation, ("samples", "validation")),
+            "exposure": samples.exposure and find(samples.exposure, ("samples", "exposure")),
+            **{
+                kind: {name: find(files, ("samples", kind, name)) for name, files in getattr(samples, kind).items()}
+                for kind in ("priors", "signals")
+            },
+        }
+    )
+    output = folder / analysis.output
+    if output.exists() and not output.is_dir():
+        raise ConfigError(
+            f"{path}: line {lines.get(('output',), 1)}: key 'output': {output} is a file; a folder is written"
+        )
+    return analysis.model_copy(update={"samples": moved, "output": str(output)})

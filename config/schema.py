@@ -1,0 +1,287 @@
+"""A complete analysis: the schema of an analysis file, its defaults, and what follows from its keys."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ..errors import HunchError
+from ..folds import FoldPlan, fold_plan
+from ..table import QUAK_FEATURES, is_table
+from .checks import check_analysis
+from .methods import OWN_KEYS, SPACE_KEYS, checked_options, method_class, method_names, unknown
+from .sections import (
+    CountSettings,
+    LimitSettings,
+    ObservableKey,
+    Options,
+    Pair,
+    PlaneScanSettings,
+    Positive,
+    RegionSettings,
+    Samples,
+    Section,
+)
+
+if TYPE_CHECKING:
+    from ..processors.representations import Representation
+
+__all__ = ["FEW_FEATURES", "Analysis"]
+
+FEW_FEATURES = ("mJ_1", "mJ_2", "tau21_1", "tau21_2", "tau32_1", "tau32_2")
+"""Training columns where a family of hypotheses is searched through: its density ratios are better in six dimensions."""
+
+
+class Analysis(Section):
+    """A complete analysis. Only `samples.data` and `output` have no default.
+
+    seed: of training, folds and pseudo-experiments; representation: what an event becomes, a name, or a mapping of `name` and the
+    fields of its class; jets: cuts of the jets, fields of it too; features: columns that rows are made of; observable: the column
+    that is hunted in; scorer: the method, a name, or a mapping of `name`, `per_jet`, `metric` and the fields of its class;
+    training: fields of it too; hunt: for a bump in the observable, or a counting experiment; repeats: what happens to events
+    that repeat within a sample; folds: of data where there is no background sample, or with weak_supervision, which lets the other
+    folds of the data narrow down the hypotheses; held_out: share of the background kept from training to fix regions on;
+    fit_range, masses: [low, high] GeV, found from the spectrum when absent; sqrt_s: GeV; luminosity: fb^-1, for limits on
+    cross-sections; blind: held-out background stands in for the data, expected results only; executor, workers, scheduler:
+    coffea's; skip_bad_files: count unreadable files instead of stopping.
+    """
+
+    samples: Samples
+    output: str
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    representation: Options = Field(default_factory=lambda: {"name": "features"})
+    features: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
+    observable: ObservableKey | None = None
+    jets: Options = Field(default_factory=dict)
+    scorer: Options = Field(default_factory=lambda: {"name": "Quak"})
+    training: Options = Field(default_factory=dict)
+    hunt: Literal["bump", "count"] = "bump"
+    count: CountSettings = Field(default_factory=CountSettings)
+    regions: RegionSettings = Field(default_factory=RegionSettings)
+    repeats: Literal["refuse", "drop"] = "refuse"
+    folds: Annotated[int, Field(ge=3, le=20)] = 5
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    weak_supervision: bool = False
+    fit_range: Pair | None = None
+    masses: Pair | None = None
+    sqrt_s: Positive = 13_000.0
+    background_function: str = "dijet"
+    combination: Literal["fisher", "stouffer", "simes", "cauchy", "tippett", "harmonic", "harmonic_bound"] | None = None
+    pseudo_experiments: Annotated[int, Field(ge=1)] = 5_000
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    luminosity: Positive | None = None
+    blind: bool = False
+    plane_scan: PlaneScanSettings | None = None
+    executor: Literal["iterative", "futures", "dask"] = "futures"
+    workers: Annotated[int, Field(ge=1)] | None = None
+    scheduler: str | None = None
+    skip_bad_files: bool = False
+
+    @field_validator("representation", "scorer", mode="before")
+    @classmethod
+    def named(cls, given: Any) -> Any:
+        """A name alone is a mapping of `name`; a mapping without one has the default's."""
+        if isinstance(given, str):
+            return {"name": given}
+        return given
+
+    @field_validator("observable", mode="before")
+    @classmethod
+    def column(cls, given: Any) -> Any:
+        """A name alone is a column in GeV."""
+        return {"name": given} if isinstance(given, str) else given
+
+    @field_validator("background_function")
+    @classmethod
+    def known_function(cls, text: str) -> str:
+        """Families are named; anything else must be a formula of x or m, p1, p2, ..."""
+        if text in {"dijet", "exponential", "bernstein"}:
+            return text
+        from ..analysis import family_orders
+
+        try:
+            family_orders(text)
+        except HunchError as error:
+            raise ValueError(str(error)) from error
+        return text
+
+    @model_validator(mode="after")
+    def possible(self) -> Analysis:
+        """Keys go together, and the method can do what is asked of it."""
+        check_analysis(self)
+        return self
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """Names of the axes that the space will have, hypotheses of a mosaic aside."""
+        names = ("background", *self.samples.priors)
+        if self.per_jet == "concat":
+            return tuple(f"{name} jet {jet + 1}" for name in names for jet in range(len(self.represented.inputs)))
+        return (*names, *(("family",) if self.has_family and self.samples.priors else ()))
+
+    @property
+    def represented(self) -> Representation:
+        """What an event becomes: tables of the user's own where all samples are tables of rows, else a representation."""
+        from ..processors.representations import REPRESENTATIONS, representation_of
+
+        options = dict(self.representation)
+        name = str(options.pop("name", "features"))
+        if name not in REPRESENTATIONS:
+            raise ValueError(f"representation: {unknown(name, REPRESENTATIONS)}")
+        tables = all(is_table(file) for files in self.sample_files().values() for file in files)
+        if name == "features" and tables and self.features is not None and not options:
+            name = "table"
+        if name == "table" and self.jets:
+            raise ValueError("jets: cuts are of event files, and the samples are tables")
+        cls = REPRESENTATIONS[name]
+        allowed = {f.name for f in dataclasses.fields(cls)} - {"observable", "unit", "features"}
+        chosen = checked_options("representation", cls, options, allowed, extra={"name", "observable"})
+        cuts = checked_options("jets", cls, self.jets, allowed)
+        for key in chosen.keys() & cuts.keys():
+            raise ValueError(f"key 'jets.{key}': is given in representation too")
+        if name in {"features", "table"}:
+            chosen |= (
+                {"features": self.features or self._default_features} if name == "features" or self.features else {}
+            )
+        elif self.features is not None:
+            raise ValueError(f"features: are columns of representation features or table, not of {name}")
+        if self.observable is not None:
+            chosen["observable"] = self.observable.name
+            if name == "table":
+                chosen["unit"] = self.observable.unit
+            elif "unit" in self.observable.model_fields_set:
+                raise ValueError(
+                    f"key 'observable.unit': is that of a table's column; columns of {name} have their own"
+                )
+        elif self.hunt == "count":
+            chosen["observable"] = None
+        try:
+            return representation_of(name, **chosen, **cuts)
+        except HunchError as error:
+            said = str(error).removeprefix(f"{name}: ")
+            words = ((k, (f"{k}:", f"no {k.removesuffix('s')} ")) for k in (*cuts, *chosen))
+            blamed = next((k for k, begins in words if said.startswith(begins)), None)
+            section = "jets" if blamed in cuts else "representation"
+            told = said.removeprefix(f"{blamed}: ")
+            own = blamed in {"features", "observable"}
+            at = section if blamed is None else blamed if own else f"{section}.{blamed}"
+            raise ValueError(f"key {at!r}: {told}") from error
+
+    @property
+    def _default_features(self) -> tuple[str, ...]:
+        """The 12 QUAK features, or six of them where a family is searched through; never the observable."""
+        few = self.weak_supervision or (self.can_be_mosaic and self.regions.shape in {None, "mosaic"})
+        hunted = self.observable.name if self.observable is not None else "mjj"
+        one_jet = self.representation.get("jets") == 1
+        chosen = (f for f in (FEW_FEATURES if few else QUAK_FEATURES) if not one_jet or f.endswith("_1"))
+        return tuple(f for f in chosen if f != hunted)
+
+    @property
+    def scorer_name(self) -> str:
+        """The method's name."""
+        return str(self.scorer.get("name", "Quak"))
+
+    @property
+    def method(self) -> Any:
+        """The method's class."""
+        if self.scorer_name not in method_names():
+            raise ValueError(f"scorer: {unknown(self.scorer_name, method_names())}")
+        return method_class(self.scorer_name)
+
+    @property
+    def per_jet(self) -> str:
+        """How the losses of two jets are put together: "sum", "max" or "concat"."""
+        given = self.scorer.get("per_jet", "sum")
+        if given not in {"sum", "max", "concat"}:
+            raise ValueError(f"key 'scorer.per_jet': {unknown(str(given), ('sum', 'max', 'concat'))}")
+        return str(given)
+
+    @property
+    def metric(self) -> str | None:
+        """Which of the scorer's metrics spans the axes, None for its default; a class that spans a space has none to choose."""
+        given = self.scorer.get("metric")
+        if given is None:
+            return None
+        known = () if self.method.spans else tuple(self.method.metrics)
+        if given not in known:
+            raise ValueError(f"key 'scorer.metric': {unknown(str(given), known)}")
+        return str(given)
+
+    @property
+    def scorer_options(self) -> Options:
+        """The constructor's arguments that are given, of `scorer` and `training`."""
+        method = self.method
+        _ = self.per_jet, self.metric
+        from ..models.scorer import scorer_fields
+
+        allowed = set(scorer_fields(method)) - set(OWN_KEYS)
+        own = {k: v for k, v in self.scorer.items() if k not in SPACE_KEYS}
+        chosen = checked_options("scorer", method, own, allowed, extra=set(SPACE_KEYS))
+        other = checked_options("training", method, self.training, allowed)
+        for key in chosen.keys() & other.keys():
+            raise ValueError(f"key 'training.{key}': is given in scorer too")
+        return {**other, **chosen}
+
+    @property
+    def hypotheses(self) -> int:
+        """Number of hypotheses that training needs: the regions of a mosaic at most, else 0."""
+        regions = self.region_settings
+        return (regions.number or 0) if regions.shape == "mosaic" else 0
+
+    @property
+    def axis(self) -> str:
+        """Which losses stand for the signal: of the "family", or of the "priors" as given."""
+        return self.regions.axis or ("family" if self.has_family else "priors")
+
+    @property
+    def plan(self) -> FoldPlan:
+        """Which model trains on, calibrates with and hunts in which event."""
+        return fold_plan(
+            background=self.samples.background is not None,
+            folds=self.folds,
+            held_out=self.held_out,
+            weak=self.weak_supervision,
+        )
+
+    @property
+    def has_family(self) -> bool:
+        """Whether the method makes a family of hypotheses of its priors, as far as it is asked to."""
+        return bool(self.method.mosaic) and bool(self.scorer_options.get("family", True))
+
+    @property
+    def can_be_mosaic(self) -> bool:
+        """Whether regions can be neighbourhoods of hypotheses: one model of a family of two priors or more."""
+        one_model = self.samples.background is not None and not self.weak_supervision
+        return one_model and len(self.samples.priors) >= 2 and self.axis == "family" and self.has_family
+
+    @property
+    def region_settings(self) -> RegionSettings:
+        """The regions with nothing absent: a mosaic where one model has several priors, else slices of the difference."""
+        shape = self.regions.shape or ("mosaic" if self.can_be_mosaic else "difference")
+        number, fraction = (24, 0.15) if shape == "mosaic" else (3, 0.02)
+        return self.regions.model_copy(
+            update={
+                "shape": shape,
+                "number": self.regions.number or number,
+                "fraction": self.regions.fraction or fraction,
+            }
+        )
+
+    @property
+    def combination_method(self) -> str:
+        """How the regions' p-values are combined: as given, or Simes for a mosaic and Fisher for other shapes."""
+        from ..analysis import SHAPES
+
+        return self.combination or SHAPES[self.region_settings.shape or "difference"].combination
+
+    def sample_files(self) -> dict[str, tuple[str, ...]]:
+        """Return sample name -> files: "data", others where given, "prior.NAME" and "signal.NAME"."""
+        named = {"data": self.samples.data}
+        for name in ("background", "validation", "exposure"):
+            files = getattr(self.samples, name)
+            if files is not None:
+                named[name] = files
+        priors = {f"prior.{name}": files for name, files in self.samples.priors.items()}
+        return {**named, **priors, **{f"signal.{name}": files for name, files in self.samples.signals.items()}}

@@ -1,0 +1,121 @@
+"""The sections of an analysis file below its top: their keys, types, defaults and bounds."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+__all__ = [
+    "CountSettings",
+    "Files",
+    "LimitSettings",
+    "ObservableKey",
+    "Options",
+    "Pair",
+    "PlaneScanSettings",
+    "Positive",
+    "RegionSettings",
+    "Samples",
+    "Section",
+]
+
+
+class Section(BaseModel):
+    """A mapping of the YAML: unknown keys are errors, types are not converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Files = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Pair = Annotated[tuple[Positive, Positive], Field(strict=False)]
+Options = dict[str, Any]
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+
+
+class Samples(Section):
+    """What is hunted in and what models learn from: lists of event files (ROOT) or tables (parquet, CSV, HDF5).
+
+    exposure: events that a method with outlier exposure is shown as no background; other methods refuse it. signals: models that
+    limits are set on and nothing trains on; without them limits are set on the priors. validation: background events that
+    nothing trains on and nothing is fixed with, from which `hunch validate` draws its experiments.
+    """
+
+    data: Files
+    background: Files | None = None
+    priors: dict[str, Files] = Field(default_factory=dict)
+    exposure: Files | None = None
+    signals: dict[str, Files] = Field(default_factory=dict)
+    validation: Files | None = None
+
+    @field_validator("priors", "signals")
+    @classmethod
+    def names(cls, named: dict[str, Any]) -> dict[str, Any]:
+        """Names of priors and signals become file names and score columns."""
+        for name in named:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{name!r} names a prior or signal: letters, digits and _ . + - are allowed")
+            if name in {"anomaly", "difference", "background"} or name.startswith("family"):
+                raise ValueError(f"a prior or signal cannot be called {name!r}, a score has that name")
+        return named
+
+
+class RegionSettings(Section):
+    """Shape, number and size of the regions, fixed before the scan; axis: the losses that stand for the signal.
+
+    decorrelation: boundaries that follow the mass, as `hunch.analysis.fit_fixed_efficiency` ("map") or
+    `fit_quantile_regression` ("quantile") fit them on held-out background. `Analysis.region_settings` fills in what is
+    absent.
+    """
+
+    shape: Literal["difference", "plane", "l5", "tree", "mosaic"] | None = None
+    axis: Literal["family", "priors"] | None = None
+    number: Annotated[int, Field(ge=1, le=64)] | None = None
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    decorrelation: Literal["map", "quantile"] | None = None
+
+
+class PlaneScanSettings(Section):
+    """Scan of the loss plane for the place of an excess: fits in every window, never a significance."""
+
+    degree: Annotated[int, Field(ge=1, le=12)] | None = 3
+    family: Literal["dijet", "exponential"] | None = "dijet"
+    width: Positive = 0.035
+    min_events: Annotated[int, Field(ge=1)] = 50
+
+
+class LimitSettings(Section):
+    """Upper limits by CLs on every signal: at `points` masses of the scan, the best one and the signals' own.
+
+    scale_error, resolution_error: relative, of the signal's m_jj.
+    """
+
+    points: Annotated[int, Field(ge=1, le=200)] = 12
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    scale_error: Annotated[float, Field(ge=0, lt=0.5)] = 0.01
+    resolution_error: Annotated[float, Field(ge=0, lt=0.5)] = 0.10
+
+
+class CountSettings(Section):
+    """The counting experiment: events above a threshold, against what background there predicts.
+
+    efficiency: share of the background above the threshold; expectation: "sample", from background events, or "abcd", from the
+    data beside the threshold in two axes; axes: names of those two (the first two of the space); systematic: relative error of
+    the expectation; constraint: "gamma" or "lognormal", its form.
+    """
+
+    efficiency: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    expectation: Literal["sample", "abcd"] = "sample"
+    axes: Annotated[tuple[str, str], Field(strict=False)] | None = None
+    systematic: Annotated[float, Field(ge=0, le=1)] = 0.1
+    constraint: Literal["gamma", "lognormal"] = "gamma"
+
+
+class ObservableKey(Section):
+    """A column that is hunted in, with its unit."""
+
+    name: Annotated[str, Field(min_length=1)]
+    unit: str = "GeV"
