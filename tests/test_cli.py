@@ -336,13 +336,6 @@ EDGES += [2546, 2659, 2775, 2895, 3019, 3147, 3279, 3416, 3558, 3704]
 FEW = ("--pseudo-experiments", "20")
 
 
-@pytest.fixture
-def fast_hunt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out pyhf's q0 and the uniformity check, seconds a hunt."""
-    monkeypatch.setattr("hunch.analysis.spectrum_hunt.q0_row", lambda found, _: (None,) * len(found.masses))
-    monkeypatch.setattr("hunch.analysis.spectrum_hunt.local_p_uniformity", lambda *_, **__: ())
-
-
 @pytest.mark.usefixtures("fast_hunt")
 def test_a_spectrum_of_others_is_hunted_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -23,7 +23,7 @@ from hunch.table import read_table
 from hunch.workflow.stages import STAGES, run, run_stage
 from hunch.workflow.validate import validate_analysis
 
-pytestmark = pytest.mark.usefixtures("small_family", "few_checks")
+pytestmark = pytest.mark.usefixtures("small_family", "fast_hunt")
 
 Frame = Callable[..., pd.DataFrame]
 
@@ -40,13 +40,6 @@ def background(rng: np.random.Generator, n: int) -> pd.DataFrame:
 def signal(rng: np.random.Generator, n: int, mass: float, a: float) -> pd.DataFrame:
     """Make a narrow resonance with a feature far from the background's bulk."""
     return pd.DataFrame({"mjj": rng.normal(mass, 0.03 * mass, n), "a": rng.normal(a, 25, n), "b": rng.normal(0, 1, n)})
-
-
-@pytest.fixture
-def few_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out pyhf's q0, the uniformity check and figures as PDF, which other tests see: half of a hunt's time."""
-    monkeypatch.setattr("hunch.analysis.spectrum_hunt.q0_row", lambda found, _: (None,) * len(found.masses))
-    monkeypatch.setattr("hunch.analysis.spectrum_hunt.local_p_uniformity", lambda *_, **__: ())
 
 
 @pytest.fixture(scope="module")

@@ -258,6 +258,7 @@ def test_hunt_needs_bins_for_its_parameters() -> None:
         hunt([as_hist(EDGES[:5], [9, 5, 3, 1])], [1000.0], settings=HuntSettings(pseudo_experiments=1))
 
 
+@pytest.mark.usefixtures("fast_hunt")
 def test_many_regions_are_told_what_fisher_does_to_them(tmp_path: Path, rng: np.random.Generator) -> None:
     edges = np.array([e for e in DIJET_EDGES if 1530 <= e <= 4010], dtype=float)
     counts = {f"r{i}": rng.poisson(300 * np.exp(-np.arange(len(edges) - 1) / 4)).tolist() for i in range(8)}

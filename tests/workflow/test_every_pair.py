@@ -25,7 +25,7 @@ from hunch.processors.representations import REPRESENTATIONS
 from hunch.table import read_table
 from hunch.workflow import run, run_stage, search_files, validate_analysis
 
-pytestmark = [pytest.mark.usefixtures("small_family"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.usefixtures("small_family", "fast_hunt"), pytest.mark.timeout(600)]
 
 EVENTS, PRIORS = 1500, 300
 QUICK: dict[str, Any] = {

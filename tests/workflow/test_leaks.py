@@ -18,7 +18,7 @@ from hunch.table import read_table
 from hunch.workflow import run, run_stage, search_files
 from hunch.workflow.layout import model_paths, score_path, table_path
 
-pytestmark = pytest.mark.usefixtures("small_family")
+pytestmark = pytest.mark.usefixtures("small_family", "fast_hunt")
 
 
 @pytest.fixture
