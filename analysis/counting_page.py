@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from ..files import write_aside
-from .page import show_number, show_p
+from .page import write_page
 
 __all__ = ["write_counting_report"]
 
@@ -66,19 +63,13 @@ At {{ "%.0f"|format(100 * l.confidence) }} % confidence {% if l.observed is not 
 
 def write_counting_report(path: str | Path, result: Mapping[str, Any], figures: str | Path) -> None:
     """Write report.html from the result of a counting experiment and its figure, inside the file."""
-    import yaml
-
     picture = Path(figures) / "counting.png"
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    text = environment.from_string(TEMPLATE).render(
-        r=result,
+    write_page(
+        path,
+        TEMPLATE,
+        result,
         c=result["counting"],
         e=result["counting"]["expectation"],
         l=result["counting"]["limits"],
-        p=show_p,
-        number=show_number,
         figure=base64.b64encode(picture.read_bytes()).decode() if picture.is_file() else "",
-        configuration=yaml.safe_dump(result["configuration"], sort_keys=False),
     )
-    with write_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")

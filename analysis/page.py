@@ -91,7 +91,7 @@ They were fixed before the hunted events were looked at, on events that no model
 <table><tr><th>local p of background-only experiments at</th><th>KS p (uniform)</th><th>share below 0.05</th><th>below 0.01</th></tr>
 {% for u in r.local_p_uniformity %}<tr><td>{{ at(u.mass) }}, {{ u.n }} experiments</td><td>{{ p(u.ks_p) }}</td><td>{{ "%.3f"|format(u.below_5_percent) }}</td><td>{{ "%.3f"|format(u.below_1_percent) }}</td></tr>{% endfor %}</table>
 <table><tr><th>injected in {{ r.injection_linearity.region }}, {{ at(r.injection_linearity.mass) }}</th><th>events</th><th>fitted, mean</th><th>pull: mean, width</th><th>68 % intervals that hold it</th></tr>
-{% for x in r.injection_linearity.injected %}{% set i = loop.index0 %}<tr><td>{{ "%.0f"|format(r.injection_linearity.strengths[i]) }} σ</td><td>{{ "%.1f"|format(x) }}</td><td>{{ "%.1f"|format(r.injection_linearity.fitted[i]) }} ± {{ "%.1f"|format(r.injection_linearity.error[i]) }}</td><td>{{ "%.2f"|format(r.injection_linearity.pull_mean[i]) }}, {{ "%.2f"|format(r.injection_linearity.pull_width[i]) }}</td><td>{{ "%.0f"|format(100 * r.injection_linearity.coverage_68[i]) }} %</td></tr>{% endfor %}
+{% for x in r.injection_linearity.injected %}{% set i = loop.index0 %}<tr><td>{{ "%.0f"|format(r.injection_linearity.strengths[i]) }} σ</td><td>{{ "%.1f"|format(x) }}</td><td>{{ "%.1f"|format(r.injection_linearity.fitted[i]) }} ± {{ "%.1f"|format(r.injection_linearity.error[i]) }}</td><td>{{ "%.2f"|format(r.injection_linearity.pull_mean[i]) }}, {{ "%.2f"|format(r.injection_linearity.pull_width[i]) }}</td><td>{{ percent(r.injection_linearity.coverage_68[i]) }}</td></tr>{% endfor %}
 <tr><td>slope</td><td></td><td>{{ "%.3f"|format(r.injection_linearity.slope) }}</td><td></td><td></td></tr></table>
 <table><tr><th>other background functions at {{ at(b.mass) }}</th><th>function, order</th><th>fit p</th><th>signal</th><th>z</th><th>half the spread</th><th>z, profiled</th></tr>
 {% set at = r.background_envelope.masses.index(b.mass) %}{% for e in r.background_envelope.regions %}{% set outer = loop.index0 %}{% for f in e.families %}<tr><td>{{ r.regions.regions[outer].name if loop.first }}</td><td>{{ f.family }}, {{ f.order }}{{ " (left out)" if f.left_out }}</td><td>{{ p(f.p_value) }}</td><td>{{ number(f.signal_yield[at]) }}</td><td>{{ number(f.z_local[at]) }}</td><td>{{ number(e.uncertainty[at]) if loop.first }}</td><td>{{ number(e.z_profiled[at]) if loop.first }}</td></tr>{% endfor %}{% endfor %}</table>
@@ -119,8 +119,6 @@ def write_report(
 
     figures: the folder of the figures; more: name -> PNG elsewhere, as `limits_NAME` of the signals in result["limits"].
     """
-    import yaml
-
     best = result["scan"]["masses"].index(result["best"]["mass"])
     observable = Observable(**result["observable"])
 
@@ -134,20 +132,33 @@ def write_report(
             f'<figure><img alt="{text}" src="data:image/png;base64,{encoded}"><figcaption>{text}</figcaption></figure>'
         )
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(TEMPLATE)
-    text = template.render(
-        r=result,
+    write_page(
+        path,
+        TEMPLATE,
+        result,
         b=result["best"],
         best=best,
-        p=show_p,
-        number=show_number,
         at=lambda value, with_unit=True: (observable if with_unit else Observable(unit="")).at(value),
         unit=observable.unit,
         observable=Markup("m<sub>jj</sub>") if observable.name == MJJ.name else observable.name,
         figure=lambda *a: Markup(figure(*a)),
         verdict=verdict(result["best"]),
+    )
+
+
+def write_page(path: str | Path, template: str, result: Mapping[str, Any], **values: Any) -> None:
+    """Write a page from a template; its `r` is the result, and what the result has no number for is shown as a dash."""
+    import yaml
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["format"] = lambda form, value: "–" if value is None else form % value
+    text = environment.from_string(template).render(
+        r=result,
+        p=show_p,
+        number=show_number,
+        percent=lambda share: "–" if share is None else f"{100 * share:.0f} %",
         configuration=yaml.safe_dump(result["configuration"], sort_keys=False),
+        **values,
     )
     with write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")

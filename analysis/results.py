@@ -12,6 +12,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from ..files import finite
 from .figures.base import save_figure
 from .figures.p_values import leading_regions, scan_figure
 from .figures.region_figures import plane_figure, roc_figure, sculpting_figure
@@ -70,7 +71,7 @@ def spectrum_result(found: SpectrumHunt, *, no_significance: str | None = None) 
         "regions": {"n_regions": len(found.names), "regions": fits_of(hunted, found.names, found.minuit)},
         "cutflow": found.cutflow,
         "background_envelope": background_envelope(hunted).as_dict(),
-        "injection_linearity": dataclasses.asdict(found.linearity),
+        "injection_linearity": finite(dataclasses.asdict(found.linearity)),
         "local_p_uniformity": [dataclasses.asdict(u) for u in found.uniformity],
         "notes": list(found.notes),
     }

@@ -6,6 +6,7 @@ them, the order of the background chosen anew in each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -29,11 +30,12 @@ STRENGTHS = (0.0, 1.0, 3.0, 5.0)
 class Linearity:
     """Fitted yields of injected signals in one region at one mass (GeV), an entry for each strength.
 
-    sigma: error of the yield (events) where there is no signal; strengths: injected yield in sigma; injected: in events;
+    sigma: error of the yield (events) where there is no signal, of counting where no fit tells it; strengths: injected yield in
+    sigma; injected: in events;
     fitted, error: mean of the fits, and its error; pull_mean, pull_width: of (fitted - injected) / own error;
     coverage_68, coverage_95: share of fits whose own interval of 1, and 1.96, errors holds the truth; failed: fits left out;
     n: pseudo-experiments a strength; slope, offset: of the straight line through the means; fewest: background events expected
-    in the emptiest bin of the signal's window.
+    in the emptiest bin of the signal's window. What fewer than two fits, or two strengths, do not tell is NaN.
     """
 
     region: str
@@ -88,15 +90,16 @@ def injection_linearity(
     background = rng.poisson(expected, size=(n, len(expected))).astype(np.float64)
     errors = fit(background)[1]
     window = template[0] > 0.02 * template[0].max()
-    sigma = float(np.median(errors)) if len(errors) else float(np.sqrt(max(expected[window].sum(), 1.0)))
+    sigma = float(np.median(errors)) if len(errors) else math.inf
+    if sigma > max(expected.sum(), 1.0):  # more than all events: the fits determine nothing
+        sigma = float(np.sqrt(max(expected[window].sum(), 1.0)))
     rows = []
     for strength in strengths:
         signal = rng.poisson(strength * sigma * template[0], size=(n, len(expected)))
         fitted, error = fit(rng.poisson(expected, size=signal.shape).astype(np.float64) + signal)
         rows.append(summary(fitted, error, strength * sigma, n))
     injected = np.array(strengths) * sigma
-    means, weights = np.array([r.mean for r in rows]), 1 / np.maximum([r.error for r in rows], 1e-9)
-    slope, offset = np.polyfit(injected, means, 1, w=weights)
+    slope, offset = straight_line(injected, np.array([r.mean for r in rows]), np.array([r.error for r in rows]))
     return Linearity(
         region=region,
         mass=float(mass),
@@ -111,10 +114,19 @@ def injection_linearity(
         coverage_95=tuple(r.coverage_95 for r in rows),
         failed=tuple(r.failed for r in rows),
         n=n,
-        slope=float(slope),
-        offset=float(offset),
+        slope=slope,
+        offset=offset,
         fewest=float(expected[window].min()),
     )
+
+
+def straight_line(x: Floats, y: Floats, error: Floats) -> tuple[float, float]:
+    """Return slope and offset of the line through points (k,) with errors; NaN where fewer than two places are known."""
+    known = np.isfinite(y) & np.isfinite(error)
+    if len(np.unique(x[known])) < 2:
+        return math.nan, math.nan
+    slope, offset = np.polyfit(x[known], y[known], 1, w=1 / np.maximum(error[known], 1e-9))
+    return float(slope), float(offset)
 
 
 class Summary(NamedTuple):
@@ -133,7 +145,7 @@ def summary(fitted: Floats, error: Floats, truth: float, n: int) -> Summary:
     """Sum up the fits that reached a minimum, of n."""
     k = len(fitted)
     if k < 2:
-        return Summary(0.0, float("inf"), 0.0, 0.0, 0.0, 0.0, n - k)
+        return Summary(*[math.nan] * 6, failed=n - k)
     pull = (fitted - truth) / error
     within = [float((np.abs(pull) < stats.norm.isf(0.5 * (1 - level))).mean()) for level in (0.6827, 0.95)]
     return Summary(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -127,6 +128,18 @@ def test_a_fit_that_failed_has_no_error_rather_than_infinity(found: Any) -> None
     scan = dataclasses.replace(found.hunt.scan, error=np.full_like(found.hunt.scan.error, np.inf))
     failed = dataclasses.replace(found, hunt=dataclasses.replace(found.hunt, scan=scan))
     assert result_of(failed)["scan"]["regions"][0]["signal_yield_error"][0] is None
+
+
+def test_what_no_fit_tells_is_a_dash_on_the_page(found: Any, tmp_path: Path) -> None:
+    unknown = dict.fromkeys(("fitted", "error", "pull_mean", "pull_width", "coverage_68"), (math.nan,) * 4)
+    linearity = dataclasses.replace(found.linearity, slope=math.nan, offset=math.nan, **unknown)
+    result = result_of(dataclasses.replace(found, linearity=linearity))
+    json.dumps(result, allow_nan=False)
+    about = {"hunch": "0", "seed": 1, "cutflow": {}, "features": ["a"], "versions": {}, "configuration": {}}
+    write_report(tmp_path / "report.html", result | about, tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<tr><td>slope</td><td></td><td>–</td>" in page
+    assert page.count("<td>– ± –</td><td>–, –</td><td>–</td>") == 4
 
 
 def test_each_figure_is_a_pdf_and_a_png(page: Path) -> None:

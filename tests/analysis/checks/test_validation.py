@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from hunch.analysis import HuntSettings, SignalShape, mass_edges
+from hunch.analysis.checks.all_checks import injection_check
 from hunch.analysis.checks.background_only import local_p_uniformity, sculpting, spurious_signal, within_binomial
-from hunch.analysis.checks.injection import injection_linearity
+from hunch.analysis.checks.injection import injection_linearity, straight_line, summary
 
 Array = np.ndarray[Any, Any]
 Truth = Callable[..., Array]
@@ -56,6 +58,27 @@ def test_injected_signals_come_back_in_full(mass: float, edges: Array, truth: Tr
     assert np.allclose(found.coverage_68, 0.68, atol=0.09)
     assert np.allclose(found.coverage_95, 0.95, atol=0.05)
     assert sum(found.failed) <= 3
+
+
+def test_a_region_without_events_has_injections_without_a_verdict(edges: Array, truth: Truth) -> None:
+    found = injection_linearity(np.zeros(len(edges) - 1), edges, 3000.0, shape=SHAPE, settings=SETTINGS, n=5)
+    assert found.sigma == 1
+    assert injection_check(found).passed is None
+
+
+def test_strengths_that_no_fit_reached_are_left_out_of_the_line(edges: Array, truth: Truth) -> None:
+    x = np.array([0.0, 1.0, 3.0, 5.0])
+    one = summary(np.array([2.0]), np.array([1.0]), 2.0, 6)
+    assert one.failed == 5
+    assert np.isnan(one[:-1]).all()
+    errors = np.array([np.nan, 0.1, 0.2, 0.1])
+    assert straight_line(x, np.where(np.isnan(errors), np.nan, 0.9 * x + 2), errors) == pytest.approx((0.9, 2))
+    assert np.isnan(straight_line(x, np.full(4, np.nan), np.full(4, np.nan))).all()
+    found = injection_linearity(truth(20_000), edges, 3000.0, shape=SHAPE, settings=SETTINGS, n=5)
+    unknown = dataclasses.replace(found, failed=(5, 5, 5, 5), pull_mean=(np.nan,) * 4, slope=np.nan)
+    check = injection_check(unknown)
+    assert check.passed is False
+    assert check.found.startswith("20 of 20 fits reached no minimum")
 
 
 def test_local_p_under_background_only_is_uniform(edges: Array, truth: Truth) -> None:
