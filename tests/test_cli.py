@@ -484,6 +484,7 @@ def test_pybumphunters_own_data_are_hunted_in(
     }
 
 
+@pytest.mark.usefixtures("fast_hunt")
 def test_limits_and_checks_of_a_hunt_in_a_spectrum(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -517,6 +518,7 @@ def test_limits_and_checks_of_a_hunt_in_a_spectrum(
     assert not (out / "validation.json").exists()
 
 
+@pytest.mark.usefixtures("fast_hunt")
 def test_a_formula_of_ones_own_is_fitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
