@@ -2,7 +2,8 @@
 
 QCD jets with Z jets hidden among them (the W process with its mass at 91 GeV); the prior are W jets of 80 GeV. Features without the
 mass and images are searched, with regions whose boundaries follow the mass. What is found should lie at 91 and not at 80, and nothing where
-nothing is hidden. HUNCH_STUDY is the folder of the event files, JETS the QCD jets (half data, half background), HIDDEN the Z jets.
+nothing is hidden: in each of several samples of data, which the same models search. HUNCH_STUDY is the folder of the event files, JETS
+the QCD jets (half data, half background), HIDDEN the Z jets, SAMPLES the samples of data.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from .simulated import told
 
 JETS = int(os.environ.get("JETS", "24000"))
 HIDDEN = int(os.environ.get("HIDDEN", "300"))
+SAMPLES = int(os.environ.get("SAMPLES", "5"))
 PRIOR = 3000
-MASSES = {"z": 91.0, "w": 80.0}
+MASSES = {"z": 91.0, "w": 80.4}  # GeV, of the jets that are simulated
 FIT_RANGE = (50.0, 200.0)  # GeV
 FUNCTION = "exp(p1*log(m/100)+p2*log(m/100)**2+p3*log(m/100)**3)"
 """A cubic in ln m: QCD jets have a Sudakov peak near 70 GeV, which neither the dijet function nor a fit above it describes. Range and
@@ -43,35 +45,27 @@ EXPERIMENTS = 1000
 FRACTION = 0.2  # of the background kept, in one region
 
 
-def events(folder: Path) -> dict[str, Path]:
-    """Simulate the jets, or take what an earlier run left: name -> event file."""
-    wanted = {
-        "z": ("jet_w", HIDDEN, 13, {"m_w": MASSES["z"]}),
-        "w": ("jet_w", PRIOR, 14, {"m_w": MASSES["w"]}),
-        "qcd_data": ("jet_qcd", JETS // 2, 11, None),
-        "qcd": ("jet_qcd", JETS // 2, 12, None),
-    }
-    found = {}
-    for name, (process, n, seed, parameters) in wanted.items():
-        found[name] = folder / f"{name}_{n}.root"
-        if not found[name].is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            simulate(
-                process, n, found[name], seed=seed, workers=workers, parameters=parameters, progress=sys.stderr.isatty()
-            )
-    return found
+def jets(folder: Path, name: str, n: int, seed: int) -> str:
+    """Simulate jets of QCD ("qcd"), W or Z, or take what an earlier run left: the event file."""
+    file = folder / f"{name}_{seed}_{n}.root"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        process, parameters = ("jet_w", {"m_w": MASSES[name]}) if name in MASSES else ("jet_qcd", None)
+        simulate(process, n, file, seed=seed, workers=workers, parameters=parameters, progress=sys.stderr.isatty())
+    return str(file)
 
 
-def search(folder: Path, method: str, hidden: bool, files: dict[str, Path]) -> dict[str, Any]:
-    """Run one search and return what it found."""
+def search(folder: Path, method: str, hidden: bool, sample: int, events: Path) -> dict[str, Any]:
+    """Search one sample of data and return what was found; models trained for an earlier one are taken again."""
+    z = [jets(events, "z", HIDDEN, 13 + 10 * sample)] if hidden else []
     keys: dict[str, Any] = {
         "samples": {
-            "data": [str(files["qcd_data"]), *([str(files["z"])] if hidden else [])],
-            "background": [str(files["qcd"])],
-            "priors": {"w": [str(files["w"])]},
+            "data": [jets(events, "qcd", JETS // 2, 11 + 10 * sample), *z],
+            "background": [jets(events, "qcd", JETS // 2, 12)],
+            "priors": {"w": [jets(events, "w", PRIOR, 14)]},
         },
-        "output": str(folder / f"{method.partition(',')[0]}_{hidden}"),
+        "output": str(folder / method.partition(",")[0]),
         **METHODS[method],
         "observable": "mJ_1",
         "fit_range": list(FIT_RANGE),
@@ -90,6 +84,7 @@ def search(folder: Path, method: str, hidden: bool, files: dict[str, Path]) -> d
         {
             "method": method,
             "hidden": HIDDEN if hidden else 0,
+            "sample": sample,
             "mass": best["mass"],
             "z_local": best["z_local"],
             "p_global": best["p_global"],
@@ -103,10 +98,15 @@ def search(folder: Path, method: str, hidden: bool, files: dict[str, Path]) -> d
 
 
 def run() -> dict[str, Any]:
-    """Return the searches with and without Z jets, for each method."""
-    files = events(Path(os.environ.get("HUNCH_STUDY", ".study")) / "another_mass")
+    """Return the searches with and without Z jets in each sample of data, for each method."""
+    events = Path(os.environ.get("HUNCH_STUDY", ".study")) / "another_mass"
     with tempfile.TemporaryDirectory() as folder:
-        rows = [search(Path(folder), method, hidden, files) for method in METHODS for hidden in (True, False)]
+        rows = [
+            search(Path(folder), method, hidden, sample, events)
+            for method in METHODS
+            for hidden in (True, False)
+            for sample in range(SAMPLES)
+        ]
     return {
         "command": "make study ONLY=another_mass",
         "jets": JETS,
