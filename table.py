@@ -57,6 +57,8 @@ DIJET_COLUMNS = (
 )
 """Column order of the dijet table; GeV and radians."""
 
+SHOWN = 16
+"""Columns that the repr of a table names."""
 EVENT_ID = "event_id"
 """Column of a table made of event files: 64 bits that two rows share where they are the same event (`folds.same_event_hash`).
 
@@ -103,6 +105,10 @@ class Observable:
     def text(self) -> str:
         """Return the name for plain text: m_jj for the dijet mass, the column's name for any other."""
         return "m_jj" if self.name == MJJ.name else self.name
+
+    def span(self, low: float, high: float) -> str:
+        """Return a range in words, as "2000 to 3000 GeV"."""
+        return f"{low:g} to {high:g} {self.unit}".rstrip()
 
     def at(self, value: float) -> str:
         """Return a value in words: whole numbers from 100 on, three digits below.
@@ -159,8 +165,9 @@ class Table:
         return self.columns[name]
 
     def __repr__(self) -> str:
-        deep = (f"{n} {v.shape[1:]}" if v.ndim > 1 else n for n, v in self.columns.items())
-        return f"Table({len(self):,} rows of {self.source}: {', '.join(deep)})"
+        deep = [f"{n} {v.shape[1:]}" if v.ndim > 1 else n for n, v in self.columns.items()]
+        more = [f"... {len(deep)} columns"] if len(deep) > SHOWN else []
+        return f"Table({len(self):,} rows of {self.source}: {', '.join([*deep[:SHOWN], *more])})"
 
     def to_pandas(self) -> Any:
         """Return a pandas data frame; a column with an array a row becomes one of objects."""

@@ -35,7 +35,7 @@ At {{ "%.0f"|format(100 * l.confidence) }} % confidence {% if l.observed is not 
 {% for name, n in e.counts.items() %}<tr><td>{{ name }}</td><td>{{ number(n) }}</td></tr>{% endfor %}
 {% if e.method == "sample" %}<tr><td>hunted events that one of them stands for</td><td>{{ number(e.scale) }}</td></tr>{% endif %}
 <tr><td>expected</td><td>{{ number(e.events) }} ± {{ number(e.statistical_error) }}</td></tr></table>
-<p>The threshold keeps {{ "%.2g"|format(100 * c.choice.efficiency) }} % of the background. It was fixed on held-out background, fold by fold, before an event of the data was compared with it; the events that predict are others.
+<p>The threshold is to keep {{ "%.2g"|format(100 * c.choice.efficiency) }} % of the background; of the {{ c.cutflow.fixing.events }} held-out events that fixed it {{ c.cutflow.fixing.A if e.method == "abcd" else c.cutflow.fixing.above }} lie above. It was fixed fold by fold, before an event of the data was compared with it; the events that predict are others.
 {% if c.closure is not none %}Closure on held-out background that fixed nothing: {{ c.closure.observed }} seen, {{ number(c.closure.expected) }} expected, ratio {{ "%.3f"|format(c.closure.ratio) }} ± {{ "%.3f"|format(c.closure.error) }}.{% endif %}</p>
 {% if c.result is not none %}<h2>The p-value</h2>
 <table><tr><th></th><th>p</th></tr>

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from ..table import Observable
+from ..table import MJJ, Observable
 from .checks.background_only import Sculpting, Spurious, sculpting, spurious_signal
 from .fits.background import choose_background, goodness_of_fit
 from .regions.difference import difference_score
@@ -59,10 +59,10 @@ def choose_fit_range(
     masses = np.asarray(mass, dtype=np.float64)
     counts = np.histogram(masses, edges)[0].astype(np.float64)
     if counts.sum() == 0:
-        span = f"{masses.min():g} to {masses.max():g} GeV" if len(masses) else "no events"
-        raise InputError(
-            f"fit_range [{fit_range[0]:g}, {fit_range[1]:g}] GeV holds none of the {len(masses)} events ({span})"
-        )
+        of = settings.observable
+        span = of.span(masses.min(), masses.max()) if len(masses) else "no events"
+        asked = f"[{fit_range[0]:g}, {fit_range[1]:g}] {of.unit}".rstrip()
+        raise InputError(f"fit_range {asked} holds none of the {len(masses)} events ({span})")
     fit = choose_background(counts[None], edges, sqrt_s=settings.sqrt_s, family=settings.family)
     p = float(goodness_of_fit(counts[None], fit.expected, fit.n_parameters)[0])
     if p < 0.05:
@@ -126,7 +126,8 @@ def search(
     hunted = data.select(window.inside(data.mass))
     if len(hunted.mass) == 0:
         raise InputError(
-            f"{data.name}: none of {len(data.mass)} events lies in the fit range {window.low:g} to {window.high:g} GeV"
+            f"{data.name}: none of {len(data.mass)} events lies in the fit range "
+            f"{settings.observable.span(window.low, window.high)}"
         )
     expected = len(hunted.mass)
     regions = choose_regions(calibration, window, choice, expected_events=expected)
@@ -144,7 +145,11 @@ def search(
     }
     shape = fit_signal_shape(prior_masses or {})
     grid = hunted_masses(
-        window, reference if len(reference) > len(data.mass) else data.mass, width=shape.width, masses=masses
+        window,
+        reference if len(reference) > len(data.mass) else data.mass,
+        width=shape.width,
+        masses=masses,
+        observable=settings.observable,
     )
     shaped, before, held_counts = sculpted(
         calibration, regions, window, choice, expected_events=expected, seed=settings.seed
@@ -207,7 +212,9 @@ def sculpted(
     return shaped, before, (inclusive, counts)
 
 
-def hunted_masses(window: FitRange, events: Floats, *, width: float, masses: tuple[float, float] | None) -> Floats:
+def hunted_masses(
+    window: FitRange, events: Floats, *, width: float, masses: tuple[float, float] | None, observable: Observable = MJJ
+) -> Floats:
     """Return the masses (GeV) to hunt at, from inclusive masses (n,) and the signal's relative width; InputError for none."""
     # bins are a mass resolution wide: steps finer than half of one repeat the same fit
     grid = mass_grid(window, events, resolution=min(max(width, 0.035), 0.05))
@@ -215,7 +222,8 @@ def hunted_masses(window: FitRange, events: Floats, *, width: float, masses: tup
         return grid
     grid = grid[(grid >= masses[0]) & (grid <= masses[1])]
     if len(grid) == 0:
-        raise InputError(f"masses [{masses[0]:g}, {masses[1]:g}] GeV hold no mass of the scan inside the fit range")
+        asked = f"[{masses[0]:g}, {masses[1]:g}] {observable.unit}".rstrip()
+        raise InputError(f"masses {asked} hold no mass of the scan inside the fit range")
     return grid
 
 

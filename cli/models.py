@@ -107,26 +107,29 @@ def export(
 
     The file is for use without Python. What ONNX cannot hold, as exact optimal transport, is refused by name.
     """
-    from ..models import load_scorer
+    from ..models import load_scorer, load_space
     from ..models.export.onnx_export import export_onnx
 
     if output.suffix != ".onnx":
         raise HunchError(f"{output}: a name that ends in .onnx is expected")
+    scorer: Any
     if "samples" in yaml_keys(str(target)):
-        target = only_model(target, representation, values)
+        analysis = analysis_of(target, representation, values)
+        scorer = load_space(only_model(target, analysis), metric=analysis.metric, per_jet=analysis.per_jet)
     else:
         refuse({"representation": representation, "values": values}, "only with an ANALYSIS")
-    export_onnx(load_scorer(target), output, metric=metric, precision=precision)
+        scorer = load_scorer(target)
+    export_onnx(scorer, output, metric=metric, precision=precision)
     click.echo(f"{output}: {output.stat().st_size} bytes")
 
 
-def only_model(analysis: Path, representation: str | None, values: tuple[str, ...]) -> Path:
+def only_model(path: Path, analysis: Any) -> Path:
     """Return the folder of an analysis' one trained model; raises HunchError where it has several, naming them."""
     from ..workflow.layout import model_paths
 
-    folders = model_paths(analysis_of(analysis, representation, values))
+    folders = model_paths(analysis)
     if len(folders) > 1:
         raise HunchError(
-            f"{analysis}: has a model for each of {len(folders)} folds; name one: {', '.join(map(str, folders))}"
+            f"{path}: has a model for each of {len(folders)} folds; name one: {', '.join(map(str, folders))}"
         )
     return folders[0]

@@ -149,6 +149,9 @@ def representation_with(name: str, values: dict[str, Any]) -> Any:
     if name not in REPRESENTATIONS:
         raise HunchError(unknown_name("representation", name, REPRESENTATIONS, "--as"))
     cls = REPRESENTATIONS[name]
+    if not cls.of_events:
+        made = ", ".join(n for n, c in REPRESENTATIONS.items() if c.of_events)
+        raise HunchError(f"--as {name}: no events become a table of your own; allowed: {made}")
     hunted = {key: values.pop(key) for key in ("observable",) if key in values}
     if values.get("jets") == 1 and not hunted:
         hunted = {"observable": None}  # a jet of one particle has no mass and is a jet all the same
@@ -257,6 +260,8 @@ def search(
     from ..analysis import write_spectra
     from ..workflow.search import search_files
 
+    if output.suffix != ".root":
+        raise HunchError(f"{output}: spectra are written as ROOT; a name that ends in .root is expected")
     result = search_files(analysis_of(analysis, representation, values), files, progress=obj["progress"])
     regions = range(result.spectra.axes[0].size)
     write_spectra(output, [f"region {r}" for r in regions], [result.spectra[r, :] for r in regions])

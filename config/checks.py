@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HunchError
-from ..table import is_table
+from ..table import EVENT_ID, IDENTITY, is_table
 from .methods import method_class, method_names, methods_for, methods_with, unknown
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ def check_analysis(analysis: Analysis) -> None:
     """Raise ValueError, which names the key, where an analysis cannot be."""
     for key, pair in (("fit_range", analysis.fit_range), ("masses", analysis.masses)):
         if pair is not None and not (pair[0] < pair[1] < analysis.sqrt_s):
-            raise ValueError(
-                f"{key}: [{pair[0]:g}, {pair[1]:g}] must rise and stay below sqrt_s = {analysis.sqrt_s:g} GeV"
-            )
+            raise ValueError(f"{key}: [{pair[0]:g}, {pair[1]:g}] must rise and stay below sqrt_s = {analysis.sqrt_s:g}")
     if analysis.blind and analysis.samples.background is None:
         raise ValueError("blind: needs samples.background, of which held-out events stand in for the data")
     if analysis.blind and analysis.weak_supervision:
@@ -47,16 +45,26 @@ def check_analysis(analysis: Analysis) -> None:
             "regions.shape: mosaic needs one model of a family of priors: samples.background, at least two "
             f"samples.priors, regions.axis: family, no weak_supervision, and a method with hypotheses: {', '.join(methods_with('mosaic'))}"
         )
+    check_columns(analysis)
+    check_method(analysis)
+
+
+def check_columns(analysis: Analysis) -> None:
+    """Refuse training columns and an observable that no model or hunt may see."""
     if analysis.features is not None and len(set(analysis.features)) != len(analysis.features):
         raise ValueError("features: a column is named twice")
-    hunted = analysis.observable.name if analysis.observable is not None else "mjj"
-    if analysis.features is not None and hunted in analysis.features and analysis.hunt == "bump":
+    if analysis.hunt == "bump" and analysis.hunted in (analysis.features or ()):
         raise ValueError(
-            f"features: {hunted} is hunted in and cannot be a training column: the regions would sculpt it"
+            f"features: {analysis.hunted} is hunted in and cannot be a training column: the regions would sculpt it"
         )
-    if analysis.features is not None and "truth_signal" in analysis.features:
-        raise ValueError("features: truth_signal is a label and cannot be a training column")
-    check_method(analysis)
+    for name, meaning in (
+        ("truth_signal", "is a label"),
+        *((name, "tells events apart") for name in (*IDENTITY, EVENT_ID)),
+    ):
+        if name in (analysis.features or ()):
+            raise ValueError(f"features: {name} {meaning} and cannot be a training column")
+        if name == analysis.hunted:
+            raise ValueError(f"observable: {name} {meaning} and cannot be hunted in")
 
 
 def check_method(analysis: Analysis) -> None:
@@ -76,7 +84,12 @@ def check_method(analysis: Analysis) -> None:
     except HunchError as error:
         raise ValueError(f"scorer: {error}") from error
     check_samples(analysis, representation)
-    if analysis.weak_supervision and not (method.narrows and analysis.has_family):
+    if analysis.scorer_options.get("decorrelation", 0) > 0 and representation.observable is None:
+        section = "scorer" if "decorrelation" in analysis.scorer else "training"
+        raise ValueError(f"key '{section}.decorrelation': needs an observable not to follow; name one: observable")
+    if analysis.weak_supervision and method.narrows and not analysis.has_family:
+        raise ValueError("weak_supervision: needs the family of hypotheses that data narrow down, and family is false")
+    if analysis.weak_supervision and not method.narrows:
         raise ValueError(
             f"weak_supervision: needs a method whose hypotheses data narrow down ({', '.join(methods_with('narrows'))}); "
             f"scorer is {name}"
@@ -120,9 +133,10 @@ def check_hunt(analysis: Analysis) -> None:
         if "count" in given:
             raise ValueError("count: is of hunt: count, and hunt is bump")
         return
-    bump = ("fit_range", "masses", "background_function", "combination", "pseudo_experiments", "plane_scan")
+    bump = ("fit_range", "masses", "sqrt_s", "background_function", "combination", "pseudo_experiments", "plane_scan")
     unread = [key for key in bump if key in given]
     unread += [f"regions.{key}" for key in sorted(analysis.regions.model_fields_set - {"alpha"})]
+    unread += [f"limits.{key}" for key in sorted(analysis.limits.model_fields_set - {"confidence"})]
     if unread:
         raise ValueError(f"{unread[0]}: is of hunt: bump, and hunt is count")
     if analysis.count.expectation == "sample":
@@ -135,7 +149,9 @@ def check_hunt(analysis: Analysis) -> None:
     for name in analysis.count.axes or ():
         if name not in names:
             raise ValueError(f"key 'count.axes': {unknown(name, names)}")
-    if len(set(analysis.count.axes or names[:2])) != 2:
+    if analysis.count.axes is not None and len(set(analysis.count.axes)) != 2:
+        raise ValueError(f"key 'count.axes': {analysis.count.axes[0]} is named twice; two axes are needed")
+    if len(names) < 2:
         raise ValueError(
             f"count.expectation: abcd needs two axes, and the space has {', '.join(names)}; two jets with scorer.per_jet: "
             "concat, or a prior, give a second one"

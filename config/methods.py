@@ -13,6 +13,7 @@ from .sections import Options
 
 __all__ = [
     "OWN_KEYS",
+    "REPRESENTED_BY",
     "SPACE_KEYS",
     "checked_options",
     "method_class",
@@ -29,6 +30,8 @@ OWN_KEYS = {
     "inputs": "representation",
 }
 """Fields of scorers that an analysis sets by keys of its own."""
+REPRESENTED_BY = {"observable": "observable", "unit": "observable.unit", "features": "features"}
+"""Fields of representations that an analysis sets by keys of its own."""
 SPACE_KEYS = ("name", "per_jet", "metric")
 """Keys of `scorer` that are no fields of the method: which method, how two jets are put together, which metric spans the axes."""
 
@@ -66,18 +69,25 @@ def unknown(name: str, allowed: Collection[str]) -> str:
 
 
 def checked_options(
-    section: str, cls: type, given: Mapping[str, Any], allowed: Collection[str], *, extra: Collection[str] = ()
+    section: str,
+    cls: type,
+    given: Mapping[str, Any],
+    allowed: Collection[str],
+    *,
+    extra: Collection[str] = (),
+    own: Mapping[str, str] = OWN_KEYS,
 ) -> Options:
     """Return options of a section with the types of the fields of a dataclass; ValueError naming the key.
 
-    allowed: the fields that may be given; extra: further keys of the section, for the message.
+    allowed: the fields that may be given; extra: further keys of the section, for the message; own: fields that an analysis sets by
+    keys of its own.
     """
     hints = get_type_hints(cls)
     found: Options = {}
     for key, value in given.items():
         if key not in allowed:
-            if key in OWN_KEYS:
-                raise ValueError(f"key '{section}.{key}': is the analysis' own key {OWN_KEYS[key]}")
+            if key in own:
+                raise ValueError(f"key '{section}.{key}': is the analysis' own key {own[key]}")
             names = sorted({*allowed, *extra})
             guess = nearest(str(key), names)
             hint = f"; did you mean {guess!r}?" if guess else ";"

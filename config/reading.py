@@ -60,24 +60,27 @@ def read_analysis(path: str | Path, overrides: Sequence[str] = ()) -> Analysis:
 def overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return the file's content with KEY=VALUE pairs in place: dotted keys, values as YAML reads them.
 
-    A key that is none of the analysis' is one of its representation or else of its method: pixels is representation.pixels.
+    A key that is none of the analysis' is one of its representation or else of its method: pixels is representation.pixels. Whole
+    sections come first, whatever their place: what is set inside them stays.
     """
     found = dict(raw)
+    parsed: list[tuple[str, Any]] = []
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {text!r}: KEY=VALUE is expected, as in --set regions.fraction=0.1")
         try:
-            parsed = yaml_value(value)
+            parsed.append((key.strip(), yaml_value(value)))
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text!r}: {value!r} is no value") from error
-        *sections, last = full_key(key.strip(), found).split(".")
+    for key, given in sorted(parsed, key=lambda pair: pair[0] not in Analysis.model_fields):
+        *sections, last = full_key(key, found).split(".")
         place = found
         for section in sections:
             inner = place.get(section, {})
             place[section] = dict(inner) if isinstance(inner, Mapping) else {"name": inner}
             place = place[section]
-        place[last] = parsed
+        place[last] = given
     return found
 
 
@@ -138,7 +141,7 @@ def explain(error: Any, path: Path, lines: Mapping[Key, int], raw: Any) -> str:
         if (*key, part) in lines or error["type"] in {"missing", "extra_forbidden"}:
             key = (*key, part)
     line = next((lines[key[:n]] for n in range(len(key), -1, -1) if key[:n] in lines), 1)
-    where = f"{path}: line {line}: " if line else "--set: "
+    where = f"{path}: line {line}: " if line else "on the command line: "
     if error["type"] == "extra_forbidden":
         allowed = section_keys(key[:-1])
         guess = nearest(str(key[-1]), allowed)
@@ -150,13 +153,18 @@ def explain(error: Any, path: Path, lines: Mapping[Key, int], raw: Any) -> str:
     if error["type"] == "literal_error":
         guess = nearest(str(error["input"]), re.findall(r"'([^']+)'", str(error["ctx"]["expected"])))
         message += f"; did you mean {guess!r}?" if guess else ""
-    for theirs, ours in (("tuple", "list"), ("dictionary", "mapping"), (" after validation, not", ", not")):
+    for theirs, ours in (
+        ("tuple", "list"),
+        ("Tuple", "List"),
+        ("dictionary", "mapping"),
+        (" after validation, not", ", not"),
+    ):
         message = message.replace(theirs, ours)
     if not key:
         quoted = re.match(r"(?:unknown )?key '([^']+)'", message)
         named = tuple((quoted[1] if quoted else message.split(":")[0]).split("."))
         line = next((lines[named[:n]] for n in range(len(named), 0, -1) if named[:n] in lines), 1)
-        return f"{path}: line {line}: {message}" if line else f"--set: {message}"
+        return f"{path}: line {line}: {message}" if line else f"on the command line: {message}"
     found = raw
     for part in key:
         found = found[part]

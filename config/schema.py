@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -11,7 +12,7 @@ from ..errors import HunchError
 from ..folds import FoldPlan, fold_plan
 from ..table import QUAK_FEATURES, is_table
 from .checks import check_analysis
-from .methods import OWN_KEYS, SPACE_KEYS, checked_options, method_class, method_names, unknown
+from .methods import OWN_KEYS, REPRESENTED_BY, SPACE_KEYS, checked_options, method_class, method_names, unknown
 from .sections import (
     CountSettings,
     LimitSettings,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FEW_FEATURES", "Analysis"]
 
+ENERGIES = {"TeV": 13.0, "MeV": 13_000_000.0}
+"""sqrt_s in units that are not GeV, where the analysis says none."""
+
 FEW_FEATURES = ("mJ_1", "mJ_2", "tau21_1", "tau21_2", "tau32_1", "tau32_2")
 """Training columns where a family of hypotheses is searched through: its density ratios are better in six dimensions."""
 
@@ -43,7 +47,7 @@ class Analysis(Section):
     training: fields of it too; hunt: for a bump in the observable, or a counting experiment; repeats: what happens to events
     that repeat within a sample; folds: of data where there is no background sample, or with weak_supervision, which lets the other
     folds of the data narrow down the hypotheses; held_out: share of the background kept from training to fix regions on;
-    fit_range, masses: [low, high] GeV, found from the spectrum when absent; sqrt_s: GeV; luminosity: fb^-1, for limits on
+    fit_range, masses: [low, high], found from the spectrum when absent, and sqrt_s: in the observable's unit; luminosity: fb^-1, for limits on
     cross-sections; blind: held-out background stands in for the data, expected results only; executor, workers, scheduler:
     coffea's; skip_bad_files: count unreadable files instead of stopping.
     """
@@ -93,6 +97,16 @@ class Analysis(Section):
         """A name alone is a column in GeV."""
         return {"name": given} if isinstance(given, str) else given
 
+    @model_validator(mode="before")
+    @classmethod
+    def energy_in_its_unit(cls, given: Any) -> Any:
+        """Where the observable is in TeV or MeV, sqrt_s is too: its default is the same energy in that unit."""
+        observable = given.get("observable") if isinstance(given, Mapping) else None
+        unit = observable.get("unit") if isinstance(observable, Mapping) else None
+        if unit in ENERGIES and "sqrt_s" not in given and given.get("hunt") != "count":
+            return {**given, "sqrt_s": ENERGIES[unit]}
+        return given
+
     @field_validator("background_function")
     @classmethod
     def known_function(cls, text: str) -> str:
@@ -136,9 +150,9 @@ class Analysis(Section):
         if name == "table" and self.jets:
             raise ValueError("jets: cuts are of event files, and the samples are tables")
         cls = REPRESENTATIONS[name]
-        allowed = {f.name for f in dataclasses.fields(cls)} - {"observable", "unit", "features"}
-        chosen = checked_options("representation", cls, options, allowed, extra={"name", "observable"})
-        cuts = checked_options("jets", cls, self.jets, allowed)
+        allowed = {f.name for f in dataclasses.fields(cls)} - set(REPRESENTED_BY)
+        chosen = checked_options("representation", cls, options, allowed, extra={"name"}, own=REPRESENTED_BY)
+        cuts = checked_options("jets", cls, self.jets, allowed, own=REPRESENTED_BY)
         for key in chosen.keys() & cuts.keys():
             raise ValueError(f"key 'jets.{key}': is given in representation too")
         if name in {"features", "table"}:
@@ -163,6 +177,8 @@ class Analysis(Section):
             said = str(error).removeprefix(f"{name}: ")
             words = ((k, (f"{k}:", f"no {k.removesuffix('s')} ")) for k in (*cuts, *chosen))
             blamed = next((k for k, begins in words if said.startswith(begins)), None)
+            if "is the observable, which is hunted in" in said:
+                blamed = "features"
             section = "jets" if blamed in cuts else "representation"
             told = said.removeprefix(f"{blamed}: ")
             own = blamed in {"features", "observable"}
@@ -173,10 +189,19 @@ class Analysis(Section):
     def _default_features(self) -> tuple[str, ...]:
         """The 12 QUAK features, or six of them where a family is searched through; never the observable."""
         few = self.weak_supervision or (self.can_be_mosaic and self.regions.shape in {None, "mosaic"})
-        hunted = self.observable.name if self.observable is not None else "mjj"
-        one_jet = self.representation.get("jets") == 1
-        chosen = (f for f in (FEW_FEATURES if few else QUAK_FEATURES) if not one_jet or f.endswith("_1"))
-        return tuple(f for f in chosen if f != hunted)
+        chosen = (f for f in (FEW_FEATURES if few else QUAK_FEATURES) if not self._one_jet or f.endswith("_1"))
+        return tuple(f for f in chosen if f != self.hunted)
+
+    @property
+    def _one_jet(self) -> bool:
+        return 1 in (self.representation.get("jets"), self.jets.get("jets"))
+
+    @property
+    def hunted(self) -> str | None:
+        """The observable's name: as given, none in a counting experiment, else the mass of the dijet or of the one jet."""
+        if self.observable is not None:
+            return self.observable.name
+        return None if self.hunt == "count" else "mJ_1" if self._one_jet else "mjj"
 
     @property
     def scorer_name(self) -> str:
@@ -252,9 +277,15 @@ class Analysis(Section):
 
     @property
     def can_be_mosaic(self) -> bool:
-        """Whether regions can be neighbourhoods of hypotheses: one model of a family of two priors or more."""
+        """Whether regions can be neighbourhoods of hypotheses: a hunt for a bump by one model of a family of two priors or more."""
         one_model = self.samples.background is not None and not self.weak_supervision
-        return one_model and len(self.samples.priors) >= 2 and self.axis == "family" and self.has_family
+        return (
+            self.hunt == "bump"
+            and one_model
+            and len(self.samples.priors) >= 2
+            and self.axis == "family"
+            and self.has_family
+        )
 
     @property
     def region_settings(self) -> RegionSettings:

@@ -142,24 +142,27 @@ class ScorerSpace:
             for name, events in given.items():
                 uses = getattr(self.scorers[name], "uses", ())
                 refuse_unused(events, uses, type(self.scorers[name]).__name__, exposure=exposure)
-            self.spreads_ = None
+            scorers = {}
             for number, (name, events) in enumerate(given.items()):
                 ordered = in_order(events, names[name], name)
                 own = None if held is None or name != BACKGROUND else in_order(held[name], names[name], "validation")
                 beside = None if exposure is None else in_order(as_sample(exposure), names[name], "exposure")
-                self.scorers[name] = fit_axis(
-                    self.scorers[name],
+                scorers[name] = fit_axis(
+                    copy.copy(self.scorers[name]),  # a fit that fails leaves the space as it was
                     ordered,
                     own,
                     beside,
                     checkpoint=None if checkpoint is None else f"{checkpoint}.{number}",
                     progress=progress,
                 )
+            for name, fitted_scorer in scorers.items():
+                vars(self.scorers[name]).update(vars(fitted_scorer))
+            self.spreads_ = None
         self.names_, self.jets_ = names, {name: n_jets(given.inputs) for name, given in axes.items()}
         self.rows_ = len(axes[BACKGROUND])
         self.spreads_, self.left_out_ = self._spreads(axes)
         for name in self.scorers:
-            self._spread(name)
+            self.spread(name)
         self._columns()
         self.trained_on = event_hashes([*axes.values(), *priors.values(), exposure, *(held or {}).values()])
         if checkpoint is not None:
@@ -178,9 +181,9 @@ class ScorerSpace:
         other = copy.copy(self)
         other.metric, other.per_jet = metric, per_jet
         for name in self.scorers:
-            other._metric(name)
+            other.axis_metric(name)
             if self.spreads_ is not None:
-                other._spread(name)
+                other.spread(name)
         if self.jets_:
             other._columns()
         return other
@@ -197,8 +200,8 @@ class ScorerSpace:
             inputs, jets = named_inputs(events, self.names_[name]), self.jets_[name]
             if inputs.ndim > 2 and n_jets(inputs) != jets:
                 raise ShapeError(f"x: {n_jets(inputs)} jets an event, the space was fitted with {jets}")
-            scores = self.scorers[name].score(single_jets(inputs), metric=self._metric(name))
-            each = scores.reshape(len(inputs), jets) / self._spread(name)
+            scores = self.scorers[name].score(single_jets(inputs), metric=self.axis_metric(name))
+            each = scores.reshape(len(inputs), jets) / self.spread(name)
             if self.per_jet == "concat":
                 found.append(each)
             else:
@@ -288,14 +291,14 @@ class ScorerSpace:
             raise ShapeError(f"x: the axes have different numbers of events: {told}")
         return found
 
-    def _metric(self, axis: str) -> str:
+    def axis_metric(self, axis: str) -> str:
         """Return the metric of an axis' scorer that spans it."""
         scorer = self.scorers[axis]
         return check_metric(self.metric, scorer.metrics, f"axis {axis!r}, {type(scorer).__name__}")
 
-    def _spread(self, axis: str) -> float:
+    def spread(self, axis: str) -> float:
         """Return the spread that an axis is divided by, or say why there is none."""
-        metric, spreads = self._metric(axis), require_fitted(self.spreads_, self)
+        metric, spreads = self.axis_metric(axis), require_fitted(self.spreads_, self)
         if metric not in spreads[axis]:
             raise ScorerError(f"axis {axis!r}: metric {metric!r}: {self.left_out_[axis][metric]}")
         return spreads[axis][metric]

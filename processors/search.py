@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import hist
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from coffea.processor import ProcessorABC
 
 from ..errors import InputError
-from ..folds import FoldPlan, fold_hash, same_event_hash
+from ..folds import FoldPlan, fold_hash, repeated_events, same_event_hash
 from ..table import IDENTITY, Observable, Table
 from .chunks import ROW, Representation, UnreadableError, metadata_of
 from .runner import FilesetLike, Running, Skipped, available_cores, open_files, process_files
@@ -31,6 +32,8 @@ from .scoring import (
 
 __all__ = ["Hunted", "RegionsLike", "SearchProcessor", "SearchResult", "run_search", "search_table", "spectra_of"]
 
+logger = logging.getLogger(__name__)
+Repeats = Literal["refuse", "drop"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -68,8 +71,8 @@ class Hunted:
     """A search that is ready for events, and travels to the workers: what events become, who scores them, where they go.
 
     spaces: folders of trained spaces, one for each model of the plan; edges: of the observable's bins; metric, per_jet: how
-    a space is read (`load_space`); threads: of torch in a worker, None leaves torch as it is. Raises InputError for edges that
-    do not rise, a representation without observable, and another number of spaces than the plan has models.
+    a space is read (`load_space`); threads: of torch in a worker, None leaves torch as it is; repeats: what happens to events that come
+    again, where an identity tells them. Raises InputError for edges that do not rise, a representation without observable, and another number of spaces than the plan has models.
     """
 
     representation: Representation
@@ -80,6 +83,7 @@ class Hunted:
     metric: str | None = None
     per_jet: str = "sum"
     threads: int | None = None
+    repeats: Repeats = "refuse"
 
     def __post_init__(self) -> None:
         _ = self.observable
@@ -97,8 +101,8 @@ class Hunted:
             )
         return self.representation.observable
 
-    def region_of(self, table: Table) -> tuple[Ints, dict[int, int]]:
-        """Return the region of each row (n,), -1 for none, and how many events each model has trained on."""
+    def region_of(self, table: Table) -> tuple[Ints, dict[int, int], npt.NDArray[np.uint64]]:
+        """Return the region of each row (n,), -1 for none, how many events each model has trained on, and each row's hash (n,)."""
         spaces = loaded_spaces(self.spaces, metric=self.metric, per_jet=self.per_jet, threads=self.threads)
         content = self.representation.content
         model = self.plan.hunting_model(fold_hash(table, content))
@@ -107,25 +111,36 @@ class Hunted:
         losses = score_events(sample_of(table, self.representation), spaces, model)
         mass = np.asarray(table[self.observable.name], dtype=np.float64)
         region = self.regions.assign(losses, model, mass, names=shared_axes(spaces))
-        return np.asarray(region, dtype=np.int64), trained
+        return np.asarray(region, dtype=np.int64), trained, known
 
-    def searched(self, table: Table, cutflow: dict[str, int]) -> dict[str, Any]:
-        """Return the spectra of a table of usable rows, its cutflow, its weights, and its events that were trained on.
+    def filled(self, mass: Floats, region: Ints) -> hist.Hist[Any]:
+        """Return the spectrum of every region of events (n,)."""
+        return spectra_of(mass, region, self.observable, n_regions=self.regions.n_regions, edges=self.edges)
 
-        cutflow: up to "kept"; the events below and above the bins, and those in no region, are counted after it.
-        """
-        region, trained = self.region_of(table)
-        mass = np.asarray(table[self.observable.name], dtype=np.float64)
+    def lost(self, mass: Floats, region: Ints) -> dict[str, int]:
+        """Count the events (n,) that no bin of a region takes, by why."""
         below, above = mass < self.edges[0], mass >= self.edges[-1]
-        lost = {
+        return {
             "below the fit range": int(below.sum()),
             "above the fit range": int(above.sum()),
             "in no region": int(((region < 0) & ~below & ~above).sum()),
         }
+
+    def searched(self, table: Table, cutflow: dict[str, int], *, part: int = 0) -> dict[str, Any]:
+        """Return the spectra of a table of usable rows, its cutflow, its weights, its events that were trained on, and its events.
+
+        cutflow: up to "kept"; the events below and above the bins, and those in no region, are counted after it. part: number of
+        the table, in the order in which events come. Events that their content alone tells may be equal by chance and are left out.
+        """
+        region, trained, known = self.region_of(table)
+        mass = np.asarray(table[self.observable.name], dtype=np.float64)
+        lost = self.lost(mass, region)
         kept = cutflow["kept"] - sum(lost.values())
         cutflow = {name: count for name, count in cutflow.items() if name != "kept"}
+        events = {"event": known} | ({"region": region, "mass": mass} if self.repeats == "drop" else {})
         return {
-            "spectra": spectra_of(mass, region, self.observable, n_regions=self.regions.n_regions, edges=self.edges),
+            "events": {} if told_by_content(table) else {part: events},
+            "spectra": self.filled(mass, region),
             "cutflow": {**cutflow, **lost, "kept": kept},
             "weights": set(np.unique(table["genWeight"])[:2].tolist()) if "genWeight" in table else set(),
             "trained": trained,
@@ -162,7 +177,8 @@ class SearchProcessor(ProcessorABC):  # type: ignore[misc]
             return {"files": {}, "failed": {(*where, int(meta["entrystart"])): str(error)}}
         del columns[ROW]
         table = Table(columns, {"identity": list(IDENTITY)}, meta["filename"])
-        return {"files": {where: self.hunted.searched(table, cutflow)}, "failed": {}}
+        found = self.hunted.searched(table, cutflow, part=int(meta["entrystart"]))
+        return {"files": {where: found}, "failed": {}}
 
     def postprocess(self, accumulator: dict[str, Any]) -> dict[str, Any]:
         """Return the accumulator as it is."""
@@ -180,23 +196,25 @@ def run_search(
     edges: Sequence[float],
     metric: str | None = None,
     per_jet: str = "sum",
+    repeats: Repeats = "refuse",
 ) -> SearchResult:
     """Score event files chunk by chunk and return the spectra per region; equal to the table's route, event by event.
 
     spaces: folders of trained spaces, one for each model of the plan; regions: fixed in these spaces; edges: of the observable's
-    bins; metric, per_jet: as they were when the regions were fixed. Raises InputError for files whose `genWeight` differs between
+    bins; metric, per_jet: as they were when the regions were fixed; repeats: events that come again, in one file or another, are an
+    error ("refuse"), or the later ones are left out and counted ("drop"). Raises InputError for files whose `genWeight` differs between
     events (they are counted, not weighted), for events that the model which would score them has trained on, for spaces
     with different axes, and for what `run_table` refuses.
     """
     representation.require_events()
-    hunted = _hunted(representation, spaces, regions, plan, edges, metric, per_jet)
+    hunted = _hunted(representation, spaces, regions, plan, edges, metric, per_jet, repeats)
     if running.executor != "iterative":
         threads = max(1, available_cores() // running.processes) if running.scheduler is None else 1
         hunted = replace(hunted, threads=threads)
     files, bad = open_files(fileset, skip_bad_files=running.skip_bad_files, same_counting=representation.same_counting)
     done = process_files(files, SearchProcessor(hunted), running)
-    spectra = _sum(hunted, ((file.path, part) for file, part in done.parts))
-    return SearchResult(spectra, done.cutflow, (*bad, *done.skipped))
+    spectra, cutflow = _sum(hunted, [(file.path, part) for file, part in done.parts], done.cutflow)
+    return SearchResult(spectra, cutflow, (*bad, *done.skipped))
 
 
 def search_table(
@@ -209,24 +227,25 @@ def search_table(
     edges: Sequence[float],
     metric: str | None = None,
     per_jet: str = "sum",
+    repeats: Repeats = "refuse",
 ) -> SearchResult:
     """Score the rows of a table and return the spectra per region, the same as `run_search` does for the events it is made of.
 
     table: a table of this representation, or its parts (`table_parts`). Rows without finite inputs and a positive observable
     are left out and counted; "read" is the number of rows. Raises InputError as `run_search`.
     """
-    hunted = _hunted(representation, spaces, regions, plan, edges, metric, per_jet)
+    hunted = _hunted(representation, spaces, regions, plan, edges, metric, per_jet, repeats)
     done: list[tuple[str, dict[str, Any]]] = []
     cutflow: dict[str, int] = {}
-    for part in [table] if isinstance(table, Table) else table:
+    for number, part in enumerate([table] if isinstance(table, Table) else table):
         usable, lost = representation.usable({name: part[name] for name in representation.content})
         kept = part if usable.all() else part.select(usable)
-        found = hunted.searched(kept, {"read": len(part), **lost, "kept": len(kept)})
+        found = hunted.searched(kept, {"read": len(part), **lost, "kept": len(kept)}, part=number)
         done.append((part.source, found))
         cutflow = {name: cutflow.get(name, 0) + count for name, count in found["cutflow"].items()}
     if not done:
         raise InputError("no table to search in")
-    return SearchResult(_sum(hunted, done), cutflow, ())
+    return SearchResult(*_sum(hunted, done, cutflow), ())
 
 
 def _hunted(
@@ -237,17 +256,19 @@ def _hunted(
     edges: Sequence[float],
     metric: str | None,
     per_jet: str,
+    repeats: Repeats,
 ) -> Hunted:
     """Return the search with its spaces loaded: what is wrong with them is the caller's error and not a dead worker's."""
-    hunted = Hunted(representation, folder_times(spaces), regions, plan, tuple(edges), metric, per_jet)
+    hunted = Hunted(representation, folder_times(spaces), regions, plan, tuple(edges), metric, per_jet, repeats=repeats)
     check_inputs(loaded_spaces(hunted.spaces, metric=metric, per_jet=per_jet), representation)
     return hunted
 
 
-def _sum(hunted: Hunted, parts: Iterable[tuple[str, Mapping[str, Any]]]) -> hist.Hist[Any]:
-    """Add up the spectra of files; refuse events of different weight, and those that were trained on."""
-    none, nowhere = np.zeros(0), np.zeros(0, dtype=np.int64)
-    spectra = spectra_of(none, nowhere, hunted.observable, n_regions=hunted.regions.n_regions, edges=hunted.edges)
+def _sum(
+    hunted: Hunted, parts: Sequence[tuple[str, Mapping[str, Any]]], cutflow: dict[str, int]
+) -> tuple[hist.Hist[Any], dict[str, int]]:
+    """Add up the spectra of files; refuse events of different weight, those that were trained on, and repeats or leave them out."""
+    spectra = hunted.filled(np.zeros(0), np.zeros(0, dtype=np.int64))
     weights: set[float] = set()
     trained: dict[str, dict[int, int]] = {}
     for where, part in parts:
@@ -267,4 +288,34 @@ def _sum(hunted: Hunted, parts: Iterable[tuple[str, Mapping[str, Any]]]) -> hist
         raise InputError(
             f"{total} events would be scored by a model that has trained on them, which no search may: {told}"
         )
-    return spectra
+    return _without_repeats(hunted, parts, spectra, cutflow)
+
+
+def _without_repeats(
+    hunted: Hunted, parts: Sequence[tuple[str, Mapping[str, Any]]], spectra: hist.Hist[Any], cutflow: dict[str, int]
+) -> tuple[hist.Hist[Any], dict[str, int]]:
+    """Refuse events that come again, or take the later ones off the spectra and count them in the cutflow."""
+    found = [(where, part["events"][number]) for where, part in parts for number in sorted(part["events"])]
+    if not found:
+        return spectra, cutflow
+    events = np.concatenate([own["event"] for _, own in found])
+    again = repeated_events(events)
+    n = int(again.sum())
+    if n == 0:
+        return spectra, cutflow
+    later = int(np.flatnonzero(again)[0])
+    ends = np.cumsum([len(own["event"]) for _, own in found])
+    rows = (int(np.flatnonzero(events == events[later])[0]), later)
+    first, second = (found[int(np.searchsorted(ends, row, side="right"))][0] for row in rows)
+    told = f"{n} events come again: the first of them is in {first}, and " + (
+        "again in it" if first == second else f"in {second}"
+    )
+    if hunted.repeats == "refuse":
+        raise InputError(f"{told}; repeats: drop leaves the later ones out")
+    logger.warning("%s; the later ones are left out", told)
+    mass, region = (np.concatenate([own[name] for _, own in found])[again] for name in ("mass", "region"))
+    spectra = spectra.copy()
+    spectra.view(flow=True)[...] -= hunted.filled(mass, region).view(flow=True)
+    lost = hunted.lost(mass, region)
+    fewer = {name: count - lost.get(name, 0) for name, count in cutflow.items() if name != "kept"}
+    return spectra, {**fewer, "comes again": n, "kept": cutflow["kept"] - (n - sum(lost.values()))}

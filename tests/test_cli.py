@@ -226,6 +226,14 @@ def test_event_files_become_images_or_constituents_of_jets(
     assert set(DIJET_COLUMNS) <= set(table.columns)
 
 
+def test_no_events_become_a_table_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = call(monkeypatch, capfd, "process", "a.root", "--as", "table", "-o", str(tmp_path / "t.parquet"))
+    assert status == 2
+    assert "--as table: no events become a table of your own; allowed: features, images, constituents" in err
+
+
 def test_what_stands_at_the_outputs_place_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -254,8 +262,14 @@ def test_keys_given_on_the_command_line_are_named_as_such(
     analysis = tmp_path / "a.yaml"
     analysis.write_text("samples: {data: [d.root]}\noutput: out\n")
     for key, said in (
-        ("hunt=counts", "--set: key 'hunt': input should be 'bump' or 'count'; did you mean 'count'?, found 'counts'"),
-        ("regions.number=0", "--set: key 'regions.number': input should be greater than or equal to 1, found 0"),
+        (
+            "hunt=counts",
+            "on the command line: key 'hunt': input should be 'bump' or 'count'; did you mean 'count'?, found 'counts'",
+        ),
+        (
+            "regions.number=0",
+            "on the command line: key 'regions.number': input should be greater than or equal to 1, found 0",
+        ),
         ("latnt=3", "unknown key 'latnt'"),
     ):
         status, _, err = call(monkeypatch, capfd, "run", str(analysis), "--set", key)

@@ -72,6 +72,10 @@ def test_several_priors_are_hunted_in_a_mosaic(write: Callable[[str], Path], tmp
     # a model a fold, each with neighbourhoods of its own
     assert found("weak_supervision: true\n") == ("difference", 3, "fisher")
     assert found("regions: {axis: priors}\n") == ("difference", 3, "fisher")
+    # a counting experiment has one region and needs no hypotheses
+    counted = read_analysis(write(two + "hunt: count\n"))
+    assert counted.hypotheses == 0
+    assert len(counted.represented.inputs) == 12
     with pytest.raises(ConfigError, match=r"regions.shape: mosaic needs one model"):
         found("weak_supervision: true\nregions: {shape: mosaic}\n")
 
@@ -212,6 +216,60 @@ MISTAKES |= {
         "cannot hold images",
     ),
     "unit of an event file": (MINIMAL + "observable: {name: mJ_1, unit: TeV}\n", 7, "is that of a table's column"),
+    "identity as feature": (MINIMAL + "features: [tau21_1, event]\n", 7, "features: event tells events apart"),
+    "label as observable": (MINIMAL + "observable: truth_signal\n", 7, "observable: truth_signal is a label"),
+    "mass of one jet as feature": (
+        MINIMAL + "representation: {name: features, jets: 1}\nfeatures: [mJ_1, tau21_1]\n",
+        8,
+        "features: mJ_1 is hunted in",
+    ),
+    "observable as feature": (
+        MINIMAL + "hunt: count\nobservable: mJ_1\nfeatures: [mJ_1, tau21_1]\n",
+        9,
+        "key 'features': 'mJ_1' is the observable",
+    ),
+    "observable of a table": (
+        MINIMAL + "representation: {name: table, observable: m}\n",
+        7,
+        "key 'representation.observable': is the analysis' own key observable",
+    ),
+    "unit of a table": (
+        MINIMAL + "representation: {name: table, unit: TeV}\n",
+        7,
+        "key 'representation.unit': is the analysis' own key observable.unit",
+    ),
+    "weak supervision without family": (
+        MINIMAL + "training: {family: false}\nweak_supervision: true\n",
+        8,
+        "and family is false",
+    ),
+    "an axis twice": (
+        MINIMAL + "hunt: count\ncount: {expectation: abcd, axes: [background, background]}\n",
+        8,
+        "background is named twice",
+    ),
+    "limits in a count": (MINIMAL + "hunt: count\nlimits: {points: 2}\n", 8, "limits.points: is of hunt: bump"),
+    "sqrt_s in a count": (MINIMAL + "hunt: count\nsqrt_s: 8000\n", 8, "sqrt_s: is of hunt: bump"),
+    "negative decorrelation": (MINIMAL + "training: {decorrelation: -1}\n", 1, "decorrelation is -1"),
+    "decorrelation of Flow": (MINIMAL + "scorer: {name: Flow, decorrelation: -1}\n", 7, "decorrelation is -1"),
+    "decorrelation from nothing": (
+        MINIMAL + "hunt: count\nscorer: {name: Flow, decorrelation: 5}\n",
+        8,
+        "key 'scorer.decorrelation': needs an observable",
+    ),
+    "no hidden units": (MINIMAL + "training: {hidden: 0}\n", 1, "hidden is 0"),
+    "device": (MINIMAL + "training: {device: gpu}\n", 1, "no device 'gpu'; allowed: auto, cpu, cuda"),
+    "device of images": (
+        MINIMAL + "representation: images\nscorer: {name: ConvVae, device: gpu}\n",
+        8,
+        "no device 'gpu'; allowed: auto, cpu, cuda",
+    ),
+    "epochs of images": (
+        MINIMAL + "representation: images\nscorer: {name: ConvVae, max_epochs: 0}\n",
+        8,
+        "max_epochs is 0",
+    ),
+    "no features": (MINIMAL + "features: []\n", 7, "list should have at least 1 item"),
     "unknown count": (MINIMAL + "count: {eficiency: 0.1}\n", 7, "did you mean 'efficiency'"),
     "repeats": (MINIMAL + "repeats: keep\n", 7, "'refuse' or 'drop'"),
 }
@@ -271,6 +329,11 @@ def test_old_keys_mean_what_they_meant_and_new_ones_are_read(write: Callable[[st
     jet = read_analysis(write(MINIMAL + "representation: {name: features, jets: 1}\nobservable: mJ_1\n"))
     assert jet.represented.observable == Observable.of("mJ_1")
     assert "mJ_1" not in jet.represented.inputs
+    for key in ("representation: {name: features, jets: 1}\n", "jets: {jets: 1}\n"):
+        usual = read_analysis(write(MINIMAL + key))
+        assert usual.represented.observable == Observable.of("mJ_1")
+        assert "mJ_1" not in usual.represented.inputs
+        assert "tau21_1" in usual.represented.inputs
     table = MINIMAL.replace("data.root", "t.csv").replace("qcd.root", "t.parquet").replace("two_prong: [xy.root]", "{}")
     own = read_analysis(write(table + "features: [a, b]\nobservable: {name: energy, unit: TeV}\n"))
     assert own.represented.name == "table"
@@ -283,6 +346,11 @@ def test_keys_given_on_the_command_line_take_the_place_of_the_files(write: Calla
     assert (found.represented.name, found.represented.settings()["pixels"]) == ("images", 8)
     assert (found.scorer_name, found.scorer_options) == ("ConvVae", {"latent": 4})
     assert (found.regions.number, found.regions.fraction) == (2, 0.1)
+    other = read_analysis(
+        path, ["latent=8", "scorer.per_jet=max", "pixels=8", "scorer=ConvVae", "representation=images"]
+    )
+    assert (other.scorer_options, other.per_jet) == ({"latent": 8}, "max")
+    assert other.represented.settings()["pixels"] == 8
     for wrong, said in (("fraction", "KEY=VALUE is expected"), ("regons.number=2", "did you mean 'regions'")):
         with pytest.raises(ConfigError, match=said):
             read_analysis(path, [wrong])

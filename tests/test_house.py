@@ -158,7 +158,7 @@ def test_root_imports_no_room_until_it_is_asked_for() -> None:
         importlib.import_module("hunch").modles  # noqa: B018 - the attribute is what is asked for
 
 
-@pytest.mark.parametrize("room", [room for room in ROOMS if room != "cli"])
+@pytest.mark.parametrize("room", ROOMS)
 def test_a_room_offers_what_it_hands_on_and_nothing_else(room: str) -> None:
     module = importlib.import_module(f"hunch.{room}")
     assert dir(module) == sorted(module.__all__)

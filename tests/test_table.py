@@ -351,6 +351,8 @@ def test_rows_are_sliced_and_columns_chosen(whole: Table) -> None:
     assert list(frame.columns) == list(whole.columns)
     np.testing.assert_array_equal(frame["image_1"][3], whole["image_1"][3])
     assert repr(whole) == "Table(10 rows of table: dataset, event, mjj, image_1 (4, 4))"
+    wide = repr(Table({f"c{i}": np.ones(1) for i in range(40)}))
+    assert wide.endswith("c14, c15, ... 40 columns)")
 
 
 def test_an_observable_shows_names_of_others_as_they_are() -> None:

@@ -173,6 +173,14 @@ def test_models_of_another_configuration_and_changed_outputs_are_noticed(copy: P
         run_stage(analysis(copy), "hunt", progress=False)
 
 
+def test_a_hunt_that_fails_leaves_the_answer_of_before(copy: Path) -> None:
+    with pytest.raises(HunchError, match="holds none of the"):
+        run_stage(analysis(copy, "fit_range: [9500, 9900]\n"), "hunt", progress=False)
+    settings = analysis(copy)
+    assert run_stage(settings, "hunt", progress=False) is False
+    assert run_stage(settings, "report", force=True, progress=False)
+
+
 def test_an_output_folder_in_use_is_said(copy: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from hunch.workflow.stamps import only_run\n"

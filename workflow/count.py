@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ..analysis import CountedSample
 
 __all__ = ["count", "count_limits"]
+
+log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,6 +47,8 @@ def count(analysis: Analysis) -> None:
         blind=analysis.blind,
         luminosity=analysis.luminosity,
     )
+    for note in found.notes:
+        log.warning("%s", note)
     output = Path(analysis.output)
     for left in ("figures", "regions.json", "spectra.root", "plane_scan.json"):  # of a hunt for a bump before
         remove(output / left)

@@ -50,7 +50,7 @@ def process(analysis: Analysis, progress: bool) -> None:
             [
                 settings_of(analysis),
                 [[Path(file).name, file_hash(Path(file))] for file in files],
-                source_hash("processors"),
+                source_hash("processors", "workflow"),
             ]
         )
         if stamp_holds(stamp, key, [path]):

@@ -22,7 +22,8 @@ def search_files(analysis: Analysis, files: Sequence[str], *, progress: bool = T
     """Apply the analysis' trained spaces and fixed regions to event files, chunk by chunk, or to tables; nothing is kept in between.
 
     Returns the processors' SearchResult, whose spectra have the edges of the analysis' own fit range. Raises HunchError where the
-    models or regions are of another configuration, InputError where a model that would score an event has trained on it.
+    models or regions are of another configuration, InputError where a model that would score an event has trained on it, or an event
+    comes again and `repeats` is not "drop".
     """
     from ..analysis import read_regions
     from ..processors import read_fileset, run_search, search_table
@@ -46,6 +47,7 @@ def search_files(analysis: Analysis, files: Sequence[str], *, progress: bool = T
             "edges": json.loads((output / "result.json").read_text(encoding="utf-8"))["fit_range"]["edges"],
             "metric": analysis.metric,
             "per_jet": analysis.per_jet,
+            "repeats": analysis.repeats,
         }
         if kinds == {True}:
             return search_table(rows_of(analysis, files, trained), analysis.represented, **options)

@@ -82,7 +82,7 @@ def run_stage(analysis: Analysis, name: str, *, force: bool = False, progress: b
         if not force and stamp_holds(stamp, key, stage.writes(analysis)):
             log.info("%s: up to date", name)
             return False
-        stamp.unlink(missing_ok=True)
+        # an old stamp stays until the new one: it holds hashes of its outputs, so that what was half written does not pass for them
         sweep(Path(analysis.output))
         log.info("%s: running", name)
         stage.do(analysis, progress)
@@ -163,6 +163,8 @@ def hunting_settings(analysis: Analysis) -> dict[str, Any]:
     own = analysis.model_dump(mode="json", include=set(HUNT_KEYS))
     if analysis.hunt == "bump":
         del own["count"], own["luminosity"]  # of the counting experiment alone
+    else:
+        own["confidence"] = analysis.limits.confidence
     return {**own, "regions": region_settings_of(analysis), "priors": list(analysis.samples.priors)}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import Analysis
+from ..config import REPRESENTED_BY, Analysis
 from ..errors import HunchError
 from ..files import finite, write_json
 from ..table import read_table, table_info, write_table
@@ -113,9 +113,8 @@ def retrained_p(analysis: Analysis, n: int, *, inner: int) -> tuple[list[float],
                     "seed": analysis.seed + 1 + i,
                     "pseudo_experiments": inner,
                     "blind": False,
-                    # what is read are tables: the cuts were made
                     "jets": {},
-                    "representation": {"name": analysis.represented.name},
+                    "representation": own_representation(analysis),
                     "plane_scan": None,
                 }
             )
@@ -124,3 +123,9 @@ def retrained_p(analysis: Analysis, n: int, *, inner: int) -> tuple[list[float],
             found.append(float(read_result(Path(own.output))["best"]["p_global"]))
             log.info("retrained experiment %d of %d: global p = %.3g", i + 1, n, found[-1])
     return found, float(events)
+
+
+def own_representation(analysis: Analysis) -> dict[str, Any]:
+    """Return the key `representation` that says all of an analysis', that of its jets too, but what keys of their own say."""
+    made = analysis.represented
+    return {"name": made.name, **{k: v for k, v in made.settings().items() if k not in REPRESENTED_BY}}

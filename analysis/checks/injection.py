@@ -145,7 +145,8 @@ def summary(fitted: Floats, error: Floats, truth: float, n: int) -> Summary:
     """Sum up the fits that reached a minimum, of n."""
     k = len(fitted)
     if k < 2:
-        return Summary(*[math.nan] * 6, failed=n - k)
+        nan = math.nan
+        return Summary(nan, nan, nan, nan, nan, nan, n - k)
     pull = (fitted - truth) / error
     within = [float((np.abs(pull) < stats.norm.isf(0.5 * (1 - level))).mean()) for level in (0.6827, 0.95)]
     return Summary(

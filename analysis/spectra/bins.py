@@ -178,8 +178,8 @@ def mass_grid(fit_range: FitRange, mass: npt.ArrayLike, *, resolution: float = R
         high = min(high, float(masses[-MIN_ABOVE]) * (1 + 2 * resolution))
     if low >= high:
         raise InputError(
-            f"the fit range [{fit_range.low:g}, {fit_range.high:g}] GeV is too short to scan for a resonance of width "
-            f"{resolution:.3g} of its mass: two widths on either side leave {low:.4g} to {high:.4g} GeV"
+            f"the fit range [{fit_range.low:g}, {fit_range.high:g}] is too short to scan for a resonance of width "
+            f"{resolution:.3g} of its mass: two widths on either side leave {low:.4g} to {high:.4g}"
         )
     n = max(2, round(np.log(high / low) / (step * resolution)) + 1)
     grid = np.geomspace(low, high, n)

@@ -18,7 +18,7 @@ from ..distance.transport import check_options, wasserstein_rowwise
 from ..inputs import ScorerError, ShapeError, TooFewRowsError, check_metric, whole_number
 from ..sample import split_rows
 from ..scorer import Method, require_fitted, save_scorer
-from ..train.loop import TrainingSettings, resolve_device, train_stack
+from ..train.loop import TrainingSettings, named_device, resolve_device, train_stack
 from ..train.objective import Objective
 from ..train.threads import few_threads
 from .conv_autoencoder import ConvSizes, StackedConvVae, mean_power_error
@@ -107,12 +107,7 @@ class ConvVae(Method):
             Objective(network),
             [rows[0]],
             [rows[1]],
-            settings=TrainingSettings(
-                max_epochs=self.max_epochs,
-                patience=self.patience,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-            ),
+            settings=self._settings(),
             seed=self.seed,
             device=resolve_device(self.device),
             identity={name: value for name, value in self.parameters().items() if name not in {"device", "threads"}},
@@ -173,8 +168,19 @@ class ConvVae(Method):
     def check(self, shape: Sequence[int] = ()) -> None:
         """Raise ScorerError for options that mean nothing, ShapeError for images (height, width) that cannot be halved so often."""
         whole_number("blocks", self.blocks)
+        named_device(self.device)
+        self._settings()
         height, width = tuple(shape) or (2**LARGEST_BLOCKS, 2**LARGEST_BLOCKS)
         self._network(self._sizes(height, width))
+
+    def _settings(self) -> TrainingSettings:
+        """Return how long and how fast to train."""
+        return TrainingSettings(
+            max_epochs=self.max_epochs,
+            patience=self.patience,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+        )
 
     def _sizes(self, height: int, width: int) -> ConvSizes:
         """Return the network's sizes, or say which option or image side does not fit."""

@@ -226,6 +226,7 @@ def fit_densities(
     mass: Matrix | None = None,
     validation_mass: Matrix | None = None,
     checkpoint: str | Path | None = None,
+    keep_checkpoint: bool = False,
     progress: bool = False,
 ) -> tuple[DensityStack, dict[str, Any]]:
     """Fit one density model to each sample (n_k, d), the column map on the first; return them and the record.
@@ -261,6 +262,7 @@ def fit_densities(
         device=device,
         penalty=penalty,
         checkpoint=checkpoint,
+        keep_checkpoint=keep_checkpoint,
         progress=progress,
     )
 
@@ -280,6 +282,7 @@ def fit_mapped(
     device: str,
     penalty: MassSample | None = None,
     checkpoint: str | Path | None = None,
+    keep_checkpoint: bool = False,
     progress: bool = False,
 ) -> tuple[DensityStack, dict[str, Any]]:
     """Fit one density model to each pair of training and validation rows (n_k, d) of the mapped space.
@@ -307,6 +310,7 @@ def fit_mapped(
         streams=streams,
         identity={**asdict(architecture), "decorrelation": 0.0 if penalty is None else penalty.strength},
         checkpoint=checkpoint,
+        keep_checkpoint=keep_checkpoint,
         progress=progress,
     )
     # Scores are float64 on the CPU wherever the training ran: the same on every machine, whatever comes in one batch.

@@ -13,8 +13,8 @@ import torch
 
 from ..inputs import as_matrix, check_metric
 from ..scorer import Method, require_fitted, save_scorer
-from ..train.loop import TrainingSettings
-from ..train.mass_penalty import checked_masses
+from ..train.loop import TrainingSettings, named_device
+from ..train.mass_penalty import check_strength, checked_masses
 from .densities import Architecture, DensityStack, fit_densities
 
 __all__ = ["MIN_ROWS", "DensityScorer"]
@@ -50,6 +50,8 @@ class DensityScorer(Method):
         del shape
         self.architecture()
         self.settings()
+        named_device(self.device)
+        check_strength(self.decorrelation)
 
     def settings(self) -> TrainingSettings:
         """Return how long and how fast to train."""

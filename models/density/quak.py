@@ -19,11 +19,11 @@ import torch
 from ..inputs import ScorerError, as_matrix, check_metric
 from ..sample import Events, as_sample, event_hashes, named_inputs, refuse_unused
 from ..scorer import Method, require_fitted, save_scorer
-from ..train.loop import TrainingSettings
-from ..train.mass_penalty import checked_masses
+from ..train.loop import TrainingSettings, named_device
+from ..train.mass_penalty import check_strength, checked_masses
 from .densities import Architecture, DensityStack, fit_densities
 from .density_scorer import MIN_ROWS
-from .signal_axes import Fitting, mass_sample, with_family, with_neighbourhoods
+from .signal_axes import Fitting, mass_sample, remove_checkpoints, with_family, with_neighbourhoods
 
 __all__ = ["ConstantColumnError", "PriorNameError", "Quak"]
 
@@ -121,10 +121,12 @@ class Quak(Method):
         del shape
         self.stacked(1)
         self.settings(1)
+        named_device(self.device)
+        check_strength(self.decorrelation)
 
     def stacked(self, n_columns: int) -> Architecture:
         """Return what is stacked for this many columns."""
-        hidden = self.hidden or (32 if n_columns <= 6 else 64)
+        hidden = (32 if n_columns <= 6 else 64) if self.hidden is None else self.hidden
         return Architecture(self.architecture, latent=self.latent, hidden=hidden, steps=self.steps, beta=self.beta)
 
     def settings(self, n_columns: int) -> TrainingSettings:
@@ -184,6 +186,7 @@ class Quak(Method):
             mass=masses[0],
             validation_mass=masses[1],
             checkpoint=checkpoint,
+            keep_checkpoint=True,
             progress=progress,
         )
         self.prior_names, self.input_names = tuple(priors or {}), names
@@ -201,6 +204,7 @@ class Quak(Method):
         self.density_ = density
         self.background_max_ = float(self.losses(rows)[:, 0].max())
         self.trained_on = event_hashes([sample, *(priors or {}).values(), data, validation])
+        remove_checkpoints(checkpoint)
         return self
 
     def _rows(self, x: Events, name: str, width: int, names: tuple[str, ...], *, least: int = MIN_ROWS) -> Matrix:
@@ -267,6 +271,7 @@ class Quak(Method):
         other.training_ = {**{k: v for k, v in self.training_.items() if k != FAMILY}, FAMILY: told}
         other.trained_on = np.union1d(self.trained_on, event_hashes([data, reference, *priors.values()]))
         other.density_ = narrow
+        remove_checkpoints(checkpoint)
         return other
 
     def losses(self, x: Events) -> Matrix:

@@ -18,7 +18,15 @@ from .densities import DensityStack, fit_mapped, to_mapped
 from .family import Adaptation, adapt, sample_family
 from .neighbourhoods import neighbourhood_samples
 
-__all__ = ["Fitting", "mass_sample", "narrowed", "prior_moments", "with_family", "with_neighbourhoods"]
+__all__ = [
+    "Fitting",
+    "mass_sample",
+    "narrowed",
+    "prior_moments",
+    "remove_checkpoints",
+    "with_family",
+    "with_neighbourhoods",
+]
 
 Matrix = npt.NDArray[np.float64]
 
@@ -37,7 +45,7 @@ class Fitting:
     def fit(
         self, density: DensityStack, pairs: Sequence[tuple[Matrix, Matrix]], name: str
     ) -> tuple[DensityStack, dict[str, Any]]:
-        """Train one model for each pair of training and validation rows of the mapped space; `name` ends its checkpoint."""
+        """Train one model for each pair of training and validation rows of the mapped space; `name` ends its checkpoint, which stays."""
         return fit_mapped(
             density.columns,
             pairs,
@@ -47,8 +55,16 @@ class Fitting:
             device=self.device,
             penalty=self.penalty,
             checkpoint=None if self.checkpoint is None else f"{self.checkpoint}.{name}",
+            keep_checkpoint=True,
             progress=self.progress,
         )
+
+
+def remove_checkpoints(checkpoint: str | Path | None) -> None:
+    """Remove the checkpoints of a fit that is done: that of its first models and those of further axes."""
+    if checkpoint is not None:
+        for end in ("", ".family", ".neighbourhoods"):
+            Path(f"{checkpoint}{end}").unlink(missing_ok=True)
 
 
 def mass_sample(density: DensityStack, rows: Matrix, mass: Matrix, *, strength: float, seed: int) -> MassSample:

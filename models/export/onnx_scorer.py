@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..inputs import ScorerError, as_matrix, check_metric
+from ..inputs import ScorerError, ShapeError, as_matrix, check_metric
 
 __all__ = ["OnnxScorer"]
 
@@ -43,14 +43,23 @@ class OnnxScorer:
         if "hunch_version" not in self.metadata:
             raise ScorerError(f"{path}: an ONNX file, but not one that hunch export wrote")
         self.n_features = int(self.metadata["n_columns"])
+        self.shape = tuple(json.loads(self.metadata.get("shape", f"[{self.n_features}]")))
         self.axis_names = tuple(json.loads(self.metadata["axis_names"]))
         self.metrics = (self.metadata["metric"],)
         self.dtype: type[np.floating[Any]] = np.float64 if self.metadata["precision"] == "double" else np.float32
 
     def score(self, x: npt.ArrayLike, *, metric: str | None = None) -> npt.NDArray[np.float64]:
-        """Return (n,) scores of finite rows x (n, d), larger = more anomalous; metric: the one of the file or None."""
+        """Return (n,) scores of finite events x (n, ...), larger = more anomalous; metric: the one of the file or None.
+
+        x: rows (n, d), or images of the sizes in `shape`, which are not checked to sum to one.
+        """
         check_metric(metric, self.metrics, "the ONNX file")
-        rows = as_matrix(x, n_columns=self.n_features)
+        if len(self.shape) == 1:
+            rows = as_matrix(x, n_columns=self.n_features)
+        else:
+            rows = np.asarray(x, dtype=np.float64)
+            if rows.shape[1:] != self.shape:
+                raise ShapeError(f"x: events of {rows.shape[1:]}, {self.shape} are expected")
         with np.errstate(over="ignore"):
             rows = np.clip(rows, np.finfo(self.dtype).min, np.finfo(self.dtype).max).astype(self.dtype)
         found = np.empty(len(rows))

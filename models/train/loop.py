@@ -77,14 +77,19 @@ class TrainingSettings:
                 raise ScorerError(f"training: {name} is {value!r}, allowed: above 0")
 
 
-def resolve_device(device: str) -> torch.device:
-    """Return the torch device of "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", ...; else DeviceError."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def named_device(device: str) -> torch.device:
+    """Return the torch device of a name, "auto" as the CPU; DeviceError for what is no name of one. Whether it is here is not asked."""
     try:
-        found = torch.device(device)
+        return torch.device("cpu" if device == "auto" else device)
     except (RuntimeError, TypeError) as error:
         raise DeviceError(f"no device {device!r}; allowed: auto, cpu, cuda, cuda:0, ...") from error
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the torch device of "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", ...; else DeviceError."""
+    found = named_device(device)
+    if device == "auto" and torch.cuda.is_available():
+        return torch.device("cuda")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise DeviceError(f"no device {device!r} here: {torch.cuda.device_count()} CUDA devices found; use 'auto'")
     return found
@@ -107,6 +112,7 @@ def train_stack(
     streams: Mapping[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
     identity: Mapping[str, Any] | None = None,
     checkpoint: str | Path | None = None,
+    keep_checkpoint: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Train the m members of the objective's model in place, each to its own best epoch; return the training record.
@@ -114,8 +120,8 @@ def train_stack(
     samples, validation: m tensors (n_k, ...) each, which the objective sees as batch["x"] (m, b, ...). streams: further keys
     of the batch, name -> rows (n, ...) for training and for validation, which have an order of their own and come as (b, ...).
     checkpoint: a file written after epochs and resumed from when it belongs to this very training (same data, settings, first
-    parameters, seed and JSON-like `identity`, which is whatever else the objective depends on), removed at the end. progress: a bar, or
-    one log line in 30 s. Raises TrainingDivergedError.
+    parameters, seed and JSON-like `identity`, which is whatever else the objective depends on), removed at the end, unless it is kept so
+    that several trainings resume after those that are done. progress: a bar, or one log line in 30 s. Raises TrainingDivergedError.
     """
     start = time.monotonic()
     model, streams = objective.model, streams or {}
@@ -164,7 +170,7 @@ def train_stack(
             if checkpoint is not None:
                 write_checkpoint(checkpoint, key, objective, optimiser, state)
     state.restore_best(objective)
-    if checkpoint is not None:
+    if checkpoint is not None and not keep_checkpoint:
         Path(checkpoint).unlink(missing_ok=True)
     logger.debug("trained %d models on %s for %.1f s", len(samples), device, time.monotonic() - start)
     figures = {

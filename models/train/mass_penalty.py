@@ -19,9 +19,15 @@ from ..inputs import ScorerError
 from .disco import RAMP, mass_dependence, ramped
 from .objective import Batch, Objective, WrappedObjective
 
-__all__ = ["MassPenalty", "MassSample", "checked_mass", "checked_masses"]
+__all__ = ["MassPenalty", "MassSample", "check_strength", "checked_mass", "checked_masses"]
 
 Matrix = npt.NDArray[np.float64]
+
+
+def check_strength(strength: float) -> None:
+    """Refuse a strength of decorrelation that is none: raises ScorerError."""
+    if not 0 <= strength < float("inf"):
+        raise ScorerError(f"decorrelation is {strength!r}, allowed: 0 (off) or more")
 
 
 def checked_masses(
@@ -36,8 +42,7 @@ def checked_masses(
     Validation rows that are split off the sample have None for their number. Raises ScorerError for a strength that is none
     and for what `checked_mass` refuses.
     """
-    if not 0 <= strength < float("inf"):
-        raise ScorerError(f"decorrelation is {strength!r}, allowed: 0 (off) or more")
+    check_strength(strength)
     if strength == 0:
         return None, None
     own = checked_mass(mass[0], mass[1], of=of)

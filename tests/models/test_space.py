@@ -304,3 +304,12 @@ def test_weights_and_exposure_are_refused_by_what_cannot_use_them(samples: dict[
             space.fit(weighted)
         with pytest.raises(ScorerError, match="cannot use an exposure sample; it uses: mass"):
             space.fit(x, exposure=x)
+
+
+def test_a_fit_that_fails_leaves_the_space_as_it_was(rng: np.random.Generator) -> None:
+    x, priors = rng.normal(size=(300, 3)), {"near": rng.normal(1, 1, (200, 3))}
+    space = make_space("Vae", kind="rows", priors=["near"], options={"max_epochs": 1, "hidden": 8, "device": "cpu"})
+    before = space.fit(x, priors=priors).losses(x)
+    with pytest.raises(ScorerError):
+        space.fit(rng.normal(5, 2, (300, 3)), priors={"near": np.full((200, 3), np.nan)})
+    np.testing.assert_array_equal(space.losses(x), before)

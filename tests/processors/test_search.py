@@ -228,6 +228,37 @@ def test_images_are_searched_with_a_space_of_autoencoders(
         run_search([path, other], images, QUIET, **options)
 
 
+def test_events_that_come_again_are_refused_or_left_out(
+    random_events: Callable[[int], Any], write_events: Callable[..., Path], tmp_path: Path
+) -> None:
+    images, edges = Images(pixels=8), (100.0, 300.0, 600.0)
+    events = random_events(60)
+    first, part = write_events("a.root", events), write_events("b.root", events[:20])
+    background = run_table(write_events("c.root", random_events(150)), images, QUIET).table
+    space = make_space("ConvVae", kind="images", options={"max_epochs": 1, "latent": 2, "blocks": 1, "device": "cpu"})
+    space.fit(sample_of(background, images)).save(tmp_path / "space")
+    losses = load_space(tmp_path / "space").losses(read_inputs(background, images))
+    options: dict[str, Any] = {
+        "spaces": [tmp_path / "space"], "regions": slices_of([losses], space.axis_names), "plan": ONE, "edges": edges,
+    }  # fmt: skip
+    chunks = Running(executor="iterative", chunk_size=7, progress=False)
+    once = run_search(first, images, chunks, **options)
+    assert once.cutflow["kept"] > 3
+    rows = [run_table(path, images, QUIET).table for path in (first, part)]
+    n = len(rows[1])
+    for search, second in (
+        (lambda **more: run_search([part, first], images, chunks, **options, **more), "b.root, and in .*a.root"),
+        (lambda **more: search_table(rows[::-1], images, **options, **more), "again in it"),
+    ):
+        with pytest.raises(InputError, match=f"{n} events come again: the first .*{second}; repeats: drop leaves"):
+            search()
+        found = search(repeats="drop")
+        np.testing.assert_array_equal(found.spectra.values(flow=True), once.spectra.values(flow=True))
+        assert found.cutflow["comes again"] == n
+        assert found.cutflow["kept"] == once.cutflow["kept"]
+        adds_up(found)
+
+
 def test_an_event_is_never_scored_by_a_model_that_has_trained_on_it(
     lhco_file: Path, table: Table, trained: tuple[list[Path], Slices]
 ) -> None:

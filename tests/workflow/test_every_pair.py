@@ -17,11 +17,13 @@ import yaml
 
 from hunch.config import read_analysis
 from hunch.errors import HunchError
-from hunch.models import load_scorer
+from hunch.models import ScorerError, load_scorer, load_space
 from hunch.models.density.densities import ARCHITECTURES
+from hunch.models.export.onnx_export import export_onnx
+from hunch.models.export.onnx_scorer import OnnxScorer
 from hunch.models.scorer import SCORERS, scorer_class, scorer_fields
 from hunch.models.train import loop
-from hunch.processors.representations import REPRESENTATIONS
+from hunch.processors.representations import REPRESENTATIONS, read_inputs
 from hunch.table import read_table
 from hunch.workflow import run, run_stage, search_files, validate_analysis
 
@@ -153,6 +155,22 @@ def test_a_pair_goes_to_a_p_value_through_both_doors(
         again = merged("renamed.root", tmp_path / "b.root", tmp_path / "a.root")
     found = search_files(analysis, [str(again)], progress=False)
     np.testing.assert_array_equal([found.spectra[r, :].values() for r in range(len(counts))], counts)
+    check_export(analysis, tmp_path / "model.onnx")
+
+
+def check_export(analysis: Any, path: Path) -> None:
+    """Check that the first model gives the same losses as ONNX, or that what ONNX cannot hold is refused by name."""
+    from hunch.workflow.layout import model_paths, table_path
+
+    space = load_space(model_paths(analysis)[0])
+    if analysis.scorer_name == "EventToEnsemble" or {"nsf", "wasserstein"} & set(analysis.scorer_options.values()):
+        with pytest.raises(ScorerError, match=r"optimal transport|'nsf' cannot be exported as ONNX"):
+            export_onnx(space, path)
+        assert not path.exists()
+        return
+    scorer = OnnxScorer(export_onnx(space, path))
+    x = read_inputs(read_table(table_path(analysis, "data")), analysis.represented)[:50]
+    np.testing.assert_allclose(scorer.score(x), space.score(x), rtol=1e-8, atol=1e-8)
 
 
 def check_training(analysis: Any) -> None:
@@ -201,17 +219,23 @@ def test_metrics_of_one_method_share_its_trained_model(
 
 
 @pytest.mark.parametrize(
-    ("representation", "scorer"),
+    ("representation", "scorer", "folds"),
     [
-        pytest.param(r, s, marks=[] if (r, s) == ("images", "ConvVae") else [pytest.mark.slow])
+        pytest.param(r, s, folds, marks=[] if (r, s, folds) == ("images", "ConvVae", False) else [pytest.mark.slow])
         for r, s in dict.fromkeys((r, s) for r, s, _ in pairs())
+        for folds in (False, True)
         if "max_epochs" in scorer_fields(scorer_class(s)) and r != "table"
     ],
 )
 def test_a_run_killed_in_training_ends_as_one_that_was_not(
-    representation: str, scorer: str, written: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    representation: str,
+    scorer: str,
+    folds: bool,
+    written: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    path = written(representation, scorer, {"max_epochs": 3}, folds=False)
+    path = written(representation, scorer, {"max_epochs": 3}, folds=folds)
     whole = read_analysis(path)
     for stage in ("process", "train"):
         run_stage(whole, stage, progress=False)
@@ -241,11 +265,14 @@ def test_a_run_killed_in_training_ends_as_one_that_was_not(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scorer", [s for s in SCORERS if not scorer_class(s).trains])
+@pytest.mark.parametrize(
+    ("representation", "scorer"),
+    [(r, s) for r, s in dict.fromkeys((r, s) for r, s, _ in pairs()) if not scorer_class(s).trains and r != "table"],
+)
 def test_a_method_without_training_gives_the_same_bits_again(
-    scorer: str, written: Callable[..., Path], tmp_path: Path
+    representation: str, scorer: str, written: Callable[..., Path], tmp_path: Path
 ) -> None:
-    path = written("images", scorer, {}, folds=False)
+    path = written(representation, scorer, {}, folds=False)
     found = []
     for output in ("one", "two"):
         analysis = read_analysis(path, [f"output={output}"])
@@ -277,7 +304,7 @@ def test_events_are_counted_where_there_is_no_mass(
 ) -> None:
     path = written("images", "EventToEnsemble", {}, folds=False)
     content = yaml.safe_load(path.read_text())
-    for key in ("fit_range", "pseudo_experiments"):
+    for key in ("fit_range", "pseudo_experiments", "limits"):
         del content[key]
     content |= {"hunt": "count", "count": count, "scorer": {**content["scorer"], **method}}
     path.write_text(yaml.safe_dump(content))
@@ -293,12 +320,17 @@ def test_events_are_counted_where_there_is_no_mass(
     assert set(limits["signals"]) <= {"near"}
     page = (tmp_path / "out" / "report.html").read_text()
     assert f"{found['result']['observed']} events" in page
+    assert found["limits"]["confidence"] == 0.95
+    other = run(read_analysis(path, ["limits.confidence=0.8"]), progress=False)
+    assert other["counting"]["limits"]["confidence"] == 0.8
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["counting"] == other["counting"]
     with pytest.raises(HunchError, match="hunt: count has no regions"):
         search_files(read_analysis(path), [str(tmp_path / "a.root")], progress=False)
     with pytest.raises(HunchError, match="hunt: count has no spectra"):
         validate_analysis(read_analysis(path), progress=False)
     # a hunt for a bump afterwards leaves nothing of the count
-    content = {k: v for k, v in content.items() if k not in {"hunt", "count"}} | {"pseudo_experiments": 20}
+    content = {k: v for k, v in content.items() if k not in {"hunt", "count"}}
+    content |= {"pseudo_experiments": 20, "limits": {"points": 1}}
     content["scorer"].pop("per_jet", None)
     path.write_text(yaml.safe_dump(content))
     assert "counting" not in run(read_analysis(path), progress=False)

@@ -17,6 +17,7 @@ from hunch.models import load_scorer
 from hunch.table import read_table
 from hunch.workflow import run, run_stage, search_files
 from hunch.workflow.layout import model_paths, score_path, table_path
+from hunch.workflow.validate import own_representation
 
 pytestmark = pytest.mark.usefixtures("small_family", "fast_hunt")
 
@@ -48,6 +49,29 @@ def trained(settings: Analysis) -> Analysis:
     for stage in ("process", "train"):
         run_stage(settings, stage, progress=False)
     return settings
+
+
+def test_retrained_experiments_have_the_representation_of_the_analysis(tmp_path: Path) -> None:
+    text = "samples: {data: [d.root], background: [b.root], priors: {p: [p.root]}}\noutput: out\n"
+    for name in "dbp":
+        (tmp_path / f"{name}.root").touch()
+        (tmp_path / f"{name}.parquet").touch()
+    path = tmp_path / "a.yaml"
+    for more in (
+        "representation: {name: images, jets: 1, pixels: 8}\nscorer: ConvVae\n",
+        "jets: {jets: 1, radius: 0.8}\n",
+    ):
+        path.write_text(text + more)
+        own = read_analysis(path)
+        tables = own.samples.model_copy(
+            update={
+                "data": (str(tmp_path / "d.parquet"),),
+                "background": (str(tmp_path / "b.parquet"),),
+                "priors": {"p": (str(tmp_path / "p.parquet"),)},
+            }
+        )
+        again = own.model_copy(update={"samples": tables, "jets": {}, "representation": own_representation(own)})
+        assert again.represented.settings() == own.represented.settings()
 
 
 def seen_by_own_model(settings: Analysis) -> int:

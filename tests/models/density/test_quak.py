@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from hunch.models import ConstantColumnError, NonFiniteError, PriorNameError, Quak, Sample, ShapeError, TooFewRowsError
+from hunch.models.train import loop
+from hunch.models.train.loop import train_epoch
+from hunch.models.train.objective import Objective
 
 pytestmark = pytest.mark.usefixtures("small_family")  # what is tested is what happens around it
 
@@ -151,3 +157,32 @@ def test_losses_of_narrow_and_wide_priors_are_densities_of_one_space(rng: np.ran
     for k, (name, width) in enumerate(widths.items(), 1):
         expected = -stats.norm.logpdf(samples[name], 1, width).sum(axis=1).mean()
         assert quak.losses(samples[name])[:, k].mean() == pytest.approx(expected, abs=1.2)
+
+
+def test_a_fit_killed_in_the_family_does_not_train_the_first_models_again(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    background, priors = rng.normal(size=(400, 2)), {k: rng.normal(v, 1, (300, 2)) for k, v in (("a", 3), ("b", -3))}
+    asked: list[int] = []
+    killed_at = [0]
+
+    def epoch(objective: Objective, *arguments: Any, epoch: int, **others: Any) -> None:
+        asked.append(epoch)
+        if len(asked) == killed_at[0]:
+            raise KeyboardInterrupt
+        train_epoch(objective, *arguments, epoch=epoch, **others)
+
+    monkeypatch.setattr(loop, "train_epoch", epoch)
+    whole = Quak(**QUICK, hypotheses=3).fit(background, priors=priors)
+    assert asked == [0, 1, 2] * 3  # background and priors, the family, its neighbourhoods
+    for stop, again in ((5, [1, 2, 0, 1, 2]), (9, [2])):
+        asked.clear()
+        killed_at[0] = stop
+        with pytest.raises(KeyboardInterrupt):
+            Quak(**QUICK, hypotheses=3).fit(background, priors=priors, checkpoint=tmp_path / "c")
+        asked.clear()
+        killed_at[0] = 0
+        resumed = Quak(**QUICK, hypotheses=3).fit(background, priors=priors, checkpoint=tmp_path / "c")
+        assert asked == again
+        np.testing.assert_array_equal(resumed.losses(background), whole.losses(background))
+        assert list(tmp_path.iterdir()) == []

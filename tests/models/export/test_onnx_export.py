@@ -6,13 +6,25 @@ import functools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
-from hunch.models import Flow, NotFittedError, Quak, ScorerError, UnknownMetricError, Vae, load_scorer
+from hunch.models import (
+    ConvVae,
+    Flow,
+    NotFittedError,
+    Quak,
+    ScorerError,
+    ShapeError,
+    UnknownMetricError,
+    Vae,
+    load_scorer,
+    make_space,
+)
 from hunch.models.export.onnx_export import export_onnx
 from hunch.models.export.onnx_scorer import OnnxScorer
 
@@ -147,6 +159,61 @@ def test_exported_scorer_keeps_to_the_protocol(quak: tuple[Made, np.ndarray, np.
             exported.score(ordinary[:, :2])
 
 
+def images(n: int, seed: int = 0) -> np.ndarray:
+    """Return images (n, 2, 8, 8) of two jets that sum to one."""
+    x = np.random.default_rng(seed).exponential(1.0, (n, 2, 8, 8)) ** 3
+    return np.asarray(x / x.sum(axis=(2, 3), keepdims=True))
+
+
+def run_file(path: Path, x: np.ndarray, output: str = "score") -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run([output], {"x": x})[0])
+
+
+@pytest.mark.parametrize(
+    "options", [{"blocks": 2, "beta": 0.3}, {"convolutions": 2, "blocks": 1, "alpha": 1.3, "normalise": True}]
+)
+def test_a_convolutional_vae_scores_as_torch_does(options: dict[str, Any], tmp_path: Path) -> None:
+    vae = ConvVae(max_epochs=1, latent=3, channels=4, hidden=8, device="cpu", **options).fit(images(100)[:, 0])
+    x = images(40, seed=1)[:, 1]
+    x = 5 * x if options.get("normalise") else x
+    for metric in ("loss", "reconstruction", "kl", "mse", "mae", "latent_radius"):
+        path = export_onnx(vae, tmp_path / "m.onnx", metric=metric)
+        for some in (x, x[:1], x[:0]):
+            found, expected = OnnxScorer(path).score(some), vae.score(some, metric=metric)
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12, err_msg=metric)
+    with pytest.raises(ShapeError, match=r"events of \(4,\), \(8, 8\) are expected"):
+        OnnxScorer(path).score(np.ones((2, 4)))
+    with pytest.raises(ScorerError, match=r"'wass1' is optimal transport.*allowed: kl, mse, mae, latent_radius, loss"):
+        export_onnx(vae, tmp_path / "m.onnx", metric="wass1")
+
+
+def test_spaces_score_as_torch_does(tmp_path: Path) -> None:
+    x, priors = table(500), {"a": 1.1 * table(300, seed=2), "b": 0.8 * table(300, seed=3)}
+    pictures = images(100), {"a": images(100, seed=2) ** 1.1}
+    pictures[1]["a"] /= pictures[1]["a"].sum(axis=(2, 3), keepdims=True)
+    rows = make_space("Vae", kind="rows", priors=["a", "b"], options={**QUICK, "seed": 2}).fit(x, priors=priors)
+    jets = make_space(
+        "ConvVae", kind="images", priors=["a"], options={"max_epochs": 1, "latent": 2, "blocks": 1, "device": "cpu"}
+    ).fit(pictures[0], priors=pictures[1])
+    read = [(rows, table(50, seed=5))]
+    read += [
+        (jets.configured(metric=metric, per_jet=way), images(50, seed=5))
+        for metric, way in ((None, "sum"), ("mae", "max"), ("kl", "concat"))
+    ]
+    for space, events in read:
+        for metric in space.metrics:
+            path = export_onnx(space, tmp_path / "m.onnx", metric=metric)
+            for some in (events, events[:1]):
+                np.testing.assert_allclose(run_file(path, some), space.score(some, metric=metric), rtol=1e-9, atol=1e-9)
+                np.testing.assert_allclose(run_file(path, some, "losses"), space.losses(some), rtol=1e-9, atol=1e-9)
+            assert OnnxScorer(path).axis_names == space.axis_names
+    far = make_space("EventToEnsemble", kind="images", options={"k": 2}).fit(images(20))
+    with pytest.raises(ScorerError, match=r"axis 'background': EventToEnsemble cannot .* \(optimal transport"):
+        export_onnx(far, tmp_path / "far.onnx")
+    assert not (tmp_path / "far.onnx").exists()
+
+
 def test_what_cannot_be_exported_says_what_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = light(200)
     with pytest.raises(NotFittedError):
@@ -161,7 +228,7 @@ def test_what_cannot_be_exported_says_what_can(tmp_path: Path, monkeypatch: pyte
         export_onnx(vae, tmp_path / "m.onnx", precision="doubl")
     with pytest.raises(UnknownMetricError):
         export_onnx(vae, tmp_path / "m.onnx", metric="los")
-    with pytest.raises(ScorerError, match="object cannot be exported"):
+    with pytest.raises(ScorerError, match="object cannot be exported as ONNX; allowed: ConvVae"):
         export_onnx(object(), tmp_path / "m.onnx")  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ScorerError, match="pip install onnx"):
