@@ -32,7 +32,7 @@ At {{ "%.0f"|format(100 * l.confidence) }} % confidence {% if l.observed is not 
 {% if figure %}<figure><img alt="scores and threshold" src="data:image/png;base64,{{ figure }}"><figcaption>Scores of the hunted events, each measured from the threshold of its fold{% if e.method == "abcd" %}: the plane of two axes, and the events of its four regions{% endif %}.</figcaption></figure>{% endif %}
 <h2>The expectation</h2>
 <table><tr><th>{{ "B C / D of the data" if e.method == "abcd" else "background events above the threshold" }}</th><th>events</th></tr>
-{% for name, n in e.counts.items() %}<tr><td>{{ name }}</td><td>{{ number(n) }}</td></tr>{% endfor %}
+{% for name, n in e.counts.items() %}<tr><td>{{ name }}</td><td>{{ "%.10g"|format(n) }}</td></tr>{% endfor %}
 {% if e.method == "sample" %}<tr><td>hunted events that one of them stands for</td><td>{{ number(e.scale) }}</td></tr>{% endif %}
 <tr><td>expected</td><td>{{ number(e.events) }} ± {{ number(e.statistical_error) }}</td></tr></table>
 <p>The threshold is to keep {{ "%.2g"|format(100 * c.choice.efficiency) }} % of the background; of the {{ c.cutflow.fixing.events }} held-out events that fixed it {{ c.cutflow.fixing.A if e.method == "abcd" else c.cutflow.fixing.above }} lie above. It was fixed fold by fold, before an event of the data was compared with it; the events that predict are others.

@@ -49,7 +49,7 @@ class UnreadableError(InputError):
     """A chunk whose bytes are damaged."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Representation(ABC):
     """What an event becomes; the fields are the keys of the YAML and of `--set key=value`.
 
@@ -77,6 +77,15 @@ class Representation(ABC):
         if name not in self.scalars:
             raise InputError(unknown_name("observable", name, self.scalars, self.name))
         object.__setattr__(self, "observable", self.observed(name))
+
+    def __repr__(self) -> str:
+        """Return the class with the fields that are not at their defaults."""
+        of = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        usual = {f.name: f.default for f in dataclasses.fields(self)}
+        if isinstance(self.observable, Observable):
+            of["observable"], usual["observable"] = self.observable.name, self.usual_observable
+        changed = ", ".join(f"{name}={value!r}" for name, value in of.items() if value != usual[name])
+        return f"{type(self).__name__}({changed})"
 
     @property
     @abstractmethod

@@ -39,7 +39,7 @@ class ConstituentsError(InputError):
     """Constituents whose arrays do not fit together, or do not hold one number each."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Constituents(JetRepresentation):
     """Jets as sets of constituents, `constituents_1` and `constituents_2`: (n, max_constituents, 3) float32.
 

@@ -22,7 +22,7 @@ __all__ = ["Features"]
 SHAPES = ("tau21", "tau32", "tau43", "tau12", "ntrk")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Features(JetRepresentation):
     """Jets as rows of numbers; the default inputs are the 12 of QUAK, or of one jet its six, without the observable.
 

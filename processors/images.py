@@ -87,7 +87,7 @@ class ImageSettings:
                 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Images(JetRepresentation):
     """Jets as images, `image_1` and `image_2`: (n, pixels, pixels) float32, axes IMAGE_AXES; options as of ImageSettings.
 

@@ -33,7 +33,7 @@ JET_SCALARS = ("pt", "mJ", "eta", "n")
 RANGES = (("min_pt", "max_pt"), ("min_mjj", "max_mjj"))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class JetRepresentation(Representation):
     """An event as its leading jet or its two leading jets; GeV. The defaults keep events with two R = 1.0 jets of 50 GeV.
 

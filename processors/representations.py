@@ -35,7 +35,7 @@ RESERVED = ("region", "sample", "threads", "weight")
 """Names that an axis of a spectrum cannot have: of its other axis, and of what `hist` takes beside axes."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class UserTable(Representation):
     """Columns of a table of the user's own, which is read and not made.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
@@ -30,12 +32,13 @@ def counting_figure(
     background_folds: npt.ArrayLike | None = None,
     scale: float = 1.0,
     title: str = "",
-    label: str = "score",
+    labels: Sequence[str] = ("score", "score"),
 ) -> Figure:
     """Draw hunted events against the threshold of their fold, scores measured from it.
 
     scores: (n,) or (n, 2); folds: (n,); thresholds: (folds, axes). One axis: the spectrum of scores, beside that of the
-    predicting background times `scale` where given. Two: the plane, with the events of each region and B C / D.
+    predicting background times `scale` where given. Two: the plane, with the events of each region and B C / D. labels: of
+    the axes.
     Raises InputError where there is no event.
     """
     hunted = from_threshold(scores, folds, thresholds)
@@ -45,12 +48,12 @@ def counting_figure(
         figure = Figure(figsize=(7, 5.4))
         axes = figure.subplots()
         if hunted.shape[1] == 2:
-            draw_plane(axes, hunted, label)
+            draw_plane(axes, hunted, labels)
         else:
             other = None
             if background is not None and background_folds is not None:
                 other = from_threshold(background, background_folds, thresholds)[:, 0]
-            draw_spectrum(axes, hunted[:, 0], other, scale, label)
+            draw_spectrum(axes, hunted[:, 0], other, scale, labels[0])
         if title:
             axes.set_title(title, loc="left")
     return figure
@@ -102,7 +105,7 @@ def draw_spectrum(axes: Axes, hunted: Floats, background: Floats | None, scale: 
     axes.legend(loc="upper right", frameon=True, framealpha=1.0, edgecolor="none")
 
 
-def draw_plane(axes: Axes, hunted: Floats, label: str) -> None:
+def draw_plane(axes: Axes, hunted: Floats, labels: Sequence[str]) -> None:
     """Draw the plane of two axes with both thresholds at 0 and the events of each region."""
     (left, right), (bottom, top) = ends_of(hunted[:, 0]), ends_of(hunted[:, 1])
     counts, x, y = np.histogram2d(
@@ -134,5 +137,5 @@ def draw_plane(axes: Axes, hunted: Floats, label: str) -> None:
             fontsize=12,
             bbox={"facecolor": "white", "edgecolor": INK, "linewidth": 0.6, "boxstyle": "round,pad=0.25"},
         )
-    axes.set_xlabel(f"{label} on axis 1 - threshold of its fold")
-    axes.set_ylabel(f"{label} on axis 2 - threshold of its fold")
+    axes.set_xlabel(f"{labels[0]} - threshold of its fold")
+    axes.set_ylabel(f"{labels[1]} - threshold of its fold")

@@ -38,6 +38,11 @@ Events = list[list[tuple[float, float, float]]]
 PAIR = [(100.0, 0.0, 0.0), (90.0, 0.0, 3.0)]
 
 
+def test_the_repr_of_a_representation_is_what_is_not_usual() -> None:
+    assert repr(Images(jets=1, pixels=8)) == "Images(jets=1, pixels=8)"
+    assert repr(Images(observable="mJ_1")) == "Images(observable='mJ_1')"
+
+
 def run(paths: Any, representation: Representation, **options: Any) -> TableResult:
     return run_table(paths, representation, Running(executor="iterative", progress=False, **options))
 

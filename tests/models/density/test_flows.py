@@ -133,7 +133,7 @@ def test_flow_learns_a_bent_density(name: str, rng: np.random.Generator) -> None
         [banana(20_000)],
         [None],
         architecture=Architecture(name, hidden=32, steps=4),
-        settings=TrainingSettings(max_epochs=20),
+        settings=TrainingSettings(max_epochs=12),
         seed=0,
         device="cpu",
     )
