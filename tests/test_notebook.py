@@ -33,8 +33,13 @@ def executed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **environ
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
     notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
+    # on a busy machine what a cell prints comes after its reply: the default of 4 s loses it
     NotebookClient(
-        notebook, kernel_name="python3", timeout=600, resources={"metadata": {"path": str(folder)}}
+        notebook,
+        kernel_name="python3",
+        timeout=600,
+        iopub_timeout=120,
+        resources={"metadata": {"path": str(folder)}},
     ).execute()
     return notebook
 
