@@ -2,8 +2,9 @@
 
 QCD jets with Z jets hidden among them (the W process with its mass at 91 GeV); the prior are W jets of 80 GeV. Features without the
 mass and images are searched, with regions whose boundaries follow the mass. What is found should lie at 91 and not at 80, and nothing where
-nothing is hidden: in each of several samples of data, which the same models search. HUNCH_STUDY is the folder of the event files, JETS
-the QCD jets (half data, half background), HIDDEN the Z jets, SAMPLES the samples of data.
+nothing is hidden: in each of several samples of data, which the same models search. The background is three times the data: boundaries
+that follow the mass are fixed on half of it, and their own error is a bump that every sample shares. HUNCH_STUDY is the folder of the
+event files, JETS the QCD jets of a sample of data, HIDDEN the Z jets, SAMPLES the samples of data.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from hunch.workflow import run as run_analysis
 
 from .simulated import told
 
-JETS = int(os.environ.get("JETS", "24000"))
+JETS = int(os.environ.get("JETS", "12000"))
 HIDDEN = int(os.environ.get("HIDDEN", "300"))
-SAMPLES = int(os.environ.get("SAMPLES", "5"))
+SAMPLES = int(os.environ.get("SAMPLES", "3"))
+BACKGROUND_SEEDS = (12, 41, 51)
 PRIOR = 3000
 MASSES = {"z": 91.0, "w": 80.4}  # GeV, of the jets that are simulated
 FIT_RANGE = (50.0, 200.0)  # GeV
@@ -61,8 +63,8 @@ def search(folder: Path, method: str, hidden: bool, sample: int, events: Path) -
     z = [jets(events, "z", HIDDEN, 13 + 10 * sample)] if hidden else []
     keys: dict[str, Any] = {
         "samples": {
-            "data": [jets(events, "qcd", JETS // 2, 11 + 10 * sample), *z],
-            "background": [jets(events, "qcd", JETS // 2, 12)],
+            "data": [jets(events, "qcd", JETS, 11 + 10 * sample), *z],
+            "background": [jets(events, "qcd", JETS, seed) for seed in BACKGROUND_SEEDS],
             "priors": {"w": [jets(events, "w", PRIOR, 14)]},
         },
         "output": str(folder / method.partition(",")[0]),
@@ -110,6 +112,7 @@ def run() -> dict[str, Any]:
     return {
         "command": "make study ONLY=another_mass",
         "jets": JETS,
+        "background_jets": JETS * len(BACKGROUND_SEEDS),
         "prior_jets": PRIOR,
         "fit_range": list(FIT_RANGE),
         "function": FUNCTION,
