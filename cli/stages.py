@@ -253,7 +253,7 @@ def search(
     representation: str | None,
     values: tuple[str, ...],
 ) -> None:
-    """Apply the trained scorers and fixed regions of ANALYSIS to event FILES, or tables, with nothing kept in between.
+    """Apply the trained scorers and fixed regions of ANALYSIS to event FILES, or tables; of each event a hash alone is kept.
 
     An event that the model which would score it has trained on ends the search.
     """

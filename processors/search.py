@@ -72,7 +72,8 @@ class Hunted:
 
     spaces: folders of trained spaces, one for each model of the plan; edges: of the observable's bins; metric, per_jet: how
     a space is read (`load_space`); threads: of torch in a worker, None leaves torch as it is; repeats: what happens to events that come
-    again, where an identity tells them. Raises InputError for edges that do not rise, a representation without observable, and another number of spaces than the plan has models.
+    again, where an identity tells them. Raises InputError for edges that do not rise, a representation without observable, and
+    another number of spaces than the plan has models.
     """
 
     representation: Representation

@@ -264,6 +264,11 @@ MISTAKES |= {
         8,
         "no device 'gpu'; allowed: auto, cpu, cuda",
     ),
+    "device of transport": (
+        MINIMAL + "representation: images\nscorer: {name: EventToEnsemble, solver: sinkhorn, device: gpu}\n",
+        8,
+        "no device 'gpu'; allowed: auto, cpu, cuda",
+    ),
     "epochs of images": (
         MINIMAL + "representation: images\nscorer: {name: ConvVae, max_epochs: 0}\n",
         8,

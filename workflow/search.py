@@ -19,7 +19,7 @@ __all__ = ["search_files"]
 
 
 def search_files(analysis: Analysis, files: Sequence[str], *, progress: bool = True) -> Any:
-    """Apply the analysis' trained spaces and fixed regions to event files, chunk by chunk, or to tables; nothing is kept in between.
+    """Apply the analysis' trained spaces and fixed regions to event files, chunk by chunk, or to tables; of each event a hash is kept.
 
     Returns the processors' SearchResult, whose spectra have the edges of the analysis' own fit range. Raises HunchError where the
     models or regions are of another configuration, InputError where a model that would score an event has trained on it, or an event

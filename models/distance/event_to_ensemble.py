@@ -17,6 +17,7 @@ import torch
 from ...errors import unknown_name
 from ..inputs import ShapeError, TooFewRowsError, check_metric, whole_number
 from ..scorer import Method, require_fitted, save_scorer
+from ..train.loop import named_device
 from .clouds import (
     Array,
     Clouds,
@@ -212,6 +213,7 @@ class EventToEnsemble(Method):
                     f"solver='sinkhorn' needs distance='wasserstein': {self.distance!r} is no transport"
                 )
             check_tolerance(TOLERANCE if self.tolerance is None else self.tolerance)
+            named_device(self.device)
             return
         if self.device not in ("auto", "cpu"):
             raise TransportOptionError(
