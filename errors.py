@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
-__all__ = ["HunchError", "InputError", "nearest", "unknown_name"]
+__all__ = ["HunchError", "InputError", "nearest", "shown", "unknown_name"]
 
 
 class HunchError(Exception):
@@ -38,3 +39,15 @@ def unknown_name(kind: str, name: str, allowed: Iterable[str], where: str = "", 
     prefix = f"{where}: " if where else ""
     hint = f"; did you mean {guess!r}?" if guess is not None else ";"
     return f"{prefix}no {kind} {name!r}{hint} allowed: {shown or 'none'}"
+
+
+def shown(value: Any, *, limit: int = 60) -> str:
+    """Return how a value is shown in a message: in quotes where it is text, nothing that a terminal acts on, the end of a long one cut.
+
+    >>> shown("m" * 100, limit=12)
+    "'mmmmmmmm..."
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1000:
+        return f"a whole number of {value.bit_length()} bits"  # Python writes out none of 4,300 digits or more
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -1,61 +1,174 @@
-"""Writing aside and renaming, strict JSON, and deleting."""
+"""Files at the edges: writing aside and renaming, folders, the one reader of JSON and the one of YAML, and deleting.
+
+What is read may come from anywhere: sizes are counted before anything is made of them, nothing is evaluated, and what a file
+must not hold is said with its name, and its line where there is one.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import math
+import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
-from .errors import InputError
+from .errors import HunchError, InputError, shown
 
-__all__ = ["finite", "remove", "write_aside", "write_folder_aside", "write_json"]
+__all__ = [
+    "WITHOUT_NAME",
+    "WriteError",
+    "compose_yaml",
+    "dotted",
+    "finite",
+    "make_folder",
+    "parse_json",
+    "parse_yaml",
+    "private_folder",
+    "read_json",
+    "read_text",
+    "read_yaml",
+    "remove",
+    "told_to_write",
+    "write_aside",
+    "write_folder_aside",
+    "write_json",
+    "write_reason",
+]
+
+MAX_DEPTH = 100
+"""Lists and mappings inside each other: what hunch writes has at most ten."""
+MAX_DIGITS = 308
+"""Digits of a whole number: more than a double holds; Python itself refuses from 4,300 on, and in the wrong words."""
+MAX_ALIASED = 100_000
+"""Values of a YAML file that are there by its aliases alone."""
+STEM = 100
+"""Bytes of a file's name that its folder beside it repeats; names have 255."""
+
+
+class WriteError(HunchError):
+    """A file or a folder cannot be written: the disk is full, the place is closed, something stands in the way."""
+
+
+# ------------------------------------------------------------------------------------------ writing
+
+REASONS = {
+    errno.ENOSPC: "the disk is full; free some space, or name an output on another disk",
+    errno.EDQUOT: "your quota of this disk is used up; delete something there, or name an output on another disk",
+    errno.EROFS: "the disk is read-only; name an output on another one",
+    errno.EACCES: "permission denied; name an output where you may write",
+    errno.EPERM: "the system does not permit it; name an output where you may write",
+    errno.EFBIG: "the file grew beyond what its disk, or the limit of this process (ulimit -f), allows",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ENOTDIR: "a part of its path is a file, no folder",
+    errno.EEXIST: "something of that name is there",
+    errno.ELOOP: "it is a symbolic link, and nothing is written through one",
+}
+"""What is said of an error of the system, and what to do."""
+WITHOUT_NAME = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+"""Errors that only writing gives: they name no file where it was open already."""
+
+
+def write_reason(error: OSError) -> str:
+    """Return in words why something could not be written."""
+    return REASONS.get(error.errno or 0, error.strerror or " ".join(str(error).split()) or type(error).__name__)
+
+
+@contextlib.contextmanager
+def told_to_write(target: str | Path, *places: str | Path) -> Iterator[None]:
+    """Turn the system's errors of writing `target` into a WriteError that names it; places: folders that are written for it.
+
+    Errors that name another file, as one that is read meanwhile, pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = None if error.filename is None else os.fsdecode(error.filename)
+        own = [str(target), *map(str, places)]
+        if error.errno in WITHOUT_NAME if named is None else any(named == p or named.startswith(f"{p}/") for p in own):
+            raise WriteError(f"{target}: cannot be written: {write_reason(error)}") from error
+        raise
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder and those above it where there are none, and return it; raises WriteError saying what stands in the way."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        for place in (folder, *folder.parents):
+            if place.is_symlink() and not place.exists():
+                raise WriteError(f"{folder}: no folder can be made there: {place} is a link to nothing") from error
+            if place.exists() and not place.is_dir():
+                raise WriteError(f"{folder}: no folder can be made there: {place} is a file") from error
+        raise WriteError(f"{folder}: no folder can be made there: {write_reason(error)}") from error
+    return folder
+
+
+@contextlib.contextmanager
+def private_folder(target: Path) -> Iterator[Path]:
+    """Give a new folder beside `target` that nobody else can write into, under a name that nobody can foresee; deleted at the end.
+
+    What is written for `target` is written in it: no name in it can be taken by somebody's link, as it could be in a folder that
+    others can write into, however the library that writes it opens its files.
+    """
+    make_folder(target.parent)
+    stem = os.fsdecode(os.fsencode(target.name)[:STEM])
+    folder = target.with_name(f".{stem}.{secrets.token_hex(6)}.part")
+    with told_to_write(target, folder):
+        folder.mkdir(mode=0o700)  # fails where there is anything of that name, a link too
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def write_aside(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` on success, delete it on any failure or Ctrl-C."""
+    """Give a name in a private folder beside `path`; rename it to `path` on success, delete it on any failure or Ctrl-C.
+
+    A link at `path` is replaced, and nothing is written through it. Raises InputError where `path` is a folder, WriteError naming
+    `path` where it cannot be written.
+    """
     target = Path(path)
-    if not target.parent.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_dir():
         raise InputError(f"{target}: is a directory, not a file to write")
-    aside = target.with_name(f".{target.stem}.{secrets.token_hex(6)}.part{target.suffix}")
-    try:
+    with private_folder(target) as folder:
+        aside = folder / target.name
         yield aside
         aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def write_folder_aside(path: str | Path) -> Iterator[Path]:
-    """Give an empty folder beside `path`; rename it to `path` on success, delete it on any failure or Ctrl-C.
+    """Give an empty folder in a private one beside `path`; rename it to `path` on success, delete it on any failure or Ctrl-C.
 
-    What was at `path` before, a file or a folder, is replaced as a whole, and stays where anything fails.
+    What was at `path` before, a file, a link or a folder, is replaced as a whole, and stays where anything fails.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_hex(6)
-    aside, old = (target.with_name(f".{target.name}.{token}.{end}") for end in ("part", "old"))
-    aside.mkdir()
-    try:
+    with private_folder(target) as folder:
+        aside, old = folder / target.name, folder / f"{target.name[:STEM]}.old"
+        aside.mkdir()
         yield aside
         if target.is_dir() and not target.is_symlink():  # a folder cannot be renamed onto a filled one
             target.rename(old)
         elif target.exists() or target.is_symlink():
             target.unlink()
-        aside.rename(target)
-    finally:
-        if old.is_dir() and not target.exists():
-            old.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            aside.rename(target)
+        except BaseException:
+            if old.is_dir():
+                old.rename(target)
+            raise
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -86,3 +199,256 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+# ------------------------------------------------------------------------------------------ reading text
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """Return the text of a file in UTF-8, without a byte order mark; raises InputError naming it. what: is expected there."""
+    path = Path(path)
+    if not path.is_file():
+        found = "is a directory" if path.is_dir() else "is no file" if path.exists() else "no such file"
+        raise InputError(f"{path}: {found}; {what} is expected")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no text file (UTF-8); {what} is expected") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+UNTEXT = re.compile(r"\\(u0000|x00|0|U0000|u[dD][89a-fA-F])|\0")
+"""What may stand for a character that no file and no path can hold."""
+
+
+def refuse_untext(value: Any, text: str, where: str) -> None:
+    """Raise InputError where a value read from a text holds a NUL character, or half of a pair of surrogates."""
+    if UNTEXT.search(text) is None:
+        return
+    said = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        said.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: holds an escape for half a character (a lone surrogate), no text") from error
+    if "\\u0000" in said:
+        raise InputError(f"{where}: holds a NUL character, which no name can")
+
+
+# ------------------------------------------------------------------------------------------ JSON
+
+
+def read_json(path: str | Path, what: str = "JSON", *, exact: bool = False, remedy: str = "") -> Any:
+    """Return what a file in JSON holds, as `parse_json` does; what: is expected there."""
+    return parse_json(read_text(path, what), str(path), exact=exact, remedy=remedy)
+
+
+def parse_json(text: str | bytes, where: str, *, exact: bool = False, remedy: str = "") -> Any:
+    """Return what strict JSON holds: numbers that are finite, keys given once, at most MAX_DEPTH levels.
+
+    where: the file, for errors; exact: numbers as Decimal, digits kept; remedy: what to do about a damaged one. Raises InputError.
+    """
+
+    def wrong(said: str) -> InputError:
+        return InputError(f"{where}: {said}{f'; {remedy}' if remedy else ''}")
+
+    def pairs(given: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(given)
+        if len(found) < len(given):
+            names = [name for name, _ in given]
+            raise wrong(f"key {shown(next(n for n in names if names.count(n) > 1))} is given twice")
+        return found
+
+    def constant(name: str) -> Any:
+        raise wrong(f"holds {name}, no number; finite numbers are expected, or null")
+
+    def number(digits: str) -> Any:
+        if len(digits) > MAX_DIGITS + 1 or not math.isfinite(float(digits)):
+            raise wrong(f"holds {shown_number(digits)}, more than a number in double precision can be")
+        return Decimal(digits) if exact else float(digits)
+
+    def whole(digits: str) -> Any:
+        found = number(digits)
+        return found if exact else int(digits)
+
+    try:
+        given = text.decode("utf-8") if isinstance(text, bytes) else text
+        value = json.loads(given, object_pairs_hook=pairs, parse_constant=constant, parse_float=number, parse_int=whole)
+    except RecursionError as error:
+        raise wrong(f"lists or mappings inside each other more than {MAX_DEPTH} deep") from error
+    except ValueError as error:
+        found = f"truncated or no JSON ({error})" if text.strip() else "is empty; JSON is expected"
+        raise wrong(found) from error
+    if given.count("[") + given.count("{") > MAX_DEPTH and depth_of(value) > MAX_DEPTH:
+        raise wrong(f"lists or mappings inside each other more than {MAX_DEPTH} deep")
+    refuse_untext(value, given, where)
+    return value
+
+
+def depth_of(value: Any) -> int:
+    """Return how many lists and mappings of a JSON-like value are inside each other, counted up to MAX_DEPTH + 1."""
+    level, depth = [value], 0
+    while level and depth <= MAX_DEPTH:
+        inner = [v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)]
+        depth += bool(inner)
+        level = [x for values in inner for x in values if isinstance(x, dict | list)]
+    return depth
+
+
+def shown_number(digits: str) -> str:
+    """Return a number as it is written, the middle of a long one left out."""
+    return digits if len(digits) <= 30 else f"{digits[:12]}...{digits[-4:]} ({len(digits)} characters)"
+
+
+# ------------------------------------------------------------------------------------------ YAML
+
+TAG = "tag:yaml.org,2002:"
+PLAIN = {
+    f"{TAG}{kind}" for kind in ("null", "bool", "int", "float", "str", "timestamp", "value", "merge", "seq", "map")
+}
+"""What a value of a YAML file may be: timestamps and the lone `=` are text here."""
+
+
+def read_yaml(path: str | Path, what: str = "YAML", *, typed: bool = True) -> Any:
+    """Return what a file in YAML holds, as `parse_yaml` does; what: is expected there."""
+    return parse_yaml(read_text(path, what), str(path), typed=typed)
+
+
+def parse_yaml(text: str, where: str, *, typed: bool = True) -> Any:
+    """Return what one document of YAML holds; keys are text, as they are written.
+
+    where: the file, for errors; typed: numbers, true, false and null as such, else every value as the text that it is. Raises
+    InputError naming file and line for what is no YAML, several documents, a key that is given twice, aliases that stand for more
+    than MAX_ALIASED values or for themselves, more than MAX_DEPTH levels, tags of other than plain values, numbers that are not finite.
+    """
+    return compose_yaml(text, where, typed=typed)[1]
+
+
+def compose_yaml(text: str, where: str, *, typed: bool = True) -> tuple[Any, Any]:
+    """Return the nodes of a YAML document, which know their lines, and what it holds, as `parse_yaml` does."""
+    try:
+        loader = CheckedLoader(text)
+        loader.typed = typed
+        node = loader.get_single_node()
+        value = None if node is None else loader.construct_document(node)
+    except CheckError as error:
+        raise InputError(f"{where}: line {error.line}: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
+        said = " ".join(f"{error.context or ''} {error.problem or ''}".split())
+        raise InputError(f"{where}: is no YAML: {line}{said}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: is no YAML: {' '.join(str(error).split())}") from error
+    refuse_untext(value, text, where)
+    return node, value
+
+
+def dotted(key: Sequence[str | int]) -> str:
+    """Return a key as the user would write it: samples.priors.two_prong[0]."""
+    return "".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in key).lstrip(".")
+
+
+class CheckError(Exception):
+    """What is wrong with a YAML document, and in which line (from 1)."""
+
+    def __init__(self, said: str, mark: Any) -> None:
+        super().__init__(said)
+        self.line = mark.line + 1
+
+
+class CheckedLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, which counts before it makes anything: see `parse_yaml`.
+
+    sizes: of a list or mapping that is whole, the values in it, those by aliases too, and how deep they lie.
+    """
+
+    typed = True
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.made = 0
+        self.place: list[str | int] = []
+        self.open: set[str] = set()
+        self.sizes: dict[int, tuple[int, int]] = {}
+        self.keys: dict[int, set[str]] = {}
+
+    def get_single_node(self) -> Any:
+        """Return the only document, None for an empty text."""
+        self.get_event()
+        node = None if self.check_event(yaml.StreamEndEvent) else self.compose_document()  # type: ignore[no-untyped-call]
+        if not self.check_event(yaml.StreamEndEvent):
+            raise CheckError("a second document begins here; one is expected", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        return node
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose a node after looking at where it stands, and at what an alias stands for."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        is_key = isinstance(parent, yaml.MappingNode) and index is None
+        is_alias = isinstance(event, yaml.AliasEvent)
+        if not is_key and parent is not None:
+            self.place.append(index.value if isinstance(index, yaml.Node) else index)
+        if is_alias and event.anchor in self.open:
+            raise CheckError(f"*{event.anchor} stands for a list or mapping that it is in itself", event.start_mark)
+        if len(self.place) > MAX_DEPTH:
+            raise CheckError(f"lists or mappings inside each other more than {MAX_DEPTH} deep", event.start_mark)
+        anchor = None if is_alias else event.anchor
+        self.open |= {anchor} if anchor else set()
+        node: Any = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        self.open.discard(anchor or "")
+        self.count(node, event, is_alias=is_alias)
+        if is_key:
+            self.check_key(node, parent, event)
+        elif parent is not None:
+            self.place.pop()
+        return node
+
+    def count(self, node: Any, event: Any, *, is_alias: bool) -> None:
+        """Count what a node stands for, and refuse what is too much."""
+        if not is_alias:
+            self.made += 1
+            if node.tag not in PLAIN:
+                tag = node.tag.replace(TAG, "!!")
+                raise CheckError(f"tag {shown(tag)} is not read; plain values are expected", event.start_mark)
+            if isinstance(node, yaml.CollectionNode):
+                values: list[Any] = node.value
+                inner = [part for v in values for part in (v if isinstance(v, tuple) else (v,))]
+                found = [self.sizes.get(id(part), (1, 0)) for part in inner]
+                self.sizes[id(node)] = 1 + sum(n for n, _ in found), 1 + max((d for _, d in found), default=0)
+        size, depth = self.sizes.get(id(node), (1, 0))
+        if size > self.made + MAX_ALIASED:
+            raise CheckError(f"aliases stand for more than {MAX_ALIASED} values", event.start_mark)
+        if is_alias and len(self.place) + depth > MAX_DEPTH:
+            raise CheckError(f"lists or mappings inside each other more than {MAX_DEPTH} deep", event.start_mark)
+
+    def check_key(self, node: Any, parent: Any, event: Any) -> None:
+        """Refuse a key that is no text, or is given twice."""
+        if not isinstance(node, yaml.ScalarNode):
+            raise CheckError("a list or a mapping cannot be a key", event.start_mark)
+        known = self.keys.setdefault(id(parent), set())
+        if node.value in known:
+            key = dotted([*self.place, node.value])
+            raise CheckError(f"key {shown(key)} is given twice", event.start_mark)
+        known.add(node.value)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
+        """Return a mapping with its keys as they are written, those of merged mappings too."""
+        if self.typed:
+            self.flatten_mapping(node)
+        return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}  # type: ignore[no-untyped-call]
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Return the value of a node: text where nothing else is asked for, else a finite number, true, false, null or text."""
+        if not isinstance(node, yaml.ScalarNode):
+            return super().construct_object(node, deep=deep)  # type: ignore[no-untyped-call]
+        kind = node.tag.removeprefix(TAG)
+        if not self.typed or kind in {"str", "timestamp", "value", "merge"}:
+            return node.value
+        if kind in {"int", "float"} and len(node.value) > MAX_DIGITS + 1:
+            raise CheckError(f"{shown_number(node.value)} is more than a number can be", node.start_mark)
+        try:
+            value = super().construct_object(node, deep=deep)  # type: ignore[no-untyped-call]
+            if isinstance(value, int | float) and not math.isfinite(value):
+                raise CheckError(f"{shown_number(node.value)} is no finite number in double precision", node.start_mark)
+        except (ValueError, KeyError, OverflowError) as error:
+            raise CheckError(f"{shown(node.value)} is no {kind}", node.start_mark) from error
+        return value

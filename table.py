@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError, unknown_name
-from .files import write_aside, write_json
+from .files import finite, parse_json, read_json, write_aside, write_json
 
 __all__ = [
     "DIJET_COLUMNS",
@@ -262,7 +262,7 @@ def _write_parquet(path: Path, table: Table) -> None:
             flat.append(name)
         arrays.append(array)
         fields.append(pa.field(name, array.type, metadata={SHAPE_KEY: json.dumps(shape)} if shape else None))
-    schema = pa.schema(fields, metadata={METADATA_KEY: json.dumps(dict(table.metadata)).encode()})
+    schema = pa.schema(fields, metadata={METADATA_KEY: json.dumps(finite(table.metadata), allow_nan=False).encode()})
     # Images are mostly zeros: zstd halves what snappy leaves, and a dictionary of pixels would only cost time.
     options = {"compression": "zstd", "use_dictionary": flat, "row_group_size": 1000} if len(flat) < len(fields) else {}
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, **options)
@@ -365,9 +365,9 @@ def _wanted(columns: Sequence[str] | None, known: Collection[str], path: Path) -
 
 def _parts_record(path: Path) -> tuple[tuple[str, ...], dict[str, Any], int]:
     try:
-        record = json.loads((path / PARTS_RECORD).read_text(encoding="utf-8"))
+        record = read_json(path / PARTS_RECORD)
         columns, metadata, rows = record["columns"], record["metadata"], record["rows"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise InputError(f"{path / PARTS_RECORD}: damaged, or no record of a table: {error!r}") from error
     return tuple(columns), dict(metadata), int(rows)
 
@@ -417,13 +417,13 @@ def _read_parquet(path: Path, wanted: Sequence[str] | None = None) -> tuple[dict
             column = column.cast(column.type.value_type)
         if pa.types.is_fixed_size_list(column.type):
             given = (data.schema.field(name).metadata or {}).get(SHAPE_KEY)
-            shape = json.loads(given) if given else [column.type.list_size]
+            shape = parse_json(given, f"{path}: column {name!r}: shape") if given else [column.type.list_size]
             values = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
             values = values.reshape(len(column), *shape)
         else:
             values = column.to_numpy()
         columns[name] = values.astype(str) if values.dtype.kind in "OU" else values
-    return columns, json.loads(stored) if stored else {}
+    return columns, parse_json(stored, f"{path}: metadata 'hunch'") if stored else {}
 
 
 def _read_csv(path: Path, _: Sequence[str] | None = None) -> tuple[dict[str, Array], dict[str, Any]]:

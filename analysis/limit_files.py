@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import make_folder
 from .figures.base import save_figure
 from .figures.brazil_band import limit_figure
 from .limits.cls import Limits, model_discovery_p
@@ -33,7 +34,7 @@ def write_limits(
     joint: dict[str, dict[str, Any]] = {}
     for name, of in limits.items():
         own = target / name
-        own.mkdir(parents=True, exist_ok=True)
+        make_folder(own)
         save_figure(limit_figure(of, name, observable=found.settings.observable), own, "limits")
         if of.blind:
             continue

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..errors import HunchError
+from ..errors import HunchError, shown
+from ..files import read_yaml
 from ..table import Observable
 
 if TYPE_CHECKING:
@@ -59,21 +60,16 @@ def analysis_of(path: Path, representation: str | None, values: tuple[str, ...])
 
 def set_values(values: tuple[str, ...]) -> dict[str, Any]:
     """Return KEY=VALUE pairs, values as YAML reads them; raises HunchError for what is no pair, and for a key given twice."""
-    import yaml
-
     from ..config import yaml_value
 
     found: dict[str, Any] = {}
     for text in values:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise HunchError(f"--set {text!r}: KEY=VALUE is expected, as in --set pixels=40")
+            raise HunchError(f"--set {shown(text)}: KEY=VALUE is expected, as in --set pixels=40")
         if key.strip() in found:
             raise HunchError(f"--set {key.strip()}: is given twice")
-        try:
-            found[key.strip()] = yaml_value(value)
-        except yaml.YAMLError as error:
-            raise HunchError(f"--set {text!r}: {value!r} is no value") from error
+        found[key.strip()] = yaml_value(value, f"--set {key.strip()}")
     return found
 
 
@@ -134,17 +130,12 @@ def is_analysis(file: str) -> bool:
 
 
 def yaml_keys(file: str) -> set[str]:
-    """Return the top keys of a YAML file, none where it is no such file."""
-    import yaml
-
+    """Return the top keys of a YAML file, none of a file of another kind; raises InputError for one that is no YAML."""
     path = Path(file)
     if path.suffix not in {".yaml", ".yml"} or not path.is_file():
         return set()
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return set()
-    return {str(key) for key in content} if isinstance(content, dict) else set()
+    content = read_yaml(path, typed=False)
+    return set(content) if isinstance(content, dict) else set()
 
 
 def stage_command(obj: dict[str, Any], settings: Analysis, stage: str, *, force: bool) -> None:

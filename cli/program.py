@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import click
 
 from .. import __version__
 from ..errors import HunchError
+from ..files import WITHOUT_NAME, write_reason
 from .models import export, score
 from .samples import convert, fetch, simulate
 from .spectra import hunt, limits
@@ -68,6 +70,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     try:
         cli(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         sys.exit(130)
@@ -85,5 +88,15 @@ def main() -> None:
     except OSError as error:
         if debug:
             raise
-        click.echo(f"hunch: {error.filename or 'input/output'}: {error.strerror or error}", err=True)
+        place = error.filename or ("standard output" if error.errno in WITHOUT_NAME else "input/output")
+        click.echo(f"hunch: {place}: {write_reason(error)}", err=True)
+        if error.filename is None:
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # else what is left is written at exit, and fails again
+        sys.exit(2)
+    except MemoryError as error:
+        if debug:
+            raise
+        click.echo(f"hunch: the memory does not suffice: {error or 'no more is to be had'}", err=True)
         sys.exit(2)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import HunchError
+from ..errors import HunchError, shown
 from .analyses import ANALYSIS, cores
 
 __all__ = ["convert", "fetch", "simulate"]
@@ -83,8 +84,8 @@ def masses(parameters: tuple[str, ...]) -> dict[str, float] | None:
             result[name] = float(value)
         except ValueError:
             equals = ""
-        if not equals:
-            raise HunchError(f"--set {text!r}: NAME=GEV is expected, as in --set m_zprime=4000")
+        if not equals or not math.isfinite(result[name]):
+            raise HunchError(f"--set {shown(text)}: NAME=GEV is expected, as in --set m_zprime=4000")
     return result or None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from ..errors import HunchError, nearest
+from ..errors import HunchError, InputError, nearest, shown
+from ..files import compose_yaml, dotted, parse_yaml, read_text
 from ..table import is_table, is_table_folder
 from .methods import SPACE_KEYS
 from .schema import Analysis
@@ -31,21 +33,12 @@ def read_analysis(path: str | Path, overrides: Sequence[str] = ()) -> Analysis:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except IsADirectoryError as error:
-        raise ConfigError(f"{path}: is a directory; an analysis file (YAML) is expected") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is no text file; an analysis file (YAML) is expected") from error
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+        node, raw = compose_yaml(read_text(path, "an analysis file (YAML)"), str(path))
+    except InputError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{path}: holds no keys; samples and output are needed")
-    lines = key_lines(node, path)
+    lines = key_lines(node)
     raw = overridden(raw, overrides)
     for text in overrides:  # line 0 is the command line
         named = tuple(full_key(text.partition("=")[0].strip(), raw).split("."))
@@ -68,11 +61,11 @@ def overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, An
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {text!r}: KEY=VALUE is expected, as in --set regions.fraction=0.1")
+            raise ConfigError(f"--set {shown(text)}: KEY=VALUE is expected, as in --set regions.fraction=0.1")
         try:
-            parsed.append((key.strip(), yaml_value(value)))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {text!r}: {value!r} is no value") from error
+            parsed.append((key.strip(), yaml_value(value, f"--set {key.strip()}")))
+        except InputError as error:
+            raise ConfigError(str(error)) from error
     for key, given in sorted(parsed, key=lambda pair: pair[0] not in Analysis.model_fields):
         *sections, last = full_key(key, found).split(".")
         place = found
@@ -84,10 +77,17 @@ def overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, An
     return found
 
 
-def yaml_value(text: str) -> Any:
-    """Return a value as YAML reads it, and 1e2 as the number that it is."""
-    value = yaml.safe_load(text)
-    return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) else value
+def yaml_value(text: str, where: str) -> Any:
+    """Return a value as YAML reads it, and 1e2 as the number that it is; where: the option, for errors. Raises InputError."""
+    try:
+        value = parse_yaml(text, where)
+    except InputError as error:
+        raise InputError(f"{where}: {shown(text)} is no value: {str(error).removeprefix(f'{where}: ')}") from error
+    if not isinstance(value, str) or not re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        return value
+    if not math.isfinite(float(value)):
+        raise InputError(f"{where}: {shown(text)} is more than a number in double precision can be")
+    return float(value)
 
 
 def full_key(key: str, found: Mapping[str, Any]) -> str:
@@ -112,25 +112,18 @@ def full_key(key: str, found: Mapping[str, Any]) -> str:
 Key = tuple[str | int, ...]
 
 
-def key_lines(node: Any, path: Path, prefix: Key = ()) -> dict[Key, int]:
-    """Return the line (from 1) of every key and list item; a key given twice is an error."""
+def key_lines(node: Any, prefix: Key = ()) -> dict[Key, int]:
+    """Return the line (from 1) of every key and list item."""
     lines: dict[Key, int] = {prefix: node.start_mark.line + 1}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*prefix, str(key.value))
-            if here in lines:
-                raise ConfigError(f"{path}: line {key.start_mark.line + 1}: key {dotted(here)!r} is given twice")
-            lines |= key_lines(value, path, here)
+            lines |= key_lines(value, here)
             lines[here] = key.start_mark.line + 1
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            lines |= key_lines(value, path, (*prefix, i))
+            lines |= key_lines(value, (*prefix, i))
     return lines
-
-
-def dotted(key: Key) -> str:
-    """Return a key as the user would write it: samples.priors.two_prong[0]."""
-    return "".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in key).lstrip(".")
 
 
 def explain(error: Any, path: Path, lines: Mapping[Key, int], raw: Any) -> str:
@@ -168,7 +161,7 @@ def explain(error: Any, path: Path, lines: Mapping[Key, int], raw: Any) -> str:
     found = raw
     for part in key:
         found = found[part]
-    return f"{where}key {dotted(key)!r}: {message[0].lower()}{message[1:]}, found {found!r}"
+    return f"{where}key {dotted(key)!r}: {message[0].lower()}{message[1:]}, found {shown(found)}"
 
 
 def section_keys(prefix: Key) -> list[str]:

@@ -12,7 +12,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ..files import write_folder_aside
+from ..errors import InputError
+from ..files import read_json, write_folder_aside
 from .inputs import ScorerError
 
 __all__ = ["RECORD", "WEIGHTS", "ScorerFolderError", "read_folder", "write_folder"]
@@ -55,9 +56,9 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tenso
             present = ", ".join(sorted(p.name for p in folder.iterdir())[:12]) or "nothing"
             raise ScorerFolderError(f"{folder}: no {name} in it; found: {present}")
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ScorerFolderError(f"{folder / RECORD}: damaged, not JSON: {error}") from error
+        record = read_json(folder / RECORD)
+    except InputError as error:
+        raise ScorerFolderError(str(error)) from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         version = record.get("format") if isinstance(record, dict) else type(record).__name__
         raise ScorerFolderError(f"{folder / RECORD}: format {version!r}; this version reads format {FORMAT}")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ..errors import InputError, unknown_name
+from ..errors import InputError, shown, unknown_name
+from ..files import read_json, read_yaml
 
 __all__ = ["FILESET_SUFFIXES", "check_fileset", "read_fileset"]
 
@@ -52,13 +50,7 @@ def read_fileset(
 
 
 def _read(path: Path, tree: str) -> Fileset:
-    if not path.is_file():
-        raise InputError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}; a fileset is expected")
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as a fileset: {error}") from error
+    content = (read_json if path.suffix.lower() == ".json" else read_yaml)(path, "a fileset")
     return check_fileset(content, where=str(path), folder=path.parent, tree=tree)
 
 
@@ -68,7 +60,7 @@ def check_fileset(content: Any, *, where: str = "fileset", folder: Path | None =
     folder: what relative paths are relative to, when not the working directory.
     """
     if not isinstance(content, Mapping) or not content:
-        raise InputError(f"{where}: a fileset maps dataset names to files, found {_shown(content)}")
+        raise InputError(f"{where}: a fileset maps dataset names to files, found {shown(content)}")
     return {
         str(name): _entry(entry, f"{where}: dataset {str(name)!r}", folder or Path(), tree)
         for name, entry in content.items()
@@ -94,19 +86,14 @@ def _entry(entry: Any, where: str, folder: Path, tree: str) -> dict[str, Any]:
             raise InputError(f"{where}: {twice} is given twice; every event would be counted twice")
         files = dict.fromkeys(files, tree)
     if not isinstance(files, Mapping) or not files:
-        raise InputError(f"{where}: 'files' must be a list of paths or map paths to trees, found {_shown(files)}")
+        raise InputError(f"{where}: 'files' must be a list of paths or map paths to trees, found {shown(files)}")
     if not isinstance(metadata, Mapping):
-        raise InputError(f"{where}: 'metadata' must map names to values, found {_shown(metadata)}")
+        raise InputError(f"{where}: 'metadata' must map names to values, found {shown(metadata)}")
     resolved = {}
     for name, value in files.items():
         # coffea's preprocessed filesets hold a mapping a file, with the tree under object_path.
         found = value.get("object_path", tree) if isinstance(value, Mapping) else value
         if not isinstance(name, str) or not isinstance(found, str):
-            raise InputError(f"{where}: {_shown(name)}: {_shown(value)} is not a path and a tree")
+            raise InputError(f"{where}: {shown(name)}: {shown(value)} is not a path and a tree")
         resolved[name if "://" in name else str(folder / name)] = found
     return {"files": resolved, "metadata": dict(metadata)}
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

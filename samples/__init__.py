@@ -2,9 +2,10 @@
 
 from .convert import ConversionReport, convert_lhco
 from .detector import Detector, reconstruct
+from .download import FetchError
 from .eventfile import EventWriter, event_writer
 from .processes import PROCESSES, Process, SimulationError
-from .records import RECORDS, FetchError, Record, fetch
+from .records import RECORDS, Record, fetch
 from .simulation import SimulationReport, simulate
 from .toptag import convert_toptag
 

@@ -1,41 +1,37 @@
-"""Download public records: checksums from the record itself at run time, interrupted downloads go on where they stopped."""
+"""Download public records: checksums from the record itself at run time, interrupted downloads go on where they stopped.
+
+What a server says is not believed: names, sizes and addresses are checked before anything is written or asked for.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import logging
-import shutil
-import sys
-import time
-from collections.abc import Iterator, Mapping
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
 import pooch
 import requests
-import urllib3
 from pooch.downloaders import doi_to_repository
-from tqdm import tqdm
 
-from ..errors import HunchError, unknown_name
+from ..errors import shown, unknown_name
+from ..files import make_folder, write_reason
+from .download import PAUSE, SCHEMES, TIMEOUT, FetchError, ResumingDownloader, refuse_hops, require_https, size_of
 
-__all__ = ["RECORDS", "FetchError", "Record", "ResumingDownloader", "fetch", "fetch_files", "open_record"]
+__all__ = ["RECORDS", "Record", "fetch", "fetch_files", "open_record"]
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1 << 20
-ATTEMPTS = 4
-"""Connections in a row that may bring nothing before the download is given up; the part file stays for next time."""
-PAUSE = 1.0
-"""Seconds before the second connection; doubled each time."""
-TIMEOUT = (10.0, 60.0)
-"""Seconds to connect, and between two pieces of data."""
-PARTIAL, RANGE_PAST_END = 206, 416
-
-
-class FetchError(HunchError):
-    """A record that cannot be downloaded."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+()=,@-]{0,199}")
+"""Of a file: no separators, none that is hidden, nothing that a terminal, a shell or another system reads as something else."""
+DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
+DIGITS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
+"""Checksum -> its hexadecimal digits."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +44,13 @@ class Record:
     unwanted: tuple[str, ...] = ()
 
     def choose(self, names: list[str]) -> list[str]:
-        """Return the names this record stands for; raises FetchError listing what there is when none fits."""
+        """Return the names this record stands for; raises FetchError listing what there is when none fits, or for an unsafe one."""
         fits = [n for n in names if any(fnmatch.fnmatch(n.lower(), p) for p in self.wanted)]
         chosen = [n for n in fits if not any(fnmatch.fnmatch(n.lower(), p) for p in self.unwanted)]
         if not chosen:
-            raise FetchError(
-                f"doi:{self.doi}: no file like {', '.join(self.wanted)}; it holds: {', '.join(names) or 'none'}"
-            )
+            held = ", ".join(shown(name).strip("'") for name in names[:12]) or "none"
+            raise FetchError(f"doi:{self.doi}: no file like {', '.join(self.wanted)}; it holds: {held}")
+        require_safe(chosen, f"doi:{self.doi}")
         return sorted(chosen)
 
 
@@ -79,122 +75,124 @@ def fetch(name: str, directory: str | Path, *, progress: bool = True) -> list[Pa
     """Download the files of a record into `directory` and return their paths; what is there and whole is kept.
 
     Raises FetchError for an unknown name, a record that cannot be reached, a lost connection (a second call goes on
-    where it stopped), a full disk, or a checksum other than the record's.
+    where it stopped), a full disk, a checksum other than the record's, and what a server may not say: a name that is no plain name
+    of a file, a size other than the record's, an address that is not https.
     """
     if name not in RECORDS:
         raise FetchError(unknown_name("record", name, RECORDS))
-    store = open_record(RECORDS[name], directory)
-    return fetch_files(store, RECORDS[name].choose(list(store.registry)), progress=progress)
+    store, sizes = open_record(RECORDS[name], directory)
+    return fetch_files(store, RECORDS[name].choose(list(store.registry)), sizes=sizes, progress=progress)
 
 
-def open_record(record: Record, directory: str | Path) -> pooch.Pooch:
-    """Ask the record's archive for its file names, checksums and addresses; nothing is downloaded yet."""
+def open_record(record: Record, directory: str | Path) -> tuple[pooch.Pooch, dict[str, int]]:
+    """Ask the record's archive for its file names, checksums, addresses, and sizes in bytes; nothing is downloaded yet."""
     store = pooch.create(path=Path(directory), base_url=f"doi:{record.doi}", registry=None)
     try:
-        store.load_registry_from_doi()
-        archive = doi_to_repository(record.doi)
+        archive = doi_to_repository(record.doi, hooks={"response": refuse_hops(SCHEMES)}, timeout=TIMEOUT)
+        archive.populate_registry(store)
         store.urls = {file: archive.download_url(file) for file in record.choose(list(store.registry))}
-    except (requests.RequestException, ValueError) as error:
+        listed = archive.api_response["files"]
+        sizes = {str(f.get("key", f.get("filename"))): f.get("size", f.get("filesize")) for f in listed}
+    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FetchError(f"doi:{record.doi}: the record cannot be read: {error}") from error
-    return store
+    return store, {file: size for file, size in sizes.items() if isinstance(size, int) and size >= 0}
 
 
-def fetch_files(store: pooch.Pooch, names: list[str], *, progress: bool = True, pause: float = PAUSE) -> list[Path]:
+def fetch_files(
+    store: pooch.Pooch,
+    names: Sequence[str],
+    *,
+    sizes: Mapping[str, int] | None = None,
+    progress: bool = True,
+    pause: float = PAUSE,
+    schemes: Sequence[str] = SCHEMES,
+) -> list[Path]:
     """Download the named files of a pooch registry, resuming what an earlier call left; returns their paths.
 
-    pause: seconds before the second connection after one is lost.
+    sizes: bytes of those whose size the record tells; pause: seconds before the second connection after one is lost; schemes: of
+    addresses that may be asked. Raises FetchError as `fetch` does.
     """
-    paths = []
-    for name in names:
-        part = Path(store.path) / f"{name}.part"
-        try:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            paths.append(Path(store.fetch(name, downloader=ResumingDownloader(part, progress=progress, pause=pause))))
-        except ValueError as error:  # pooch's word for a wrong checksum
-            raise FetchError(
-                f"{name} from {store.get_url(name)}: what came does not have the record's checksum "
-                f"{store.registry[name]}; it was deleted, run again to download it anew ({error})"
-            ) from error
-        except OSError as error:
-            kept = f"; {part.stat().st_size} bytes are kept in {part}, run again to go on" if part.exists() else ""
-            raise FetchError(f"{name} from {store.get_url(name)}: {error}{kept}") from error
-    return paths
-
-
-class ResumingDownloader:
-    """A pooch downloader that keeps what came in a `.part` file and asks for the rest with a Range request.
-
-    A server that ignores the range starts the file anew; so does one that says there is nothing left (416). Pooch
-    checks the hash afterwards and deletes what does not match.
-    """
-
-    def __init__(self, part: Path, *, progress: bool = True, pause: float = PAUSE) -> None:
-        self.part = part
-        self.progress = progress
-        self.pause = pause
-
-    def __call__(self, url: str, output_file: str, _pooch: Any) -> None:
-        """Download `url` to `output_file`; raises OSError (requests' errors are OSErrors) when it cannot go on."""
-        interval = 0.5 if sys.stderr.isatty() else 30.0
-        bar: tqdm[NoReturn] = tqdm(
-            desc=self.part.stem, unit="B", unit_scale=True, disable=not self.progress, mininterval=interval
+    folder = make_folder(store.path)
+    require_safe(names, str(folder))
+    return [
+        fetch_file(
+            folder / name,
+            store.get_url(name),
+            store.registry[name],
+            ResumingDownloader(progress=progress, pause=pause, size=(sizes or {}).get(name), schemes=schemes),
         )
-        idle, most = 0, self._size()
-        with bar:
-            while True:
-                try:
-                    self._connect(url, bar)
-                except (requests.ConnectionError, requests.Timeout) as error:
-                    # progress is more than ever came: a server without ranges may break anywhere, for ever
-                    idle = 0 if self._size() > most else idle + 1
-                    most = max(most, self._size())
-                    if idle >= ATTEMPTS:
-                        raise
-                    log.warning("%s: connection lost after %d bytes (%s), trying again", url, self._size(), error)
-                    time.sleep(self.pause * 2**idle)
-                else:
-                    break
-        shutil.move(self.part, output_file)
-
-    def _size(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
-
-    def _connect(self, url: str, bar: tqdm[NoReturn]) -> None:
-        """Ask once for what is missing and append it; returns when the server says that the file is complete."""
-        have = self._size()
-        headers: Mapping[str, str] = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code == RANGE_PAST_END:
-                self.part.unlink()
-                raise requests.ConnectionError("the server has nothing after what is here; starting anew")
-            response.raise_for_status()
-            resumed = response.status_code == PARTIAL and _range_start(response) == have
-            if response.status_code == PARTIAL and not resumed:
-                self.part.unlink()
-                raise requests.ConnectionError("the server sent another part than was asked for; starting anew")
-            start = have if resumed else 0
-            length = response.headers.get("Content-Length")
-            bar.total = start + int(length) if length is not None else None
-            bar.n = start
-            with self.part.open("ab" if resumed else "wb") as file:
-                for piece in _pieces(response):
-                    file.write(piece)
-                    bar.update(len(piece))
-        if length is not None and self._size() != start + int(length):
-            raise requests.ConnectionError(f"{self._size()} of {start + int(length)} bytes came")
+        for name in names
+    ]
 
 
-def _pieces(response: requests.Response) -> Iterator[bytes]:
-    """Give the body as it arrives; unlike `iter_content` this loses nothing that came before a break."""
+def fetch_file(target: Path, url: str, checksum: str, download: ResumingDownloader) -> Path:
+    """Download one file to `target` unless it is there and whole.
+
+    What came is kept in a folder beside it that is ours alone until the file is whole: nobody can put a link in its place, and the
+    next call goes on with it.
+    """
+    require_https(url, download.schemes)
+    kind, digest = checksum_of(target.name, checksum)
+    if target.is_symlink() or target.exists():
+        if target.is_file() and pooch.file_hash(str(target), alg=kind) == digest:
+            return target
+        if target.is_symlink() or not target.is_file():
+            found = "is a symbolic link" if target.is_symlink() else "is no file"
+            raise FetchError(f"{target}: {found}, and nothing is written there; remove it, or name another folder")
+        log.warning("%s: does not have the record's checksum, and is downloaded anew", target)
+    part = target.with_name(f".{target.name}.download") / "part"
     try:
-        while piece := response.raw.read1(CHUNK):
-            yield piece
-    except urllib3.exceptions.HTTPError as error:
-        raise requests.ConnectionError(error) from error
+        own_folder(part.parent)
+        download(url, part)
+        if pooch.file_hash(str(part), alg=kind) != digest:
+            part.unlink()
+            raise FetchError(
+                f"{target.name} from {url}: what came does not have the record's checksum {checksum}; it was deleted, run again "
+                "to download it anew"
+            )
+        part.replace(target)
+    except OSError as error:
+        kept = f"; {size_of(part)} bytes are kept in {part}, run again to go on" if size_of(part) else ""
+        said = write_reason(error) if error.errno and not isinstance(error, requests.RequestException) else error
+        raise FetchError(f"{target.name} from {url}: {said}{kept}") from error
+    finally:
+        with contextlib.suppress(OSError):  # not empty: what came is kept
+            part.parent.rmdir()
+    return target
 
 
-def _range_start(response: requests.Response) -> int | None:
-    """Return the first byte of a partial answer, from `Content-Range: bytes 5-9/10`."""
-    unit, _, span = response.headers.get("Content-Range", "").partition(" ")
-    first = span.partition("-")[0]
-    return int(first) if unit == "bytes" and first.isdigit() else None
+def require_safe(names: Sequence[str], where: str) -> None:
+    """Raise FetchError for a name that is no plain name of a file, or that differs from another one in case alone."""
+    seen: dict[str, str] = {}
+    for name in names:
+        plain = NAME.fullmatch(name) and not name.endswith((".", " "))
+        if not plain or name.partition(".")[0].strip().upper() in DEVICES:
+            raise FetchError(
+                f"{where}: a file is named {shown(name)}, which is no plain name of a file (letters, digits and ._+()=,@- without "
+                "folders); nothing was downloaded"
+            )
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            raise FetchError(f"{where}: files are named {other!r} and {name!r}, which are one file on some systems")
+
+
+def checksum_of(name: str, checksum: str) -> tuple[str, str]:
+    """Return kind and digits of a checksum, "md5:0123..." or of SHA256 without its name; raises FetchError for what is none."""
+    kind, _, digest = str(checksum).lower().rpartition(":")
+    kind = kind or "sha256"
+    if len(digest) != DIGITS.get(kind) or not re.fullmatch("[0-9a-f]+", digest):
+        raise FetchError(f"{name}: the record's checksum is {shown(checksum)}; allowed: {', '.join(DIGITS)}")
+    return kind, digest
+
+
+def own_folder(path: Path) -> None:
+    """Make a folder that nobody else can write into, or take the one that is there; raises FetchError where it is not ours alone."""
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError as error:
+        found = path.lstat()
+        owned = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+        if not stat.S_ISDIR(found.st_mode) or not owned or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise FetchError(
+                f"{path}: is there, and is no folder that you alone can write into; remove it, or name another folder"
+            ) from error

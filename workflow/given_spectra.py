@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
+
+from jinja2 import UndefinedError
 
 from .. import __version__
 from ..analysis.checks.all_checks import validate
@@ -19,13 +21,13 @@ from ..analysis.limits.signals import Signal, hunt_of, limits_of
 from ..analysis.page import write_report
 from ..analysis.provenance import versions
 from ..analysis.results import draw_spectrum_figures, spectrum_result
-from ..analysis.significance.bumphunt import HuntSettings
+from ..analysis.significance.bumphunt import BumpHunt, HuntSettings
 from ..analysis.spectra.files import read_spectra
 from ..analysis.spectra.signal_shape import SignalShape
 from ..analysis.spectra.units import read_luminosity
 from ..analysis.spectrum_hunt import hunt_spectra
-from ..errors import HunchError
-from ..files import finite, remove, write_json
+from ..errors import HunchError, shown
+from ..files import finite, read_json, remove, write_json
 
 __all__ = ["hunt_files", "limit_folder", "read_result", "report_folder", "validate_folder"]
 
@@ -34,6 +36,9 @@ RESULT_KEYS = ("best", "scan", "fit_range", "regions", "signal_shape", "observab
 """What the result.json of every hunt holds."""
 COUNT_KEYS = ("counting", "samples", "configuration", "representation", "score", "notes")
 """What that of a counting experiment holds."""
+ANEW = "hunch run or hunch hunt writes it anew"
+DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, UndefinedError)
+"""What comes of a result that lacks something, or holds it in another form."""
 MANY = 8
 """Regions from which Fisher's method, when nobody chose it, is worth a note: a signal of one region drowns in the sum."""
 
@@ -110,9 +115,10 @@ def hunt_files(
 def validate_folder(output: Path, *, progress: bool = True, **numbers: Any) -> dict[str, Any]:
     """Make every check of a hunt in given spectra from its result.json; numbers as in `validate_analysis`."""
     refuse_analysis(output)
-    result = read_result(output)
-    found, names = hunt_of(result)
-    made = validate(found, names, seed=int(result["seed"]), progress=progress, **numbers)
+    found, names = hunt_in(output)
+    with describing(output / "result.json"):
+        seed = int(read_result(output)["seed"])
+    made = validate(found, names, seed=seed, progress=progress, **numbers)
     checks: dict[str, Any] = finite(made.as_dict())
     write_validation(made, output)
     write_json(output / "validation.json", checks)
@@ -129,7 +135,7 @@ def limit_folder(
     several regions have none.
     """
     refuse_analysis(output)
-    found, names = hunt_of(read_result(output))
+    found, names = hunt_in(output)
     share = shares(efficiencies, len(names), 1)[0]
     set_on = limits_of(found, [Signal("signal", share)], names=names, points=points, luminosity=luminosity)
     remove(output / "limits.json")
@@ -155,15 +161,38 @@ def report_folder(output: Path) -> None:
     for name in ("limits", "validation"):
         path = output / f"{name}.json"
         if path.is_file() and path.stat().st_mtime >= (output / "result.json").stat().st_mtime:
-            result[name] = json.loads(path.read_text(encoding="utf-8"))
-    if "counting" in result:
-        write_counting_report(output / "report.html", result, output / "figures")
-        return
-    if "validation" in result:
-        figures |= {f"validation_{name}": output / "validation" / f"{name}.png" for name in ("pulls", "global_p")}
-    for name in result.get("limits", {}).get("signals", ()):
-        figures[f"limits_{name}"] = output / "limits" / name / "limits.png"
-    write_report(output / "report.html", result, output / "figures", figures)
+            command = {"limits": "hunch limits", "validation": "hunch validate"}[name]
+            result[name] = read_json(path, remedy=f"{command} writes it anew")
+    with describing(output / "result.json"):
+        if "counting" in result:
+            write_counting_report(output / "report.html", result, output / "figures")
+            return
+        if "validation" in result:
+            figures |= {f"validation_{name}": output / "validation" / f"{name}.png" for name in ("pulls", "global_p")}
+        for name in result.get("limits", {}).get("signals", ()):
+            if Path(name).name != name:
+                raise HunchError(
+                    f"{output / 'limits.json'}: a signal is named {shown(name)}, which is no name of a folder"
+                )
+            figures[f"limits_{name}"] = output / "limits" / name / "limits.png"
+        write_report(output / "report.html", result, output / "figures", figures)
+
+
+@contextlib.contextmanager
+def describing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with the content of a result into a HunchError that names its file."""
+    try:
+        yield
+    except DAMAGE as error:
+        said = f"{type(error).__name__}: {shown(str(error), limit=200)}"
+        raise HunchError(f"{path}: damaged, or written by another version of hunch ({said}); {ANEW}") from error
+
+
+def hunt_in(output: Path) -> tuple[BumpHunt, tuple[str, ...]]:
+    """Return the hunt that result.json of a folder describes, and the names of its regions; raises HunchError for a damaged one."""
+    result = read_result(output)
+    with describing(output / "result.json"):
+        return hunt_of(result)
 
 
 def read_result(output: Path) -> dict[str, Any]:
@@ -181,10 +210,7 @@ def read_any_result(output: Path) -> dict[str, Any]:
     path = output / "result.json"
     if not path.is_file():
         raise HunchError(f"{path}: not there yet; hunch run or hunch hunt first")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise HunchError(f"{path}: truncated or no JSON ({error}); hunch run or hunch hunt writes it anew") from error
+    found = read_json(path, remedy=ANEW)
     keys = COUNT_KEYS if isinstance(found, dict) and "counting" in found else RESULT_KEYS
     missing = [key for key in keys if not isinstance(found, dict) or key not in found]
     if missing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from .. import __version__
 from ..config import Analysis
 from ..errors import InputError
-from ..files import finite, remove, write_json
+from ..files import finite, read_json, remove, write_json
 from ..table import read_table, table_info
 from .layout import model_paths, region_axes, table_path
 from .score import read_scored
@@ -117,7 +116,7 @@ def how_it_was_made(analysis: Analysis) -> dict[str, Any]:
             for name, info in tables.items()
         },
         "training": [
-            json.loads((folder / "scorer.json").read_text(encoding="utf-8"))["training"]
+            read_json(folder / "scorer.json", remedy="hunch train writes it anew")["training"]
             for folder in model_paths(analysis)
         ],
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from pathlib import Path
 
@@ -21,18 +20,18 @@ log = logging.getLogger(__name__)
 
 def limits(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every stage takes progress
     """Set limits on every signal, or prior where there is none, and write limits.json and the folder limits."""
-    from ..analysis import as_signal, hunt_of, limits_of, read_regions, write_limits
+    from ..analysis import as_signal, limits_of, read_regions, write_limits
+    from .given_spectra import hunt_in, read_any_result
 
     output = Path(analysis.output)
-    result = json.loads((output / "result.json").read_text(encoding="utf-8"))
     if analysis.hunt == "count":
-        counted = count_limits(analysis, result)
+        counted = count_limits(analysis, read_any_result(output))
         for note in counted["notes"]:
             log.warning("%s", note)
         remove(output / "limits")
         write_json(output / "limits.json", finite(counted))
         return
-    found, names = hunt_of(result)
+    found, names = hunt_in(output)
     regions = read_regions(output / "regions.json")
     notes, signals = [], []
     kind = "signal" if analysis.samples.signals else "prior"

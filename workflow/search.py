@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ def search_files(analysis: Analysis, files: Sequence[str], *, progress: bool = T
     """
     from ..analysis import read_regions
     from ..processors import read_fileset, run_search, search_table
+    from .given_spectra import read_result
 
     output = Path(analysis.output)
     if analysis.hunt == "count":
@@ -44,7 +44,7 @@ def search_files(analysis: Analysis, files: Sequence[str], *, progress: bool = T
             "spaces": model_paths(analysis),
             "regions": read_regions(output / "regions.json"),
             "plan": analysis.plan,
-            "edges": json.loads((output / "result.json").read_text(encoding="utf-8"))["fit_range"]["edges"],
+            "edges": read_result(output)["fit_range"]["edges"],
             "metric": analysis.metric,
             "per_jet": analysis.per_jet,
             "repeats": analysis.repeats,

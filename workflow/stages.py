@@ -93,9 +93,8 @@ def run_stage(analysis: Analysis, name: str, *, force: bool = False, progress: b
 def sweep(output: Path) -> None:
     """Delete the half-written files and folders that a killed run left; the output folder is held, so nobody writes them."""
     for folder in (output, *(output / name for name in ("tables", "scores", "models"))):
-        for pattern in (".*.part", ".*.part.*", ".*.old"):
-            for left in folder.glob(pattern):
-                remove(left)
+        for left in folder.glob(".*.part"):
+            remove(left)
 
 
 def check_earlier(analysis: Analysis, name: str, *, asked: str | None = None) -> None:

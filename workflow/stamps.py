@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from .. import __version__
-from ..errors import HunchError
-from ..files import write_json
+from ..errors import HunchError, InputError
+from ..files import make_folder, read_json, write_json
 
 __all__ = ["file_hash", "key_of", "only_run", "source_hash", "stamp_holds", "write_stamp"]
 
@@ -70,8 +70,8 @@ def stamp_holds(stamp: Path, key: str, writes: Sequence[Path], *, any_source: bo
     any_source: by whatever source; a key's last part is that of the source.
     """
     try:
-        stored = json.loads(stamp.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        stored = read_json(stamp)
+    except InputError:  # none, or a damaged one: what it stood for is done again
         return False
     if not isinstance(stored, dict):
         return False
@@ -93,7 +93,7 @@ def only_run(output: Path) -> Iterator[None]:
         yield
         return
     folder = output / ".stages"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     if str(folder) in HELD:  # a run inside a run of this process
         yield
         return

@@ -10,7 +10,6 @@ import contextlib
 import csv
 import io
 import itertools
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, unknown_name
-from ..files import write_aside
+from ..files import read_json, write_aside
 from ..models.export.onnx_scorer import OnnxScorer
 from ..models.scorer import Scorer, load_scorer, method_class
 from ..models.storage import RECORD
@@ -82,7 +81,7 @@ def open_scorer(path: str | Path) -> tuple[Scores, int]:
         exported = OnnxScorer(path)
         return exported, exported.n_features
     scorer: Scorer = load_scorer(path)
-    record = json.loads((Path(path) / RECORD).read_text(encoding="utf-8"))
+    record = read_json(Path(path) / RECORD)
     for part in [axis["scorer"] for axis in record["state"].get("axes", ())] or [record]:
         if "rows" not in method_class(part["class"]).takes:
             raise InputError(

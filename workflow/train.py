@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import Analysis
-from ..files import remove
+from ..files import make_folder, remove
 from ..folds import fold_hash
 from ..table import EVENT_ID, Table, read_table, table_info
 from .layout import model_paths, table_path, training_samples
@@ -52,7 +52,7 @@ def train(analysis: Analysis, progress: bool) -> None:
             seed=analysis.seed + i,
             hypotheses=analysis.hypotheses,
         )
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         checkpoint = folder.with_name(f"{folder.name}.checkpoint")
         log.info("training model %d of %d on %d events", i + 1, len(paths), len(sample))
         space.fit(sample, priors=priors, exposure=exposure, checkpoint=checkpoint, progress=progress)

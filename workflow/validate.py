@@ -38,20 +38,19 @@ def validate_analysis(analysis: Analysis, *, retrain: int = 0, progress: bool = 
     from .given_spectra import read_result
 
     output = Path(analysis.output)
-    result = read_result(output)
+    read_result(output)
     with only_run(output):
         check_earlier(analysis, "report", asked="validate")
-        return checks_of(analysis, result, retrain=retrain, progress=progress, **numbers)
+        return checks_of(analysis, retrain=retrain, progress=progress, **numbers)
 
 
-def checks_of(
-    analysis: Analysis, result: dict[str, Any], *, retrain: int, progress: bool, **numbers: int
-) -> dict[str, Any]:
+def checks_of(analysis: Analysis, *, retrain: int, progress: bool, **numbers: int) -> dict[str, Any]:
     """Make the checks of a finished search and write them."""
-    from ..analysis import global_uniformity, hunt_of, read_regions, validate, write_validation
+    from ..analysis import global_uniformity, read_regions, validate, write_validation
+    from .given_spectra import hunt_in
 
     output = Path(analysis.output)
-    found, names = hunt_of(result)
+    found, names = hunt_in(output)
     pool = None
     if analysis.samples.validation is not None or analysis.samples.background is not None:
         pool = read_scored(analysis, "calibration" if analysis.samples.validation is None else "validation")

@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib
 import itertools
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from ...files import write_aside
+from ...files import make_folder, private_folder, write_aside
 from ...table import Observable
 from ..fits.minuit_fit import fit_with_minuit
 from ..significance.bumphunt import BumpHunt
@@ -152,17 +150,16 @@ def write_hepdata(
     if limits is not None and np.isfinite(limits.expected).all(axis=1).any():
         tables.append(limit_table(lib, found, limits))
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     # Submission.create_files leaves an archive in the working directory: the tables are written one by one instead
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as aside:
+    with private_folder(target) as aside:
         head = (
             f"---\ncomment: A search for a resonance in spectra of {found.settings.observable.text}, made with hunch.\n"
         )
-        (Path(aside) / "submission.yaml").write_text(head, encoding="utf-8")
+        (aside / "submission.yaml").write_text(head, encoding="utf-8")
         for table in tables:
-            table.write_yaml(aside)
-        written = sorted(Path(aside).iterdir())
-        return [Path(shutil.move(file, target / file.name)) for file in written]
+            table.write_yaml(str(aside))
+        return [file.replace(target / file.name) for file in sorted(aside.iterdir())]
 
 
 def hepdata_library() -> Any:

@@ -7,7 +7,6 @@ has the shapes that regions can have, a class each.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError, unknown_name
-from ...files import write_json
+from ...files import read_json, write_json
 from .difference import Difference
 from .l5 import L5
 from .losses import as_losses, chosen_axes
@@ -125,14 +124,14 @@ class Regions:
 def read_regions(path: str | Path) -> Regions:
     """Read regions.json; raises InputError naming the file where it is missing, damaged or of an earlier version."""
     try:
-        raw = json.loads(Path(path).read_text(encoding="utf-8"))
+        raw = read_json(path, "regions.json")
         if "columns" in raw:
             raise InputError(
                 f"{path}: written by an earlier version, which numbered the losses and did not name them; run the hunt again"
             )
         return regions_of(raw)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: no regions can be read: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(f"{path}: no regions can be read: {error!r}") from error
 
 
 def regions_of(raw: dict[str, Any]) -> Regions:

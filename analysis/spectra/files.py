@@ -12,7 +12,6 @@ called `count`, `events`, `n`, `data`, `observed` or `entries`, or has a density
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError, unknown_name
+from ...files import parse_json, parse_yaml, read_text
 from ...table import MJJ, TABLE_SUFFIXES, Observable, read_table
 from .bins import as_hist, spectra_of_table
 from .units import Luminosity, Unit, counts_from, read_unit, to_gev
@@ -167,10 +167,7 @@ def columns_of(path: Path, part: str | None) -> list[SpectrumColumn]:
     if suffix == ".root":
         return root_columns(path, part)
     reader = {".json": json_columns, ".csv": csv_columns}.get(suffix, hepdata_columns)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no text file; a spectrum ({suffix[1:].upper()}) is expected") from error
+    text = read_text(path, f"a spectrum ({suffix[1:].upper()})")
     found = list(reader(text, path))
     # the regions of a JSON file are written as belonging together
     return found if suffix == ".json" and part is None else choose(found, part, path)
@@ -236,10 +233,7 @@ def joined_edges(low: Sequence[Any], high: Sequence[Any], where: str, *, scale: 
 
 def json_columns(text: str, path: Path) -> Iterator[SpectrumColumn]:
     """Read {"edges": [...], "counts": [...]}, or "densities" with "unit"; several regions: counts is a mapping."""
-    try:
-        content = json.loads(text, parse_float=Decimal, parse_int=Decimal)
-    except ValueError as error:
-        raise InputError(f"{path}: is no JSON: {error}") from error
+    content = parse_json(text, str(path), exact=True)
     if not isinstance(content, dict):
         raise InputError(f'{path}: a mapping with "edges" and "counts" is expected, found a {type(content).__name__}')
     if "edges" not in content or len({"counts", "densities"} & set(content)) != 1:
@@ -337,13 +331,8 @@ def value_unit(words: set[str], unit: str, where: str) -> str:
 
 def hepdata_columns(text: str, path: Path) -> Iterator[SpectrumColumn]:
     """Read a HEPData table in YAML: independent_variables with low and high, dependent_variables with value."""
-    import yaml
-
-    try:
-        # the base loader leaves numbers as they are written, so that their digits can be counted
-        content = yaml.load(text, Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    # numbers stay as they are written, so that their digits can be counted
+    content = parse_yaml(text, str(path), typed=False)
     if not isinstance(content, dict) or not {"independent_variables", "dependent_variables"} <= set(content):
         found = ", ".join(content) if isinstance(content, dict) else type(content).__name__
         raise InputError(
