@@ -303,10 +303,10 @@ def shown_number(digits: str) -> str:
 # ------------------------------------------------------------------------------------------ YAML
 
 TAG = "tag:yaml.org,2002:"
-PLAIN = {
-    f"{TAG}{kind}" for kind in ("null", "bool", "int", "float", "str", "timestamp", "value", "merge", "seq", "map")
-}
-"""What a value of a YAML file may be: timestamps and the lone `=` are text here."""
+TEXT = {f"{TAG}{kind}" for kind in ("str", "timestamp", "value", "merge")}
+"""What is text here: days and times and the lone `=` too."""
+PLAIN = {*TEXT, *(f"{TAG}{kind}" for kind in ("null", "bool", "int", "float", "seq", "map"))}
+"""What a value of a YAML file may be."""
 
 
 def read_yaml(path: str | Path, what: str = "YAML", *, typed: bool = True) -> Any:
@@ -397,7 +397,7 @@ class CheckedLoader(yaml.SafeLoader):
         self.open.discard(anchor or "")
         self.count(node, event, is_alias=is_alias)
         if is_key:
-            self.check_key(node, parent, event)
+            self.refuse_key(node, parent, event)
         elif parent is not None:
             self.place.pop()
         return node
@@ -408,7 +408,11 @@ class CheckedLoader(yaml.SafeLoader):
             self.made += 1
             if node.tag not in PLAIN:
                 tag = node.tag.replace(TAG, "!!")
-                raise CheckError(f"tag {shown(tag)} is not read; plain values are expected", event.start_mark)
+                raise CheckError(
+                    f"{self.here()}tag {shown(tag)} is not read; plain values are expected", event.start_mark
+                )
+            if self.typed and isinstance(node, yaml.ScalarNode):
+                self.check_scalar(node)
             if isinstance(node, yaml.CollectionNode):
                 values: list[Any] = node.value
                 inner = [part for v in values for part in (v if isinstance(v, tuple) else (v,))]
@@ -420,7 +424,23 @@ class CheckedLoader(yaml.SafeLoader):
         if is_alias and len(self.place) + depth > MAX_DEPTH:
             raise CheckError(f"lists or mappings inside each other more than {MAX_DEPTH} deep", event.start_mark)
 
-    def check_key(self, node: Any, parent: Any, event: Any) -> None:
+    def here(self) -> str:
+        """Return the key that is looked at, for errors; nothing at the top."""
+        return f"key {shown(dotted(self.place))}: " if self.place else ""
+
+    def check_scalar(self, node: Any) -> None:
+        """Refuse what is not of the kind that it says, and a number that is not finite."""
+        kind, text = node.tag.removeprefix(TAG), node.value
+        if kind in {"int", "float"} and len(text) > MAX_DIGITS + 1:
+            raise CheckError(f"{self.here()}{shown_number(text)} is more than a number can be", node.start_mark)
+        try:
+            value = self.construct_object(node)
+            if kind in {"int", "float"} and not math.isfinite(value):
+                raise CheckError(f"{self.here()}{text} is no finite number in double precision", node.start_mark)
+        except (ValueError, KeyError, OverflowError) as error:
+            raise CheckError(f"{self.here()}{shown(text)} is no {kind}", node.start_mark) from error
+
+    def refuse_key(self, node: Any, parent: Any, event: Any) -> None:
         """Refuse a key that is no text, or is given twice."""
         if not isinstance(node, yaml.ScalarNode):
             raise CheckError("a list or a mapping cannot be a key", event.start_mark)
@@ -437,18 +457,7 @@ class CheckedLoader(yaml.SafeLoader):
         return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}  # type: ignore[no-untyped-call]
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
-        """Return the value of a node: text where nothing else is asked for, else a finite number, true, false, null or text."""
-        if not isinstance(node, yaml.ScalarNode):
-            return super().construct_object(node, deep=deep)  # type: ignore[no-untyped-call]
-        kind = node.tag.removeprefix(TAG)
-        if not self.typed or kind in {"str", "timestamp", "value", "merge"}:
+        """Return the value of a node: text where nothing else is asked for, else a number, true, false, null or text."""
+        if isinstance(node, yaml.ScalarNode) and (not self.typed or node.tag in TEXT):
             return node.value
-        if kind in {"int", "float"} and len(node.value) > MAX_DIGITS + 1:
-            raise CheckError(f"{shown_number(node.value)} is more than a number can be", node.start_mark)
-        try:
-            value = super().construct_object(node, deep=deep)  # type: ignore[no-untyped-call]
-            if isinstance(value, int | float) and not math.isfinite(value):
-                raise CheckError(f"{shown_number(node.value)} is no finite number in double precision", node.start_mark)
-        except (ValueError, KeyError, OverflowError) as error:
-            raise CheckError(f"{shown(node.value)} is no {kind}", node.start_mark) from error
-        return value
+        return super().construct_object(node, deep=deep)  # type: ignore[no-untyped-call]

@@ -332,7 +332,7 @@ def test_a_folder_with_a_part_too_few_or_no_record_is_refused(whole: Table, tmp_
     with pytest.raises(InputError, match=r"its parts hold 4 rows, _table\.json says 10"):
         read_table(path)
     (path / PARTS_RECORD).write_text(record[:20])
-    with pytest.raises(InputError, match=r"_table\.json: damaged"):
+    with pytest.raises(InputError, match=r"_table\.json: truncated or no JSON"):
         read_table(path)
     (path / PARTS_RECORD).unlink()
     assert not is_table_folder(path)

@@ -409,7 +409,7 @@ def test_bad_folders_are_named(fitted: Scorer, tmp_path: Path) -> None:
         load_scorer(damaged("weights.safetensors", lambda data: data[:-1]))
     with pytest.raises(ScorerFolderError, match=r"weights\.safetensors: damaged"):
         load_scorer(damaged("weights.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1])))
-    with pytest.raises(ScorerFolderError, match="not JSON"):
+    with pytest.raises(ScorerFolderError, match=r"scorer\.json: truncated or no JSON"):
         load_scorer(damaged("scorer.json", lambda data: data[:50]))
     name = type(fitted).__name__
     with pytest.raises(ScorerFolderError, match=f"did you mean '{name}'"):

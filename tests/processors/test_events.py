@@ -150,7 +150,7 @@ def test_filesets_are_read_from_paths_json_and_yaml(tmp_path: Path) -> None:
         ("qcd: 3", "must be a list"),
         ("qcd: [a.root, a.root]", "given twice"),
         ("[a.root]", "maps dataset names"),
-        ("qcd: [a.root", "cannot be read as a fileset"),
+        ("qcd: [a.root", "is no YAML: line 1"),
         ("qcd: [1]", "not a path and a tree"),
     ],
 )

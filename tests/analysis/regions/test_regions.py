@@ -139,6 +139,6 @@ def test_input_is_checked(rng: np.random.Generator, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"shape \(n, 1 \+ n_priors\), found \(1000,\)"):
         fix_regions([x[:, 0]])
     (tmp_path / "r.json").write_text("{}")
-    for name in ("r.json", "none.json"):
-        with pytest.raises(InputError, match=rf"{name}: no regions can be read"):
+    for name, said in (("r.json", "no regions can be read"), ("none.json", "no such file; regions.json is expected")):
+        with pytest.raises(InputError, match=f"{name}: {said}"):
             read_regions(tmp_path / name)

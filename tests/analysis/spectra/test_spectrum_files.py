@@ -107,7 +107,7 @@ def test_digits_decide_what_a_density_can_be() -> None:
         ("s.json", '{"edges": [1, 3, 2], "counts": [5, 1]}', ["edges", "3", "2"]),
         ("s.json", '{"edges": [1, 2], "counts": [5, 1]}', ["2 values", "2 bin edges"]),
         ("s.json", '{"edges": [1, 2], "count": [5]}', ["counts", "count"]),
-        ("s.json", '{"edges": [1, 2, 3], "counts": [5, NaN]}', ["bin 1", "NaN"]),
+        ("s.json", '{"edges": [1, 2, 3], "counts": [5, NaN]}', ["holds NaN, no number"]),
         ("s.json", "[1, 2", ["no JSON"]),
         ("s.csv", "low,high,count\n1,2,3\n3,4,5\n", ["bin 0 ends at 2", "bin 1 starts at 3"]),
         ("s.csv", "low,count\n1,3\n", ["upper bin edges", "low, count"]),
