@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from .sample import Sample, named_inputs, split_rows
 from .scorer import SCORERS, Method, Scorer, load_scorer
+from .storage import ScorerFolderError
 
 __all__ = ["SPLIT", "fit_axis", "in_order", "n_jets", "remove_finished", "single_jets"]
 
@@ -56,8 +57,14 @@ def fit_axis(
     """
     finished = None if checkpoint is None else Path(f"{checkpoint}.{axis_key(scorer, sample, held, exposure)}.axis")
     if finished is not None and finished.is_dir():
-        logger.info("%s: finished before, taken from there", finished)
-        return load_scorer(finished)
+        try:
+            found = load_scorer(finished)
+        except ScorerFolderError as error:
+            logger.warning("%s; this axis is trained anew", error)
+            shutil.rmtree(finished)
+        else:
+            logger.info("%s: finished before, taken from there", finished)
+            return found
     options: dict[str, Any] = {}
     trains = not isinstance(scorer, Method) or scorer.trains
     if held is None and trains and n_jets(sample.inputs) > 1:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from .. import __version__
-from ..errors import unknown_name
+from ..errors import shown, unknown_name
 from .inputs import NotFittedError, ScorerError
 from .storage import RECORD, ScorerFolderError, read_folder, write_folder
 
@@ -29,6 +29,7 @@ __all__ = [
     "Scorer",
     "for_kind",
     "load_scorer",
+    "require_columns",
     "require_fitted",
     "save_scorer",
     "scorer_class",
@@ -204,8 +205,18 @@ def load_scorer(path: str | Path) -> Scorer:
     cls = scorer_class(name, where=str(where))
     try:
         return cls.from_stored(record, tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except ScorerError as error:
+        raise ScorerFolderError(f"{where}: does not describe a fitted {name}: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, OverflowError) as error:
         raise ScorerFolderError(f"{where}: does not describe a fitted {name}: {error!r}") from error
+
+
+def require_columns(record: Mapping[str, Any], n_columns: int) -> None:
+    """Raise ScorerError where a stored record tells another number of columns than the weights have, or names others."""
+    names = record["state"].get("input_names") or ()
+    if record["n_features"] != n_columns or len(names) not in {0, n_columns}:
+        told = f"{shown(record['n_features'])} columns" + (f" and {len(names)} names of columns" if names else "")
+        raise ScorerError(f"tells {told}, the weights are those of {n_columns} columns")
 
 
 def require_fitted(fitted: T | None, scorer: object) -> T:

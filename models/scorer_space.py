@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import unknown_name
+from ..errors import shown, unknown_name
 from .axis_fit import SPLIT, fit_axis, in_order, n_jets, remove_finished, single_jets
 from .inputs import MissingPackageError, ScorerError, ShapeError, check_metric
 from .sample import (
@@ -40,6 +40,7 @@ Axes = Events | Mapping[str, Events]
 BACKGROUND = "background"
 PER_JET = ("sum", "max", "concat")
 """How the losses of an event's jets become the event's: their sum, the largest, or one axis for each jet."""
+MAX_JETS = 64  # of an event, in what is stored
 SPREAD_ROWS = 500  # single jets or rows at most whose spread is an axis' scale: some metrics take 10 ms each
 SAME = "every background event has the same score; it tells nothing apart"
 
@@ -198,7 +199,7 @@ class ScorerSpace:
         found = []
         for name, events in self._axes(x).items():
             inputs, jets = named_inputs(events, self.names_[name]), self.jets_[name]
-            if inputs.ndim > 2 and n_jets(inputs) != jets:
+            if n_jets(inputs) != jets:
                 raise ShapeError(f"x: {n_jets(inputs)} jets an event, the space was fitted with {jets}")
             scores = self.scorers[name].score(single_jets(inputs), metric=self.axis_metric(name))
             each = scores.reshape(len(inputs), jets) / self.spread(name)
@@ -263,12 +264,17 @@ class ScorerSpace:
         scorers: dict[str, Scorer] = {}
         axes = record["state"]["axes"]
         for number, axis in enumerate(axes):
+            if axis["name"] in scorers:
+                raise ScorerError(f"axis {shown(axis['name'])} is there twice")
             own = {key.removeprefix(f"{number}."): t for key, t in tensors.items() if key.startswith(f"{number}.")}
             scorers[axis["name"]] = scorer_class(axis["scorer"]["class"]).from_stored(axis["scorer"], own)
         space = cls(scorers.pop(BACKGROUND), scorers, **record["parameters"])
         space.spreads_ = {axis["name"]: dict(axis["spreads"]) for axis in axes}
         space.left_out_ = {axis["name"]: dict(axis["left_out"]) for axis in axes}
         space.jets_ = {axis["name"]: int(axis["jets"]) for axis in axes}
+        for name, jets in space.jets_.items():
+            if not 1 <= jets <= MAX_JETS:
+                raise ScorerError(f"axis {shown(name)}: {shown(jets)} jets an event, allowed: 1 to {MAX_JETS}")
         space.names_ = {axis["name"]: tuple(axis["input_names"]) for axis in axes}
         space.rows_ = int(record["training"]["rows"][0])
         space.trained_on = tensors["trained_on"].numpy()

@@ -67,5 +67,5 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tenso
         raise ScorerFolderError(f"{folder / WEIGHTS}: damaged, {len(data)} bytes do not match the sum in {RECORD}")
     try:
         return record, load(data)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ScorerFolderError(f"{folder / WEIGHTS}: damaged: {error}") from error

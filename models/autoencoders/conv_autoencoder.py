@@ -61,6 +61,15 @@ class ConvSizes:
         """Return height and width after all down-samplings."""
         return self.height // 2**self.blocks, self.width // 2**self.blocks
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many arrays the parameters of one network are, and how many numbers they hold."""
+        flat, inner = self.channels * math.prod(self.coarse), self.blocks * self.convolutions
+        one, more = KERNEL**2 * self.channels, KERNEL**2 * self.channels**2 + self.channels
+        dense = (flat + 1) * self.hidden + (self.hidden + 1) * 2 * self.latent
+        dense += (self.latent + 1) * self.hidden + (self.hidden + 1) * flat
+        return 4 * (inner + 1) + 6, (one + self.channels) + (one + 1) + (2 * inner - 1) * more + dense
+
 
 class StackedConvVae(torch.nn.Module):
     """m networks of the same sizes, every parameter (m, ...).

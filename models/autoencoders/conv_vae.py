@@ -159,6 +159,10 @@ class ConvVae(Method):
         """Rebuild from what `save` wrote."""
         scorer = cls(**record["parameters"])
         sizes = scorer._sizes(int(record["state"]["height"]), int(record["state"]["width"]))
+        found = len(tensors), sum(tensor.numel() for tensor in tensors.values())
+        if found != sizes.size or record["n_features"] != sizes.height * sizes.width:
+            wanted = f"{sizes.size[1]} numbers in {sizes.size[0]} arrays"
+            raise ScorerError(f"{sizes} has {wanted}, the weights hold {found[1]} in {found[0]}")
         network = scorer._network(sizes).double().requires_grad_(requires_grad=False)
         network.load_state_dict(dict(tensors))
         scorer.network_ = network

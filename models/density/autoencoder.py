@@ -22,7 +22,7 @@ import torch
 from ..train.layers import bounded_layer, linear_layer
 from .flows import StackedFlow, gaussian_loss
 
-__all__ = ["StackedVae", "gaussian_kl"]
+__all__ = ["StackedVae", "gaussian_kl", "layer_widths"]
 
 NOISE = (0.05, 2.0)  # allowed noise, in units of the sample's own spread: no spike on a repeated value is unbounded
 LOG_LATENT_SIGMA = 5.0  # bound of |log sigma − start| of the encoder
@@ -36,6 +36,12 @@ def gaussian_kl(mu: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
     0.818147
     """
     return (0.5 * (mu.square() + torch.exp(2 * log_sigma) - 1) - log_sigma).sum(dim=-1)
+
+
+def layer_widths(features: int, latent: int, hidden: int) -> list[tuple[int, int]]:
+    """Return what goes in and comes out of each layer of the encoder and the decoder."""
+    widths = [(features, hidden), (hidden, hidden), (hidden, 2 * latent)]
+    return [*widths, (latent, hidden), (hidden, hidden), (hidden, 2 * features)]
 
 
 class StackedVae(torch.nn.Module):
@@ -57,12 +63,10 @@ class StackedVae(torch.nn.Module):
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        widths = [(features, hidden), (hidden, hidden), (hidden, 2 * latent)]
-        widths += [(latent, hidden), (hidden, hidden), (hidden, 2 * features)]
         self.beta = beta
         self.weights = torch.nn.ParameterList()
         self.biases = torch.nn.ParameterList()
-        for layer, (n_in, n_out) in enumerate(widths):
+        for layer, (n_in, n_out) in enumerate(layer_widths(features, latent, hidden)):
             scale = (0.5 if layer in (2, 5) else 1.0) / math.sqrt(n_in)
             start = scale * torch.randn(members, n_in, n_out, generator=generator)
             self.weights.append(torch.nn.Parameter(start))

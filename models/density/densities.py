@@ -15,16 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...errors import unknown_name
-from ..inputs import ScorerError
+from ...errors import shown, unknown_name
+from ..inputs import ScorerError, whole_number
 from ..sample import split_rows
 from ..train.loop import TrainingSettings, resolve_device, train_stack
 from ..train.mass_penalty import MassPenalty, MassSample
 from ..train.objective import Objective
 from ..train.threads import few_threads
-from .autoencoder import StackedVae
+from .autoencoder import StackedVae, layer_widths
 from .column_map import ColumnMap, dequantise, fit_column_map, map_columns
-from .flows import FlowDensities
+from .flows import FlowDensities, step_widths
 
 __all__ = ["ARCHITECTURES", "Architecture", "DensityStack", "fit_densities", "fit_mapped", "to_mapped"]
 
@@ -37,6 +37,8 @@ ARCHITECTURES = {
     "nsf": "masked autoregressive flow of rational-quadratic splines (needs zuko)",
 }
 """Name -> what it is."""
+LARGEST = {"latent": 4096, "hidden": 65_536, "steps": 1000}
+"""Size of an architecture -> the largest allowed."""
 MIN_SPREAD = 1e-2  # smallest spread of a sample along any direction, in the background's standard deviations
 SCORE_ROWS = 4096  # rows a step of scoring: fixed, so that scores do not depend on how many rows come at once
 SCORE_THREADS = 4  # never above the cores, nor above what the caller set torch to
@@ -59,14 +61,34 @@ class Architecture:
     def __post_init__(self) -> None:
         if self.name not in ARCHITECTURES:
             raise ScorerError(unknown_name("architecture", self.name, ARCHITECTURES))
-        for key, value, low in (
-            ("latent", self.latent, 1),
-            ("hidden", self.hidden, 1),
-            ("steps", self.steps, 1),
-            ("beta", self.beta, 0),
-        ):
-            if value is not None and not value >= low:
-                raise ScorerError(f"{key} is {value!r}, allowed: {low} or more")
+        for key, most in LARGEST.items():
+            value = getattr(self, key)
+            if value is not None and not 1 <= whole_number(key, value) <= most:
+                raise ScorerError(f"{key} is {shown(value)}, allowed: 1 to {most}")
+        if not self.beta >= 0:
+            raise ScorerError(f"beta is {self.beta!r}, allowed: 0 or more")
+
+    def size(self, members: int, features: int) -> tuple[int, int]:
+        """Return how many arrays the parameters of m models of d features are, and how many numbers they hold; makes none."""
+        layers: list[tuple[int, tuple[int, int]]] = []
+        inner, steps = features, self.steps
+        if self.name in {"vae", "flow_vae"}:
+            inner = self.latent or min(features, 8)
+            steps = self.steps if self.name == "flow_vae" else 0
+            layers = [(1, widths) for widths in layer_widths(features, inner, self.hidden)]
+        transform = "spline" if self.name == "nsf" else "affine"
+        layers += [(steps, widths) for widths in step_widths(inner, self.hidden, transform)]
+        return 2 * sum(n for n, _ in layers), members * sum(n * (i + 1) * o for n, (i, o) in layers)
+
+    def require_size(self, members: int, features: int, parameters: Mapping[str, torch.Tensor]) -> None:
+        """Raise ScorerError where stored parameters are not as many as m models of d features have: nothing is made before."""
+        found = len(parameters), sum(p.numel() for p in parameters.values())
+        wanted = self.size(members, features)
+        if members < 1 or features < 1 or found != wanted:
+            raise ScorerError(
+                f"{members} models of {features} columns with {asdict(self)} have {wanted[1]} numbers in {wanted[0]} arrays, the "
+                f"weights hold {found[1]} in {found[0]}"
+            )
 
     def build(self, members: int, features: int, *, seed: int) -> torch.nn.Module:
         """Return m untrained models of d features."""
@@ -187,11 +209,23 @@ class DensityStack:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, torch.Tensor], architecture: Architecture) -> DensityStack:
-        """Rebuild from `tensors()` ; KeyError or RuntimeError where they do not fit."""
+        """Rebuild from `tensors()`; ScorerError, KeyError or RuntimeError where they do not fit, before anything large is made."""
         columns = ColumnMap(**{name: tensors[f"density.{name}"].numpy() for name in ColumnMap.__dataclass_fields__})
         centre, whiten, log_det = (tensors[f"density.{name}"].numpy() for name in ("centre", "whiten", "log_det"))
+        parameters = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+        m, d = centre.shape
+        shapes = {
+            "whiten": (whiten, (m, d, d)),
+            "log_det": (log_det, (m,)),
+            "normal": (columns.normal, columns.knots.shape),
+        }
+        shapes |= {name: (getattr(columns, name), (d,)) for name in ("slope_below", "slope_above", "integer")}
+        for name, (array, shape) in {**shapes, "knots": (columns.knots, (d, columns.knots.size // max(d, 1)))}.items():
+            if array.shape != shape:
+                raise ScorerError(f"{name} has the shape {array.shape}; {shape} is expected")
+        architecture.require_size(m, d, parameters)
         network = architecture.build(*centre.shape, seed=0).double().requires_grad_(requires_grad=False)
-        network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        network.load_state_dict(parameters)
         return cls(columns, centre, whiten, log_det, architecture, network)
 
 

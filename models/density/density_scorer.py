@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ..inputs import as_matrix, check_metric
-from ..scorer import Method, require_fitted, save_scorer
+from ..scorer import Method, require_columns, require_fitted, save_scorer
 from ..train.loop import TrainingSettings, named_device
 from ..train.mass_penalty import check_strength, checked_masses
 from .densities import Architecture, DensityStack, fit_densities
@@ -134,6 +134,8 @@ class DensityScorer(Method):
     def from_stored(cls, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Self:
         """Rebuild from what `save` wrote."""
         scorer = cls(**record["parameters"])
+        scorer.check()
         scorer.density_ = DensityStack.from_tensors(tensors, scorer.architecture())
+        require_columns(record, scorer.density_.columns.n_columns)
         scorer.training_ = dict(record["training"])
         return scorer

@@ -19,7 +19,7 @@ from ...errors import unknown_name
 from ..inputs import ScorerError
 from ..train.layers import relu_gradients, relu_layers, relu_network
 
-__all__ = ["TRANSFORMS", "StackedFlow", "gaussian_loss"]
+__all__ = ["TRANSFORMS", "StackedFlow", "gaussian_loss", "step_widths"]
 
 LOG_SCALE = 3.0  # bound of |log scale| of one affine step: no spike on a repeated value is unbounded
 SPLINE_BINS = 8
@@ -158,6 +158,11 @@ TRANSFORMS: dict[str, tuple[int, Flow, Callable[[torch.Tensor, torch.Tensor], to
 def gaussian_loss(z: torch.Tensor) -> torch.Tensor:
     """Return −log N(z; 0, 1) in nats, summed over the last axis."""
     return 0.5 * z.square().sum(dim=-1) + 0.5 * math.log(2 * math.pi) * z.shape[-1]
+
+
+def step_widths(features: int, hidden: int, transform: str) -> list[tuple[int, int]]:
+    """Return what goes in and comes out of each layer of one step's network."""
+    return [(features, hidden), (hidden, hidden), (hidden, TRANSFORMS[transform][0] * features)]
 
 
 class MaskedNetworks(torch.nn.Module):

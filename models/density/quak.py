@@ -18,7 +18,7 @@ import torch
 
 from ..inputs import ScorerError, as_matrix, check_metric
 from ..sample import Events, as_sample, event_hashes, named_inputs, refuse_unused
-from ..scorer import Method, require_fitted, save_scorer
+from ..scorer import Method, require_columns, require_fitted, save_scorer
 from ..train.loop import TrainingSettings, named_device
 from ..train.mass_penalty import check_strength, checked_masses
 from .densities import Architecture, DensityStack, fit_densities
@@ -328,10 +328,16 @@ class Quak(Method):
     def from_stored(cls, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Self:
         """Rebuild from what `save` wrote."""
         scorer, state = cls(**record["parameters"]), record["state"]
-        scorer.density_ = DensityStack.from_tensors(tensors, scorer.stacked(record["n_features"]))
+        scorer.check()
+        density = DensityStack.from_tensors(tensors, scorer.stacked(record["n_features"]))
+        scorer.density_ = density
+        require_columns(record, density.columns.n_columns)
         scorer.training_ = dict(record["training"])
         scorer.prior_names, scorer.input_names = tuple(state["prior_names"]), tuple(state["input_names"])
         scorer.n_neighbourhoods_ = int(state["n_neighbourhoods"])
+        own = 1 + len(scorer.prior_names) + (1 + scorer.n_neighbourhoods_ if scorer._has_family else 0)
+        if own != len(density.centre):
+            raise ScorerError(f"{own} axes are named, the weights are those of {len(density.centre)} models")
         scorer.background_max_ = float(state["background_max"])
         scorer.trained_on = tensors["trained_on"].numpy()
         return scorer

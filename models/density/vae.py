@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ...errors import shown
+from ..inputs import ScorerError, whole_number
 from .densities import Architecture, DensityStack
 from .density_scorer import DensityScorer
 
 __all__ = ["Vae"]
+
+MAX_SAMPLES = 100_000
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -42,6 +47,12 @@ class Vae(DensityScorer):
         if self.flow_steps == 0:
             return Architecture("vae", latent=self.latent, hidden=self.hidden, beta=self.beta)
         return Architecture("flow_vae", latent=self.latent, hidden=self.hidden, steps=self.flow_steps, beta=self.beta)
+
+    def check(self, shape: Sequence[int] = ()) -> None:
+        """Raise ScorerError for options that mean nothing."""
+        super().check(shape)
+        if not 1 <= whole_number("samples", self.samples) <= MAX_SAMPLES:
+            raise ScorerError(f"samples is {shown(self.samples)}, allowed: 1 to {MAX_SAMPLES}")
 
     def term(self, density: DensityStack, rows: npt.NDArray[np.float64], metric: str) -> npt.NDArray[np.float64]:
         """Return one metric (n, 1)."""

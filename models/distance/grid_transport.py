@@ -30,6 +30,8 @@ STEPS = 6  # iterations at each temperature, half the one before
 STEEP = 5  # times as many where p > 2: costs span so many orders that six leave 10 % at p = 5
 SELF_STEPS = 12  # of OT(b, b), averaged (arXiv:1810.08278, section 3)
 GROUP = 8  # images done at a time on a CPU, sorted by their pixels above zero: some 2 MB, which stay in its cache
+LARGEST_GRID = 10_000
+"""Pixels of an image: their costs take 0.8 GB."""
 TINY = 1e-30
 FAINTEST = 1e-12  # of a reconstruction's pixel: an untrained network's may underflow to 0, where there is no potential
 LEAST = -60.0  # of an exponent: below it single precision is denormal, and ten times as slow
@@ -56,6 +58,10 @@ class GridTransport(torch.nn.Module):
         for name, value in (("blur", blur), ("pixel", pixel)):
             if not (math.isfinite(value) and value > 0):
                 raise TransportOptionError(f"{name} is {value}; a length above 0")
+        if height * width > LARGEST_GRID:
+            raise TransportOptionError(
+                f"images of {height} x {width} pixels: each pixel has a cost to each, allowed: up to {LARGEST_GRID} pixels"
+            )
         self.p, self.pixel = p, pixel
         self.epsilon = blur**p
         self.steps = STEPS if p <= 2 else STEEP * STEPS

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..inputs import ScorerError, ShapeError, as_matrix, check_metric
+from ...errors import InputError, shown
+from ...files import parse_json
+from ..inputs import ScorerError, ShapeError, as_matrix, check_metric, required_package
+from .onnx_file import checked_onnx
 
 __all__ = ["OnnxScorer"]
 
@@ -24,29 +27,41 @@ class OnnxScorer:
     """
 
     def __init__(self, path: str | Path, *, threads: int = 1) -> None:
-        try:
-            import onnxruntime
-            from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
-        except ImportError as error:
-            raise ScorerError(
-                f"{path}: scoring with it needs the package onnxruntime: pip install onnxruntime"
-            ) from error
+        onnxruntime = required_package("onnxruntime", "onnxruntime", f"{path}: scoring with it")
         if not Path(path).is_file():
             raise ScorerError(f"{path}: no such file; a file that hunch export wrote is expected")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         try:
-            self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except (Fail, InvalidGraph, InvalidProtobuf) as error:
+            content = checked_onnx(path)
+            self.session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except runtime_errors() as error:
             raise ScorerError(f"{path}: damaged, or no ONNX file: {error}") from error
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         if "hunch_version" not in self.metadata:
             raise ScorerError(f"{path}: an ONNX file, but not one that hunch export wrote")
-        self.n_features = int(self.metadata["n_columns"])
-        self.shape = tuple(json.loads(self.metadata.get("shape", f"[{self.n_features}]")))
-        self.axis_names = tuple(json.loads(self.metadata["axis_names"]))
-        self.metrics = (self.metadata["metric"],)
-        self.dtype: type[np.floating[Any]] = np.float64 if self.metadata["precision"] == "double" else np.float32
+        self.path = path
+        self.read_metadata()
+
+    def read_metadata(self) -> None:
+        """Take the sizes and names that the file tells of itself; raises ScorerError where they are not those of its graph."""
+        entry = next((given for given in self.session.get_inputs() if given.name == "x"), None)
+        try:
+            self.n_features = int(self.metadata["n_columns"])
+            shape = self.metadata.get("shape", f"[{self.n_features}]")
+            self.shape = tuple(parse_json(shape, f"{self.path}: metadata 'shape'"))
+            self.axis_names = tuple(parse_json(self.metadata["axis_names"], f"{self.path}: metadata 'axis_names'"))
+            self.metrics = (self.metadata["metric"],)
+            self.dtype: type[np.floating[Any]] = {"double": np.float64, "float": np.float32}[self.metadata["precision"]]
+        except (KeyError, ValueError, TypeError, InputError) as error:
+            raise ScorerError(f"{self.path}: damaged, its metadata tell no sizes and names: {error}") from error
+        of_graph = None if entry is None else tuple(entry.shape[1:])
+        outputs = [given.name for given in self.session.get_outputs()]
+        if of_graph != self.shape or math.prod(self.shape) != self.n_features or "score" not in outputs:
+            raise ScorerError(
+                f"{self.path}: damaged, tells events of {shown(self.shape)}, {shown(self.n_features)} numbers; its graph takes "
+                f"{of_graph} and gives {', '.join(outputs)}"
+            )
 
     def score(self, x: npt.ArrayLike, *, metric: str | None = None) -> npt.NDArray[np.float64]:
         """Return (n,) scores of finite events x (n, ...), larger = more anomalous; metric: the one of the file or None.
@@ -65,5 +80,16 @@ class OnnxScorer:
         found = np.empty(len(rows))
         for first in range(0, len(rows), MAX_ROWS):
             part = slice(first, first + MAX_ROWS)
-            found[part] = self.session.run(["score"], {"x": rows[part]})[0]
+            try:
+                found[part] = self.session.run(["score"], {"x": rows[part]})[0]
+            except (*runtime_errors(), ValueError) as error:
+                raise ScorerError(f"{self.path}: cannot be run: {shown(str(error), limit=300)}") from error
         return found
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of ONNX Runtime, which have no common base."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    found = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
+    return tuple(found)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ...files import write_aside
 from .objective import Objective
@@ -126,7 +126,8 @@ def write_checkpoint(
     header = {"key": key, "epoch": str(state.epoch)}
     with write_aside(path) as aside:
         # cloned: a buffer may share its memory with another, which the format refuses
-        save_file({name: t.cpu().contiguous().clone() for name, t in tensors.items()}, aside, metadata=header)
+        made = save({name: t.cpu().contiguous().clone() for name, t in tensors.items()}, metadata=header)
+        aside.write_bytes(made)  # by Python: safetensors' own error of a full disk is none of the system's
 
 
 @torch.no_grad()
@@ -140,7 +141,7 @@ def read_checkpoint(
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         logger.warning("%s: damaged checkpoint, training starts from scratch: %s", path, error)
         return False
     if header.get("key") != key:

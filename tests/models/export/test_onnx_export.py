@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +250,57 @@ def test_what_is_no_exported_scorer_says_so(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(ScorerError, match="not one that hunch export wrote"):
         OnnxScorer(tmp_path / "m.onnx")
+
+
+def damaged(model: Any, change: Callable[[Any], object]) -> Any:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    change(copy)
+    return copy
+
+
+def put_outside(model: Any) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret.bin")
+
+
+def set_metadata(model: Any, key: str, value: str) -> None:
+    next(entry for entry in model.metadata_props if entry.key == key).value = value
+
+
+DAMAGES: dict[str, tuple[Callable[[Any], object], str]] = {
+    "external": (put_outside, r"are in another file, '\.\./secret\.bin', which is not read"),
+    "size": (lambda m: m.graph.initializer[0].dims.append(10**12), "damaged, its weights 'constant_0' hold"),
+    "operation": (lambda m: setattr(m.graph.node[0], "op_type", "ConstantOfShape"), "operation 'ConstantOfShape'"),
+    "domain": (lambda m: setattr(m.graph.node[0], "domain", "com.elsewhere"), "which hunch export does not write"),
+    "loop": (lambda m: setattr(m.graph.node[0], "op_type", "Loop"), "operation 'Loop'"),
+    "columns": (lambda m: set_metadata(m, "n_columns", "1000000000000"), "damaged, tells events of"),
+    "shape": (lambda m: set_metadata(m, "shape", "[[[["), "metadata 'shape'"),
+    "digits": (lambda m: set_metadata(m, "n_columns", "9" * 5000), "tell no sizes"),
+    "precision": (lambda m: set_metadata(m, "precision", "half"), "tell no sizes"),
+    "no metadata": (lambda m: m.metadata_props.pop(), "tell no sizes"),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("onnx") / "m.onnx"
+    rows = np.random.default_rng(5).normal(size=(120, 3))
+    export_onnx(Flow(max_epochs=1, hidden=4).fit(rows), path)
+    return onnx.load(path)
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_what_hunch_export_does_not_write_is_refused(name: str, exported: Any, tmp_path: Path) -> None:
+    """ONNX Runtime would read weights from the other file, and would make a tensor of any size."""
+    (tmp_path / "secret.bin").write_bytes(bytes(4096))
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "m.onnx"
+    path.write_bytes(exported.SerializeToString())
+    OnnxScorer(path)
+    change, said = DAMAGES[name]
+    path.write_bytes(damaged(exported, change).SerializeToString())
+    with pytest.raises(ScorerError, match=rf"m\.onnx: .*{said}"):
+        OnnxScorer(path)
