@@ -51,7 +51,7 @@ format: $(READY)
 # The root is the package, which mypy sees through a link only.
 types: $(READY)
 	@mkdir -p .venv/src && ln -sfn ../.. .venv/src/hunch
-	MYPYPATH=.venv/src $(BIN)/mypy -p hunch.samples -p hunch.processors -p hunch.models -p hunch.analysis -p hunch.config -p hunch.workflow \
+	MYPYPATH=.venv/src $(BIN)/mypy -p hunch.hdf5 -p hunch.samples -p hunch.processors -p hunch.models -p hunch.analysis -p hunch.config -p hunch.workflow \
 		-p hunch.cli -m hunch -m hunch.table -m hunch.folds -m hunch.files -m hunch.errors
 
 bench: $(READY)

@@ -3,6 +3,7 @@
 A map of the house (imports run one way, down this list never up):
 
 - `hunch.errors`, `hunch.files`, `hunch.table`, `hunch.folds`: messages; writing aside; the event table; identity and folds
+- `hunch.hdf5`: HDF5 files read as data, in a child process
 - `hunch.models`: arrays in, anomaly scores out (torch)
 - `hunch.analysis`: histograms and scores in; fits, p-values, figures and the report out
 - `hunch.samples`: where events come from: simulation, converters, public records
@@ -26,6 +27,7 @@ ROOMS = (
     "errors",
     "files",
     "folds",
+    "hdf5",
     "models",
     "processors",
     "samples",

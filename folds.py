@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
-from .table import EVENT_ID, IDENTITY, Table, TableInfo
+from .table import EVENT_ID, IDENTITY, Table, TableInfo, identity_numbers
 
 __all__ = [
     "COLLISIONS_RUN",
@@ -122,17 +122,11 @@ def same_event_hash(table: Table, content: Sequence[str]) -> UInt64:
 
 
 def as_identity(table: Table, name: str) -> UInt64:
-    """Return an identity column as 64-bit integers; any integer type, or floats that are whole numbers."""
-    values = table[name]
-    if values.dtype.kind == "f":
-        if not np.all(np.isfinite(values) & (values == np.round(values))):
-            raise InputError(f"{table.source}: column {name!r} identifies events and holds values that are no integers")
-        values = values.astype(np.int64)
-    if values.dtype.kind not in "iub":
-        raise InputError(f"{table.source}: column {name!r} identifies events and holds {values.dtype}, not integers")
-    if values.dtype.kind == "u":
-        return values.astype(np.uint64)
-    return values.astype(np.int64).view(np.uint64)
+    """Return an identity column as unsigned 64-bit integers; any integers of 0 or more, or floats that are such numbers."""
+    try:
+        return identity_numbers(table[name])
+    except ValueError as error:
+        raise InputError(f"{table.source}: column {name!r} identifies events and holds {error}") from error
 
 
 def content_hash(values: npt.NDArray[np.float64]) -> UInt64:

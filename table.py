@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -31,6 +32,7 @@ __all__ = [
     "Table",
     "TableInfo",
     "concatenate",
+    "identity_numbers",
     "is_table",
     "is_table_folder",
     "read_table",
@@ -283,11 +285,13 @@ def is_table_folder(path: str | Path) -> bool:
 
 
 def table_info(path: str | Path) -> TableInfo:
-    """Return what a table holds; of a folder of parts and of parquet no row is read. Raises InputError as `read_table`."""
+    """Return what a table holds; of a folder of parts, of parquet and of HDF5 no row is read. Raises InputError as `read_table`."""
     path = Path(path)
     if is_table_folder(path):
         columns, metadata, rows = _parts_record(path)
         return TableInfo(columns, rows, metadata)
+    if path.is_file() and is_table(path) and path.suffix.lower() not in {".parquet", ".csv"}:
+        return _hdf5_info(path)
     whole = read_table(path, columns=() if path.suffix.lower() == ".parquet" else None)
     if path.suffix.lower() != ".parquet":
         return TableInfo(tuple(whole.columns), len(whole), whole.metadata)
@@ -339,6 +343,10 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Table:
     read, metadata = _opened(path, readers.get(path.suffix.lower(), _read_hdf5), columns)
     if "representation" not in metadata:
         read.pop(EVENT_ID, None)
+    for name in IDENTITY[1:]:
+        if name in read:
+            with suppress(ValueError):  # where it tells events apart, `folds.as_identity` says what is wrong
+                read[name] = identity_numbers(read[name])
     filled = _filled(path, read)
     own = [name for name in IDENTITY if name in read]
     kept = {name: filled[name] for name in _wanted(columns, filled, path)}
@@ -386,11 +394,35 @@ def _filled(path: Path, columns: Mapping[str, Array]) -> dict[str, Array]:
     n = len(next(iter(columns.values()))) if columns else 0
     filled: dict[str, Array] = {
         "dataset": np.full(n, path.stem),
-        "run": np.ones(n, dtype=np.int64),
-        "luminosityBlock": np.ones(n, dtype=np.int64),
-        "event": np.arange(n, dtype=np.int64),
+        "run": np.ones(n, dtype=np.uint64),
+        "luminosityBlock": np.ones(n, dtype=np.uint64),
+        "event": np.arange(n, dtype=np.uint64),
     }
     return {**filled, **columns}
+
+
+def identity_numbers(values: Array) -> npt.NDArray[np.uint64]:
+    """Return numbers that tell events apart as uint64 (n,); raises ValueError that says what else they are.
+
+    >>> identity_numbers(np.array([7.0])).tolist()
+    [7]
+    """
+    kind = values.dtype.kind
+    if kind not in "iubf":
+        raise ValueError(f"{values.dtype}, not integers")
+    if kind == "f":
+        if not np.all(np.isfinite(values) & (values == np.round(values))):
+            raise ValueError("values that are no integers")
+        exact = 2.0 ** (np.finfo(values.dtype).nmant + 1)
+        if np.any(np.abs(values) > exact):
+            raise ValueError(
+                f"{np.abs(values).max():g} as {values.dtype}, exact up to {exact:g} alone; store it as uint64"
+            )
+    if kind != "u" and np.any(values < 0):
+        raise ValueError(
+            f"{values.min()}, a negative number; one above 2^63 is negative in a signed column: store it as uint64"
+        )
+    return values.astype(np.uint64)
 
 
 def _read_parquet(path: Path, wanted: Sequence[str] | None = None) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -432,28 +464,29 @@ def _read_csv(path: Path, _: Sequence[str] | None = None) -> tuple[dict[str, Arr
     return _from_pandas(pd.read_csv(path, skipinitialspace=True)), {}
 
 
-def _read_hdf5(path: Path, _: Sequence[str] | None = None) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Read the only pandas key of a file, or, failing that, its one-dimensional datasets as columns."""
-    import h5py
-    import pandas as pd
-    from tables import HDF5ExtError
+def _read_hdf5(path: Path, wanted: Sequence[str] | None = None) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read the wanted columns of the only table of a file, the identity always, all where none are named."""
+    from .hdf5 import open_hdf5
 
-    try:
-        with pd.HDFStore(path, mode="r") as store:
-            keys = store.keys()
-            if len(keys) > 1:
-                raise ValueError(f"holds the keys {', '.join(keys)}; a table file holds one")
-            if keys:
-                return _from_pandas(store[keys[0]]), {}
-    except HDF5ExtError as error:
-        # a RuntimeError with the library's whole back trace; its last line says what happened
-        raise ValueError(f"damaged or no HDF5 file ({str(error).strip().splitlines()[-1]})") from error
-    with h5py.File(path) as file:
-        columns = {name: np.asarray(item) for name, item in file.items() if isinstance(item, h5py.Dataset)}
-        flat = {name: c.astype(str) if c.dtype.kind in "SO" else c for name, c in columns.items() if c.ndim == 1}
-    if not flat:
-        raise ValueError("holds neither a pandas table nor one-dimensional datasets")
-    return flat, {}
+    with open_hdf5(path, expected="a table") as stored:
+        names = list(stored.columns)
+        if wanted is not None:
+            for name in wanted:
+                if name not in {*IDENTITY, *names}:
+                    raise InputError(unknown_name("column", name, names, str(path)))
+            # without any, one column says how many rows there are
+            any_one = [name for name in names if name not in stored.unreadable][:1]
+            names = [name for name in names if name in {*IDENTITY, *wanted}] or any_one
+        return stored.read(names), {}
+
+
+def _hdf5_info(path: Path) -> TableInfo:
+    from .hdf5 import open_hdf5
+
+    with open_hdf5(path, expected="a table") as stored:
+        own = [name for name in IDENTITY if name in stored.columns]
+        names = tuple(dict.fromkeys((*IDENTITY, *(name for name in stored.columns if name != EVENT_ID))))
+        return TableInfo(names, stored.n_rows, {"identity": own})
 
 
 def _from_pandas(frame: Any) -> dict[str, Array]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import HunchError, shown
 from .analyses import ANALYSIS, cores
+
+if TYPE_CHECKING:
+    from ..samples import ConversionReport
 
 __all__ = ["convert", "fetch", "simulate"]
 
@@ -118,7 +121,7 @@ def lhco(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) ->
     from ..samples import convert_lhco
 
     report = convert_lhco(source, target, key=key, progress=obj["progress"])
-    click.echo(f"{target}: {report.n_events} events, {report.n_signal} with truth_signal = 1")
+    click.echo(f"{target}: {report.n_events} events, {counted(report)}")
 
 
 @convert.command()
@@ -131,4 +134,10 @@ def toptag(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) 
     from ..samples import convert_toptag
 
     report = convert_toptag(source, target, key=key, progress=obj["progress"])
-    click.echo(f"{target}: {report.n_events} jets, {report.n_signal} with truth_signal = 1")
+    click.echo(f"{target}: {report.n_events} jets, {counted(report)}")
+
+
+def counted(report: ConversionReport) -> str:
+    """Return what is said of the events of a conversion: their labels, and those without a particle."""
+    labels = "no label" if report.n_signal is None else f"{report.n_signal} with truth_signal = 1"
+    return labels + (f", {report.n_empty} without a particle" if report.n_empty else "")

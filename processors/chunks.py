@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, unknown_name
-from ..table import EVENT_ID, IDENTITY, Observable
+from ..table import EVENT_ID, IDENTITY, Observable, identity_numbers
 from .events import READ_ERRORS, Candidates, Source, branch, branch_names, read_candidates, same_event, source_of
 
 if TYPE_CHECKING:
@@ -204,6 +204,7 @@ def chunk_columns(
         candidates = read_candidates(events, source)
         extra = (*(("truth_signal",) if source.truth else ()), *(("genWeight",) if source.gen_weight else ()))
         stored = {name: np.asarray(ak.to_numpy(branch(events, name))) for name in (*IDENTITY[1:], *extra)}
+        identity = {name: _numbers(stored[name], f"{where}: branch {name!r}") for name in IDENTITY[1:]}
         event_id = same_event(events, source)
     except READ_ERRORS as error:
         raise UnreadableError(f"{where}: cannot be read: {type(error).__name__}: {error}") from error
@@ -219,11 +220,19 @@ def chunk_columns(
     cutflow |= unusable
     cutflow["kept"] = len(row)
     columns: Columns = {ROW: row, "dataset": np.full(len(row), meta["dataset"])}
-    columns |= {name: stored[name][row].astype(np.int64) for name in IDENTITY[1:]}
+    columns |= {name: identity[name][row] for name in IDENTITY[1:]}
     columns |= {**made, EVENT_ID: event_id[row]}
     types: Sequence[tuple[str, Any]] = (("truth_signal", np.uint8), ("genWeight", np.float64))
     columns |= {name: stored[name][row].astype(kind) for name, kind in types if name in extra}
     return columns, cutflow
+
+
+def _numbers(values: npt.NDArray[Any], where: str) -> npt.NDArray[np.uint64]:
+    """Return run, luminosityBlock or event as uint64; raises UnreadableError for what cannot be one."""
+    try:
+        return identity_numbers(values)
+    except ValueError as error:
+        raise UnreadableError(f"{where} tells events apart and holds {error}") from error
 
 
 def _batches(candidates: Candidates) -> Iterator[Candidates]:

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ..errors import InputError, unknown_name
-from .convert import ConversionReport
+from ..hdf5 import StoredTable
+from .convert import ConversionReport, check_conversion, rows_of
 from .eventfile import event_writer
-from .pandasfile import Rows, check_conversion, find_rows, open_hdf5
 
 __all__ = ["convert_toptag"]
 
@@ -48,16 +48,15 @@ def convert_toptag(
     `event` is the row number from 0, `run` and `luminosityBlock` are 1, slots of zeros are dropped, `is_signal_new`
     becomes `truth_signal`; `ttv`, the generated top and further columns are left out. Columns are found by name, in
     any order. m^2 within float32 rounding of 0 is a mass of 0, and so is one further below, which is counted
-    (`n_spacelike`) and logged. The format stores no charge and no type, so the event file has neither. key: the pandas
+    (`n_spacelike`) and logged; so are rows without a particle (`n_empty`), which are written as events without one. The format stores no charge and no type, so the event file has neither. key: the pandas
     key, needed where the file holds several. chunk_size: rows in memory at once. Raises InputError that names file,
     key, row and column for a file that is not HDF5, lacks a column, or holds what cannot be a particle or a label.
     """
     source = Path(source)
     check_conversion(source, Path(target), chunk_size)
-    with open_hdf5(source, expected="a pandas HDF5 file of the top-tagging reference data") as file:
-        rows = find_rows(file, source, key)
-        n_rows, columns = rows.n_rows, _positions(rows, source)
-        n_particles = n_signal = n_spacelike = 0
+    with rows_of(source, key, expected="a pandas HDF5 file of the top-tagging reference data") as rows:
+        n_rows, columns = rows.n_rows, _positions(rows)
+        n_particles = n_signal = n_empty = n_spacelike = 0
         bar: tqdm[NoReturn] = tqdm(
             total=n_rows,
             desc="convert toptag",
@@ -67,33 +66,37 @@ def convert_toptag(
         )
         with bar, event_writer(target, charged=False, truth=True, weighted=False) as writer:
             for start in range(0, n_rows, chunk_size):
-                chunk = rows.read(start, min(start + chunk_size, n_rows))[:, columns]
-                _check(chunk, start, f"{source}: key {rows.key!r}")
+                chunk = rows.matrix(start, min(start + chunk_size, n_rows))[:, columns]
+                _check(chunk, start, rows.where)
                 label = chunk[:, -1].astype(np.uint8)
                 particles, spacelike = _particles(chunk[:, :-1].reshape(len(chunk), SLOTS, 4))
                 writer.write(particles, truth_signal=label)
                 n_particles += int(ak.count(particles.pt))
                 n_signal += int(label.sum())
+                n_empty += int(ak.sum(ak.num(particles.pt) == 0))
                 n_spacelike += spacelike
                 bar.update(len(chunk))
     if n_spacelike:
         log.warning("%s: %d particles have E < |p| by more than rounding; written massless", source, n_spacelike)
+    if n_empty:
+        log.warning("%s: %d of %d rows hold no particle; written as events without one", source, n_empty, n_rows)
     log.info("%s: %d jets converted to %s", source, n_rows, target)
-    return ConversionReport(str(source), str(target), rows.key, n_rows, n_particles, n_signal, n_spacelike)
+    return ConversionReport(
+        str(source), str(target), str(rows.key), n_rows, n_particles, n_signal, n_empty, n_spacelike
+    )
 
 
-def _positions(rows: Rows, source: Path) -> list[int]:
+def _positions(rows: StoredTable) -> list[int]:
     """Return where the constituents' columns and then the label stand; raises InputError for one that is missing."""
-    position = {str(column): i for i, column in enumerate(rows.columns)}
+    position = {column: i for i, column in enumerate(rows.columns)}
     for name in (*NAMES, LABEL):
         if name not in position:
-            where = f"{source}: key {rows.key!r}"
             # what was meant is a column that nothing else is, and looks like it
             left = [column for column in position if column not in {*NAMES, LABEL}]
             if difflib.get_close_matches(name.lower(), [column.lower() for column in left], n=1, cutoff=0.7):
-                raise InputError(unknown_name("column", name, left, where))
+                raise InputError(unknown_name("column", name, left, rows.where))
             raise InputError(
-                f"{where}: no column {name!r} among its {len(position)}; expected: E_0, PX_0, PY_0, PZ_0 to "
+                f"{rows.where}: no column {name!r} among its {len(position)}; expected: E_0, PX_0, PY_0, PZ_0 to "
                 f"PZ_{SLOTS - 1}, and {LABEL}"
             )
     return [position[name] for name in (*NAMES, LABEL)]

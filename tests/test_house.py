@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("samples", "processors", "models", "analysis", "config", "workflow", "cli")
-BASE = {"errors", "files", "table", "folds", "__version__"}
+ROOMS = ("hdf5", "samples", "processors", "models", "analysis", "config", "workflow", "cli")
+BASE = {"errors", "files", "hdf5", "table", "folds", "__version__"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
-    "table": {"errors", "files"},
+    "hdf5": {"errors"},
+    "table": {"errors", "files", "hdf5"},
     "folds": {"errors", "files", "table"},
     "models": BASE,
     "analysis": BASE,

@@ -235,9 +235,13 @@ def test_select_and_with_columns_leave_the_first_alone() -> None:
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
-    for name, content in (("a.parquet", b"PAR1 nothing"), ("b.h5", b"no HDF5"), ("c.csv", b"")):
+    for name, content, said in (
+        ("a.parquet", b"PAR1 nothing", "cannot be read as a table"),
+        ("b.h5", b"no HDF5", "not an HDF5 file; a table is expected"),
+        ("c.csv", b"", "cannot be read as a table"),
+    ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=f"{name}: cannot be read as a table"):
+        with pytest.raises(InputError, match=f"{name}: {said}"):
             read_table(tmp_path / name)
     with pytest.raises(InputError, match=r"none\.csv: no such file"):
         read_table(tmp_path / "none.csv")

@@ -18,6 +18,7 @@ BLOCKED += [
     "kmedoids",
     "geomloss",
     "h5py",
+    "hdf5plugin",
     "dask",
 ]
 

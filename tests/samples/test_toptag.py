@@ -93,10 +93,10 @@ def test_a_file_is_read_in_slices(tmp_path, rng, monkeypatch):
     frame, _ = jets(rng, 20)
     frame.to_hdf(tmp_path / "in.h5", key="table", format="table")
     asked = []
-    from hunch.samples.pandasfile import Rows
+    from hunch.hdf5 import StoredTable
 
-    whole = Rows.read
-    monkeypatch.setattr(Rows, "read", lambda rows, a, b: asked.append((a, b)) or whole(rows, a, b))
+    whole = StoredTable.matrix
+    monkeypatch.setattr(StoredTable, "matrix", lambda rows, a, b: asked.append((a, b)) or whole(rows, a, b))
     convert_toptag(tmp_path / "in.h5", tmp_path / "out.root", chunk_size=8, progress=False)
     assert asked == [(0, 8), (8, 16), (16, 20)]
 

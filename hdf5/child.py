@@ -1,0 +1,146 @@
+"""The process that opens HDF5 files: it answers requests on its standard input, and forks itself for each file.
+
+The HDF5 library crashes on some damaged files (`docs/design/hdf5.md`), so no other process opens one. A request is a line of JSON; an answer
+is the length of a header (4 bytes), the header in JSON, and the arrays that it lists, one after the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import resource
+import struct
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import hdf5plugin  # noqa: F401 - brings Blosc and the like into HDF5
+import numpy as np
+
+from ..errors import InputError
+from .stored import Array, Found, find_table, read_rows, reason
+
+__all__ = ["serve"]
+
+SLAB = 1 << 25
+"""Bytes of rows that are read at once, more where one chunk of the file is larger."""
+MEMORY = 1 << 30
+"""Bytes that reading may take beyond the slabs: the library's caches and what a name list may grow to."""
+SECONDS = 120
+"""Processor time of one request, which reads a slab; a damaged file can lead the library in a circle."""
+UNREADABLE = (OSError, LookupError, ValueError, TypeError, RuntimeError, ArithmeticError, AttributeError)
+"""What h5py raises where the library finds a file damaged."""
+
+
+def serve() -> None:
+    """Answer until the input ends: each file in a fork of its own, so that none leaves anything behind for the next."""
+    requests, answers = os.fdopen(0, "rb", buffering=0), os.fdopen(1, "wb", buffering=0)
+    send(answers, {"ready": True})
+    while line := read_line(requests):
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(BrokenPipeError):
+                session(json.loads(line), requests, answers)
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        if status:  # the reader sees the end of the answers, and this process's own end says why
+            code = os.waitstatus_to_exitcode(status)
+            sys.exit(128 - code if code < 0 else code)
+
+
+def session(request: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> None:
+    """Open one file, say what it holds, and send rows until asked to close it."""
+    path = Path(request["path"])
+    try:
+        os.chdir(request.get("cwd", "/"))
+        limit(MEMORY)
+        with h5py.File(path, "r", locking="best-effort") as file:
+            found = find_table(file, path, request["key"], frames_only=request["frames_only"])
+            found, cache = cached(found)
+            slab, size = rows_of_slab(found)
+            send(answers, described(found, slab))
+            while (asked := json.loads(read_line(requests) or "{}")).get("blocks"):
+                limit(MEMORY + cache + 8 * size)
+                arrays = read_rows(found, asked["start"], asked["stop"], asked["blocks"])
+                send(answers, {"arrays": [[a.dtype.str, a.shape] for a in arrays]}, arrays)
+        send(answers, {"closed": True})
+    except InputError as error:
+        send(answers, {"error": str(error)})
+    except MemoryError:
+        send(answers, {"error": f"{path}: reading it takes more memory than a file of its size can need; damaged"})
+    except UNREADABLE as error:
+        what = f"truncated or damaged ({reason(error)})" if h5py.is_hdf5(path) else "not an HDF5 file"
+        send(answers, {"error": f"{path}: {what}; {request['expected']} is expected"})
+
+
+def cached(found: Found) -> tuple[Found, int]:
+    """Return the table and the bytes of cache its chunks have: a row of chunks stays unpacked until all its rows are read."""
+    opened: dict[str, h5py.Dataset] = {}
+    total = 0
+    for b in found.blocks:
+        item = b.dataset
+        if item.name in opened or b.unreadable or item.chunks is None:
+            continue
+        across = math.prod(-(-n // c) for n, c in zip(item.shape[1:], item.chunks[1:], strict=True))
+        size = across * math.prod(item.chunks) * item.dtype.itemsize
+        access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+        access.set_chunk_cache(max(521, 10 * across), min(max(size, SLAB), 1 << 28), 1.0)
+        opened[item.name] = h5py.Dataset(h5py.h5d.open(item.id, b".", access))
+        total += min(max(size, SLAB), 1 << 28)
+    return replace(
+        found, blocks=tuple(replace(b, dataset=opened.get(b.dataset.name, b.dataset)) for b in found.blocks)
+    ), total
+
+
+def rows_of_slab(found: Found) -> tuple[int, int]:
+    """Return how many rows are read at once, whole chunks where one is larger, and their bytes."""
+    datasets = {b.dataset.name: b.dataset for b in found.blocks if b.dataset.shape}
+    row = max(sum(math.prod(d.shape[1:]) * d.id.get_type().get_size() for d in datasets.values()), 1)
+    chunk = max((d.chunks[0] for d in datasets.values() if d.chunks is not None), default=1)
+    rows = min(-(-max(SLAB // row, 1) // chunk) * chunk, max(found.n_rows, 1))
+    return rows, rows * row
+
+
+def described(found: Found, slab: int) -> dict[str, Any]:
+    """Return the header that says what a table holds."""
+    blocks = [
+        {"labels": b.labels, "dtype": b.dtype.str, "deep": bool(b.deep), "unreadable": b.unreadable}
+        for b in found.blocks
+    ]
+    return {"key": found.key, "labels": found.labels, "blocks": blocks, "n_rows": found.n_rows, "slab": slab}
+
+
+def limit(memory: int) -> None:
+    """Let this process take `memory` bytes beyond what it has, and `SECONDS` of processor time beyond what it used."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime) + SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    statistics = Path("/proc/self/statm")
+    if statistics.is_file():  # elsewhere the limit of memory is not kept
+        taken = int(statistics.read_text().split()[0]) * resource.getpagesize()
+        most = resource.getrlimit(resource.RLIMIT_AS)[1]
+        wanted = taken + memory
+        resource.setrlimit(resource.RLIMIT_AS, (wanted if most < 0 else min(wanted, most), most))
+
+
+def send(answers: BinaryIO, header: dict[str, Any], arrays: Sequence[Array] = ()) -> None:
+    """Write an answer: its header, and the arrays that this lists."""
+    text = json.dumps(header).encode()
+    parts: list[Any] = [struct.pack("<I", len(text)), text, *(a.view(np.uint8).reshape(-1) for a in arrays)]
+    for part in parts:
+        left = memoryview(part)
+        while left:
+            left = left[answers.write(left) or 0 :]
+
+
+def read_line(requests: BinaryIO) -> bytes:
+    """Return the next request, empty at the end of the input; nothing behind it is taken, which is another process's to read."""
+    line = bytearray()
+    while not line.endswith(b"\n") and (byte := requests.read(1)):
+        line += byte
+    return bytes(line)
