@@ -91,6 +91,11 @@ def told_to_write(target: str | Path, *places: str | Path) -> Iterator[None]:
     """
     try:
         yield
+    except WriteError as error:  # of something in one of the places, which is known by its final name alone
+        for place in [text for p in places for text in (str(p), str(Path(p).resolve()))]:
+            if f"{place}/{Path(target).name}" in str(error):
+                raise WriteError(str(error).replace(f"{place}/{Path(target).name}", str(target))) from error
+        raise
     except OSError as error:
         named = None if error.filename is None else os.fsdecode(error.filename)
         own = [str(target), *map(str, places)]
@@ -140,8 +145,9 @@ def write_aside(path: str | Path) -> Iterator[Path]:
     `path` where it cannot be written.
     """
     target = Path(path)
-    if target.is_dir():
-        raise InputError(f"{target}: is a directory, not a file to write")
+    with told_to_write(target):
+        if target.is_dir():
+            raise InputError(f"{target}: is a directory, not a file to write")
     with private_folder(target) as folder:
         aside = folder / target.name
         yield aside
@@ -226,13 +232,17 @@ def refuse_untext(value: Any, text: str, where: str) -> None:
     """Raise InputError where a value read from a text holds a NUL character, or half of a pair of surrogates."""
     if UNTEXT.search(text) is None:
         return
-    said = json.dumps(value, ensure_ascii=False, default=str)
-    try:
-        said.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(f"{where}: holds an escape for half a character (a lone surrogate), no text") from error
-    if "\\u0000" in said:
-        raise InputError(f"{where}: holds a NUL character, which no name can")
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            waiting += [*found, *found.values()]
+        elif isinstance(found, list):
+            waiting += found
+        elif isinstance(found, str) and "\0" in found:
+            raise InputError(f"{where}: holds a NUL character in {shown(found)}, which no name can")
+        elif isinstance(found, str) and any("\ud800" <= letter <= "\udfff" for letter in found):
+            raise InputError(f"{where}: holds half a character (a lone surrogate) in {shown(found)}, which is no text")
 
 
 # ------------------------------------------------------------------------------------------ JSON

@@ -8,6 +8,7 @@ import itertools
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from coffea.processor import DaskExecutor, FuturesExecutor, IterativeExecutor, P
 from coffea.processor.executor import WorkItem
 
 from ..errors import HunchError, InputError, unknown_name
+from ..files import WriteError
 from .events import EventFile, inspect_file
 from .filesets import check_fileset, read_fileset
 
@@ -230,9 +232,12 @@ def _own_output(log: io.StringIO, *, progress: bool) -> Iterator[None]:
         yield
 
 
-def _explained(error: Exception, executor: str) -> ProcessingError:
+def _explained(error: Exception, executor: str) -> HunchError:
     """Say in one line what stopped the run, with what to do where that is known."""
     text = " ".join(str(error).split())
+    written = re.search(r"WriteError\((['\"])(.*)\1\)", text)
+    if written is not None:  # of a worker, who can hand on text alone
+        return WriteError(written[2])
     if "KilledWorker" in text or type(error).__name__ in {"TerminatedWorkerError", "BrokenProcessPool", "KilledWorker"}:
         return ProcessingError(
             f"a worker of executor {executor!r} was killed, most likely for want of memory; "

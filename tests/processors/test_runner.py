@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -14,11 +17,12 @@ import pytest
 import uproot
 
 from hunch.errors import InputError
+from hunch.files import WriteError
 from hunch.processors import Features, ProcessingError, Running, TableProcessor, TableResult, run_table
 from hunch.table import DIJET_COLUMNS, EVENT_ID, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Events = list[list[tuple[float, float, float]]]
 
@@ -35,6 +39,16 @@ def same(first: Table, second: Table) -> None:
     for name, values in first.columns.items():
         assert values.dtype == second[name].dtype
         np.testing.assert_array_equal(values, second[name], err_msg=name)
+
+
+@contextlib.contextmanager
+def small_files(most: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def adds_up(cutflow: dict[str, int]) -> None:
@@ -187,6 +201,21 @@ def test_a_damaged_basket_leaves_out_its_whole_file(
     result = run(paths, chunk_size=10, skip_bad_files=True)
     assert [Path(path).name for path, _ in result.skipped] == ["b.root"]
     assert result.cutflow["read"] == 40
+
+
+@pytest.mark.parametrize("executor", ["iterative", pytest.param("futures", marks=pytest.mark.slow)])
+def test_a_full_disk_names_the_table_and_leaves_nothing(
+    executor: str, random_events: Callable[[int], Events], write_events: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The limit on the size of a file, which workers inherit, stands for a full disk."""
+    path, out = write_events("a.root", random_events(40)), tmp_path / "out" / "t.parquet"
+    options = Running(executor=executor, workers=1, progress=False, skip_bad_files=True)
+    with (
+        small_files(500),
+        pytest.raises(WriteError, match=rf"^{re.escape(str(out))}/\S+\.parquet: cannot be written: "),
+    ):
+        run_table([path], Features(min_leading_pt=1.0), options, output=out)
+    assert list(out.parent.iterdir()) == []
 
 
 def test_truth_stays_only_where_all_have_it_and_weights_are_all_or_nothing(
