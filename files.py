@@ -38,6 +38,8 @@ __all__ = [
     "read_text",
     "read_yaml",
     "remove",
+    "require_place",
+    "shown_number",
     "told_to_write",
     "write_aside",
     "write_folder_aside",
@@ -110,13 +112,24 @@ def make_folder(path: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        for place in (folder, *folder.parents):
-            if place.is_symlink() and not place.exists():
-                raise WriteError(f"{folder}: no folder can be made there: {place} is a link to nothing") from error
-            if place.exists() and not place.is_dir():
-                raise WriteError(f"{folder}: no folder can be made there: {place} is a file") from error
+        with told_to_write(folder, *folder.parents):
+            require_place(folder)
         raise WriteError(f"{folder}: no folder can be made there: {write_reason(error)}") from error
     return folder
+
+
+def require_place(path: str | Path) -> None:
+    """Raise WriteError where no folder can be made at `path`, nor written into, without making it: before what takes long."""
+    folder = Path(path)
+    for place in (folder, *folder.parents):
+        if place.is_symlink() and not place.exists():
+            raise WriteError(f"{folder}: no folder can be made there: {place} is a link to nothing")
+        if place.exists():
+            if not place.is_dir():
+                raise WriteError(f"{folder}: no folder can be made there: {place} is a file")
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise WriteError(f"{folder}: cannot be written: {REASONS[errno.EACCES]}")
+            return
 
 
 @contextlib.contextmanager

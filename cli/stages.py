@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from ..errors import HunchError, unknown_name
+from ..files import require_place
 from .analyses import (
     ANALYSIS,
     analysis_of,
@@ -262,6 +263,7 @@ def search(
 
     if output.suffix != ".root":
         raise HunchError(f"{output}: spectra are written as ROOT; a name that ends in .root is expected")
+    require_place(output.parent)
     result = search_files(analysis_of(analysis, representation, values), files, progress=obj["progress"])
     regions = range(result.spectra.axes[0].size)
     write_spectra(output, [f"region {r}" for r in regions], [result.spectra[r, :] for r in regions])

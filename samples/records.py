@@ -20,7 +20,7 @@ import requests
 from pooch.downloaders import doi_to_repository
 
 from ..errors import shown, unknown_name
-from ..files import make_folder, write_reason
+from ..files import make_folder, require_place, write_reason
 from .download import PAUSE, SCHEMES, TIMEOUT, FetchError, ResumingDownloader, refuse_hops, require_https, size_of
 
 __all__ = ["RECORDS", "Record", "fetch", "fetch_files", "open_record"]
@@ -80,6 +80,7 @@ def fetch(name: str, directory: str | Path, *, progress: bool = True) -> list[Pa
     """
     if name not in RECORDS:
         raise FetchError(unknown_name("record", name, RECORDS))
+    require_place(directory)
     store, sizes = open_record(RECORDS[name], directory)
     return fetch_files(store, RECORDS[name].choose(list(store.registry)), sizes=sizes, progress=progress)
 

@@ -20,8 +20,9 @@ import uproot
 from click.testing import CliRunner
 
 from hunch.cli import cli, main
-from hunch.models import Quak
+from hunch.models import Flow, Quak
 from hunch.table import DIJET_COLUMNS, Table, read_table
+from hunch.workflow.given_spectra import RESULT_KEYS
 
 PROCESS = ["process", "a.root", "-o", "t.parquet"]
 IMAGES = [*PROCESS, "--as", "images"]
@@ -568,6 +569,10 @@ def test_a_formula_of_ones_own_is_fitted(
         (("validate", "{empty}/truncated"), "result.json: truncated or no JSON"),
         (("validate", "{empty}", "--retrain", "2"), "--retrain: only with an ANALYSIS"),
         (("limits", "{empty}", "--efficiencies", "a,b"), "--efficiencies 'a,b': numbers are expected"),
+        (("limits", "{empty}/truncated"), "result.json: truncated or no JSON"),
+        (("limits", "{empty}/deep"), "result.json: lists or mappings inside each other more than 100 deep"),
+        (("validate", "{empty}/digits"), "result.json: holds 999999999999...9999 (5000 characters)"),
+        (("limits", "{empty}/hollow"), "result.json: damaged, or written by another version of hunch (KeyError"),
         (("limits", "nothing.yaml"), "nothing.yaml"),
         (("validate", "nothing.yaml"), "nothing.yaml"),
         (("limits", "nothing.yaml", "--points", "3"), "--points: for the folder of a hunt"),
@@ -580,10 +585,143 @@ def test_limits_and_checks_say_what_is_missing(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    for folder, text in {"foreign": '{"a": 1}', "truncated": '{"best": {'}.items():
+    hollow = json.dumps({key: {} for key in RESULT_KEYS})
+    made = {
+        "foreign": '{"a": 1}',
+        "truncated": '{"best": {',
+        "deep": "[" * 9999,
+        "digits": "9" * 5000,
+        "hollow": hollow,
+    }
+    for folder, text in made.items():
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "result.json").write_text(text)
     status, out, err = call(monkeypatch, capfd, *(a.format(empty=tmp_path) for a in arguments))
     assert (status, out) == (2, "")
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+def analysis_text(more: str = "") -> str:
+    return f"samples: {{data: [d.csv]}}\noutput: out\n{more}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "bomb.yaml"), "bomb.yaml: line 6: aliases stand for more than 100000 values"),
+        (("hunt", "bomb.yaml"), "bomb.yaml: line 6: aliases stand for more than 100000 values"),
+        (("process", "bomb.yaml", "-o", "t.parquet"), "bomb.yaml: line 6: aliases stand for more than 100000 values"),
+        (("score", "own.yaml"), "own.yaml: line 3: *a stands for a list or mapping that it is in itself"),
+        (("report", "two.yaml"), "two.yaml: line 3: a second document begins here"),
+        (("hunt", "two.yaml", "-o", "o"), "two.yaml: line 3: a second document begins here"),
+        (("run", "a.yaml", "--set", "seed=" + "9" * 5000), "--set seed: '99999999"),
+        (
+            ("run", "a.yaml", "--set", "alpha=1e400"),
+            "--set alpha: '1e400' is more than a number in double precision can be",
+        ),
+        (("run", "a.yaml", "--set", "seed=[" + "[" * 5000), "lists or mappings inside each other more than 100 deep"),
+        (("run", "a.yaml", "--set", "x=!!python/name:os.system"), "is not read; plain values are expected"),
+        (("run", "a.yaml", "--set", "9" * 5000), "KEY=VALUE is expected"),
+        (("process", "e.root", "-o", "t.parquet", "--set", "jets=" + "9" * 5000), "--set jets: '99999999"),
+        (("simulate", "qcd", "-n", "1", "-o", "q.root", "--set", "m_x=1e400"), "NAME=GEV is expected"),
+        (
+            ("process", "deep.json", "-o", "t.parquet"),
+            "deep.json: lists or mappings inside each other more than 100 deep",
+        ),
+        (("hunt", "deep.json", "-o", "o"), "deep.json: lists or mappings inside each other more than 100 deep"),
+        (("hunt", "digits.json", "-o", "o"), "digits.json: holds 999999999999...9999 (5000 characters)"),
+        (
+            ("hunt", "large.csv", "-o", "o"),
+            "large.csv: column 'n': value 1 is 999999999999...9999 (5000 characters), more than",
+        ),
+    ],
+)
+def test_sizes_are_refused_before_anything_is_made_of_them(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    bomb = "".join(f"a{i}: &a{i} [{','.join(['x' if i == 0 else f'*a{i - 1}'] * 9)}]\n" for i in range(30))
+    files = {
+        "a.yaml": analysis_text(),
+        "bomb.yaml": bomb + analysis_text(),
+        "own.yaml": analysis_text("a: &a [*a]\n"),
+        "two.yaml": analysis_text("---\na: 1\n"),
+        "deep.json": "[" * 100_000,
+        "digits.json": f'{{"edges": [1, 2, 3], "counts": [1, {"9" * 5000}]}}',
+        "large.csv": f"m_low,m_high,n\n1,2,3\n2,3,{'9' * 5000}\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "d.csv").write_text("mjj\n1\n")
+    monkeypatch.chdir(tmp_path)
+    status, out, err = call(monkeypatch, capfd, *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert len(err) < 600
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("process", "e.root", "-o", "file/x.parquet"), "file: no folder can be made there: file is a file"),
+        (("process", "e.root", "-o", "file/a/x.parquet"), "file/a: no folder can be made there: file is a file"),
+        (("hunt", "s.json", "-o", "file/out"), "file/out: no folder can be made there: file is a file"),
+        (("run", "a.yaml", "--set", "output=file/out"), "/file/out/.stages: no folder can be made there: "),
+        (("simulate", "qcd", "-n", "1", "-o", "file/q.root"), "file: no folder can be made there: file is a file"),
+        (("fetch", "lhco_rnd", "-o", "file/data"), "file/data: no folder can be made there: file is a file"),
+        (("search", "a.yaml", "e.root", "-o", "file/s.root"), "file: no folder can be made there: file is a file"),
+        (("score", "--stream", "s", "in.csv", "-o", "file/s.csv"), "file: no folder can be made there: file is a file"),
+    ],
+)
+def test_a_file_in_the_way_of_an_output_is_named(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "s.json").write_text('{"edges": [1000, 1100, 1200], "counts": [5, 3]}')
+    (tmp_path / "a.yaml").write_text(analysis_text())
+    for name in ("d.csv", "in.csv"):
+        (tmp_path / name).write_text("mjj\n1\n")
+    if "process" in arguments:
+        write_jets(tmp_path / "e.root")
+    if "score" in arguments:
+        Flow(max_epochs=1, hidden=4).fit(np.random.default_rng(1).normal(size=(120, 1))).save(tmp_path / "s")
+    before = sorted(p.name for p in tmp_path.iterdir())
+    status, out, err = call(monkeypatch, capfd, *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert "file is a file" in err
+    assert len(err.strip().splitlines()) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_standard_output_is_one_line_and_exit_2() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [HUNCH, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False
+        )
+    assert done.returncode == 2
+    assert (
+        done.stderr.strip()
+        == "hunch: standard output: the disk is full; free some space, or name an output on another disk"
+    )
+
+
+def test_want_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def much(*_: Any, **__: Any) -> None:
+        raise MemoryError("Unable to allocate 8 TiB")
+
+    monkeypatch.setattr("hunch.samples.fetch", much)
+    status, _, err = call(monkeypatch, capfd, "fetch", "lhco_rnd")
+    assert (status, err) == (2, "hunch: the memory does not suffice: Unable to allocate 8 TiB\n")

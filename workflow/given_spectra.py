@@ -27,7 +27,7 @@ from ..analysis.spectra.signal_shape import SignalShape
 from ..analysis.spectra.units import read_luminosity
 from ..analysis.spectrum_hunt import hunt_spectra
 from ..errors import HunchError, shown
-from ..files import finite, read_json, remove, write_json
+from ..files import finite, read_json, remove, require_place, write_json
 
 __all__ = ["hunt_files", "limit_folder", "read_result", "report_folder", "validate_folder"]
 
@@ -62,6 +62,7 @@ def hunt_files(
     """
     if output.exists() and not output.is_dir():
         raise HunchError(f"-o {output}: is a file; a folder is written")
+    require_place(output)
     if (output / ".stages").exists():
         raise HunchError(f"-o {output}: holds an analysis of hunch run, whose result.json stays; name another folder")
     hunting = HuntSettings(**settings)
@@ -162,8 +163,15 @@ def report_folder(output: Path) -> None:
         path = output / f"{name}.json"
         if path.is_file() and path.stat().st_mtime >= (output / "result.json").stat().st_mtime:
             command = {"limits": "hunch limits", "validation": "hunch validate"}[name]
-            result[name] = read_json(path, remedy=f"{command} writes it anew")
-    with describing(output / "result.json"):
+            found = read_json(path, remedy=f"{command} writes it anew")
+            if not isinstance(found, dict):
+                raise HunchError(
+                    f"{path}: holds a {type(found).__name__}, no result of {command}, which writes it anew"
+                )
+            result[name] = found
+    with describing(
+        output / "result.json", *(output / f"{name}.json" for name in ("limits", "validation") if name in result)
+    ):
         if "counting" in result:
             write_counting_report(output / "report.html", result, output / "figures")
             return
@@ -179,13 +187,14 @@ def report_folder(output: Path) -> None:
 
 
 @contextlib.contextmanager
-def describing(path: Path) -> Iterator[None]:
-    """Turn what goes wrong with the content of a result into a HunchError that names its file."""
+def describing(*paths: Path) -> Iterator[None]:
+    """Turn what goes wrong with the content of a result into a HunchError that names its files."""
     try:
         yield
     except DAMAGE as error:
         said = f"{type(error).__name__}: {shown(str(error), limit=200)}"
-        raise HunchError(f"{path}: damaged, or written by another version of hunch ({said}); {ANEW}") from error
+        named = ", ".join(map(str, paths))
+        raise HunchError(f"{named}: damaged, or written by another version of hunch ({said}); {ANEW}") from error
 
 
 def hunt_in(output: Path) -> tuple[BumpHunt, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from .. import __version__
 from ..errors import HunchError, InputError
-from ..files import make_folder, read_json, write_json
+from ..files import WriteError, make_folder, read_json, told_to_write, write_json, write_reason
 
 __all__ = ["file_hash", "key_of", "only_run", "source_hash", "stamp_holds", "write_stamp"]
 
@@ -98,7 +98,12 @@ def only_run(output: Path) -> Iterator[None]:
         yield
         return
     file: IO[str]
-    with (folder / "lock").open("a+", encoding="utf-8") as file:
+    lock = folder / "lock"
+    try:  # a link there would be somebody else's, and what it leads to would be cut to nothing
+        number = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise WriteError(f"{lock}: cannot be written: {write_reason(error)}") from error
+    with open(number, "r+", encoding="utf-8") as file:  # noqa: PTH123 - a number is no path
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -107,10 +112,11 @@ def only_run(output: Path) -> Iterator[None]:
             raise HunchError(
                 f"{output}: is in use by another run ({who}); wait for it, or name another output"
             ) from error
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()}")
-        file.flush()
+        with told_to_write(lock):
+            file.seek(0)
+            file.truncate()
+            file.write(f"process {os.getpid()}")
+            file.flush()
         HELD.add(str(folder))
         try:
             yield

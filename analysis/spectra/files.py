@@ -23,8 +23,8 @@ import hist
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import InputError, unknown_name
-from ...files import parse_json, parse_yaml, read_text
+from ...errors import InputError, shown, unknown_name
+from ...files import parse_json, parse_yaml, read_text, shown_number
 from ...table import MJJ, TABLE_SUFFIXES, Observable, read_table
 from .bins import as_hist, spectra_of_table
 from .units import Luminosity, Unit, counts_from, read_unit, to_gev
@@ -200,10 +200,15 @@ def decimals(values: Sequence[Any], where: str) -> tuple[Decimal, ...]:
     """Read numbers as they are written, digits kept."""
     result = []
     for i, value in enumerate(values):
+        text = str(value).strip()
         try:
-            result.append(Decimal(str(value).strip()))
+            result.append(Decimal(text))
         except InvalidOperation as error:
-            raise InputError(f"{where}: value {i} is {value!r}, no number") from error
+            raise InputError(f"{where}: value {i} is {shown(value)}, no number") from error
+        if result[-1].is_finite() and not np.isfinite(float(result[-1])):
+            raise InputError(
+                f"{where}: value {i} is {shown_number(text)}, more than a number in double precision can be"
+            )
     return tuple(result)
 
 

@@ -149,6 +149,15 @@ def read_checkpoint(
             "%s: checkpoint of another training (data, settings or seed differ), starting from scratch", path
         )
         return False
+    own = [name for name, _ in objective.model.named_parameters()]
+    needed = {
+        *(f"{kind}.{name}" for kind in ("now", "best") for name in own),
+        "progress.best_loss",
+        "progress.best_epoch",
+    }
+    if not needed <= set(tensors) or not header.get("epoch", "").isdecimal():
+        logger.warning("%s: damaged checkpoint, training starts from scratch: not all of it is there", path)
+        return False
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")
