@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -397,8 +397,8 @@ class CheckedLoader(yaml.SafeLoader):
 
     def get_single_node(self) -> Any:
         """Return the only document, None for an empty text."""
-        self.get_event()
-        node = None if self.check_event(yaml.StreamEndEvent) else self.compose_document()  # type: ignore[no-untyped-call]
+        self.get_event()  # type: ignore[no-untyped-call]
+        node = None if self.check_event(yaml.StreamEndEvent) else self.compose_document()
         if not self.check_event(yaml.StreamEndEvent):
             raise CheckError("a second document begins here; one is expected", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         return node
@@ -416,7 +416,7 @@ class CheckedLoader(yaml.SafeLoader):
             raise CheckError(f"lists or mappings inside each other more than {MAX_DEPTH} deep", event.start_mark)
         anchor = None if is_alias else event.anchor
         self.open |= {anchor} if anchor else set()
-        node: Any = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        node: Any = super().compose_node(parent, index)
         self.open.discard(anchor or "")
         self.count(node, event, is_alias=is_alias)
         if is_key:
@@ -473,14 +473,14 @@ class CheckedLoader(yaml.SafeLoader):
             raise CheckError(f"key {shown(key)} is given twice", event.start_mark)
         known.add(node.value)
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[str, Any]:
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         """Return a mapping with its keys as they are written, those of merged mappings too."""
         if self.typed:
             self.flatten_mapping(node)
-        return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}  # type: ignore[no-untyped-call]
+        return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         """Return the value of a node: text where nothing else is asked for, else a number, true, false, null or text."""
         if isinstance(node, yaml.ScalarNode) and (not self.typed or node.tag in TEXT):
             return node.value
-        return super().construct_object(node, deep=deep)  # type: ignore[no-untyped-call]
+        return super().construct_object(node, deep=deep)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ...errors import InputError, shown
 from ...files import parse_json
 from ..inputs import ScorerError, ShapeError, as_matrix, check_metric, required_package
+from .graph import PRECISIONS
 from .onnx_file import checked_onnx
 
 __all__ = ["OnnxScorer"]
@@ -52,7 +53,7 @@ class OnnxScorer:
             self.shape = tuple(parse_json(shape, f"{self.path}: metadata 'shape'"))
             self.axis_names = tuple(parse_json(self.metadata["axis_names"], f"{self.path}: metadata 'axis_names'"))
             self.metrics = (self.metadata["metric"],)
-            self.dtype: type[np.floating[Any]] = {"double": np.float64, "float": np.float32}[self.metadata["precision"]]
+            self.dtype = PRECISIONS[self.metadata["precision"]]
         except (KeyError, ValueError, TypeError, InputError) as error:
             raise ScorerError(f"{self.path}: damaged, its metadata tell no sizes and names: {error}") from error
         of_graph = None if entry is None else tuple(entry.shape[1:])
@@ -78,11 +79,12 @@ class OnnxScorer:
         with np.errstate(over="ignore"):
             rows = np.clip(rows, np.finfo(self.dtype).min, np.finfo(self.dtype).max).astype(self.dtype)
         found = np.empty(len(rows))
+        failures: tuple[type[Exception], ...] = (ValueError, *runtime_errors())
         for first in range(0, len(rows), MAX_ROWS):
             part = slice(first, first + MAX_ROWS)
             try:
                 found[part] = self.session.run(["score"], {"x": rows[part]})[0]
-            except (*runtime_errors(), ValueError) as error:
+            except failures as error:
                 raise ScorerError(f"{self.path}: cannot be run: {shown(str(error), limit=300)}") from error
         return found
 
