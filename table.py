@@ -425,6 +425,18 @@ def identity_numbers(values: Array) -> npt.NDArray[np.uint64]:
     return values.astype(np.uint64)
 
 
+def _check_parquet(path: Path, names: Sequence[str] | None) -> None:
+    """Raise InputError where the rows that a file declares take more memory than a file of its size can mean."""
+    import pyarrow.parquet as pq
+
+    from .hdf5.limits import check_total
+
+    told = pq.read_metadata(path)
+    kinds = {field.name: field.type for field in told.schema.to_arrow_schema() if names is None or field.name in names}
+    width = sum(8 * getattr(kind, "list_size", 1) for kind in kinds.values())
+    check_total(told.num_rows * width, f"{path}: a table of {told.num_rows:,} rows", path)
+
+
 def _read_parquet(path: Path, wanted: Sequence[str] | None = None) -> tuple[dict[str, Array], dict[str, Any]]:
     """Read the wanted columns that the file holds, the identity always, all where none are named."""
     import pyarrow as pa
@@ -438,6 +450,7 @@ def _read_parquet(path: Path, wanted: Sequence[str] | None = None) -> tuple[dict
                 if name not in {*IDENTITY, *stored_names}:
                     raise InputError(unknown_name("column", name, stored_names, str(path)))
             names = [name for name in stored_names if name in {*IDENTITY, *wanted}] or stored_names[:1]
+        _check_parquet(path, names)
         data = pq.read_table(path, columns=names)
     except pa.ArrowException as error:
         raise ValueError(error) from error

@@ -184,6 +184,15 @@ def test_sub_rooms_hold_no_rooms_and_tests_are_no_package() -> None:
     assert list((ROOT / "tests").rglob("__init__.py")) == []
 
 
+def test_json_and_yaml_are_read_and_folders_made_in_one_place() -> None:
+    """Their libraries take what is not to be taken: NaN, keys given twice, aliases without end; and say it without the file."""
+    own = re.compile(r"\bjson\.loads?\(|\byaml\.(safe_)?(load|compose|parse)|\.mkdir\(.*parents")
+    # the child that reads HDF5 is spoken to in JSON, through pipes
+    looked_at = [p for p in sources() if p.name != "files.py" and p.parent.name != "hdf5"]
+    strangers = {p.name for p in looked_at if own.search(p.read_text(encoding="utf-8"))}
+    assert strangers == set()
+
+
 def test_no_catch_all_modules_and_no_long_files() -> None:
     assert [p for p in sources() if p.stem in {"utils", "helpers", "common", "misc", "tools"}] == []
     long = {p.name: n for p in sources() if (n := len(p.read_text(encoding="utf-8").splitlines())) > 800}

@@ -376,3 +376,17 @@ def test_a_column_of_others_called_as_ours_is_left_out(tmp_path: Path) -> None:
     own = Table({"mjj": np.ones(2), EVENT_ID: np.arange(2, dtype=np.uint64)}, {"representation": "features"})
     write_table(tmp_path / "own.parquet", own)
     assert EVENT_ID in read_table(tmp_path / "own.parquet")
+
+
+def test_a_parquet_file_of_more_rows_than_it_can_mean_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """Parquet stores a value that repeats once: a file of some kilobytes can stand for any number of rows."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    part = pa.table({"mjj": np.full(1_000_000, 1.0)})
+    with pq.ParquetWriter(tmp_path / "t.parquet", part.schema) as writer:
+        for _ in range(40):
+            writer.write_table(part)
+    assert (tmp_path / "t.parquet").stat().st_size < 1_000_000
+    with pytest.raises(
+        InputError, match=r"t\.parquet: a table of 40,000,000 rows takes 320,000,000 bytes in memory, the file has"
+    ):
+        read_table(tmp_path / "t.parquet")

@@ -11,8 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hunch.models import ConvVae, EventToEnsemble, Flow, Quak, Scorer, ScorerFolderError, ScorerSpace, Vae, load_scorer
+from hunch.models import (
+    ConvVae,
+    EventToEnsemble,
+    Flow,
+    Quak,
+    Sample,
+    Scorer,
+    ScorerFolderError,
+    ScorerSpace,
+    Vae,
+    load_scorer,
+)
 from hunch.models.autoencoders.conv_autoencoder import ConvSizes, StackedConvVae
+from hunch.models.axis_fit import fit_axis
 from hunch.models.density.densities import ARCHITECTURES, Architecture
 
 SHORT: dict[str, Any] = {"max_epochs": 1, "hidden": 4}
@@ -123,3 +135,14 @@ def test_the_size_of_a_convolutional_network_is_that_of_what_it_builds() -> None
     for sizes in (ConvSizes(8, 4, blocks=2, convolutions=3, channels=3, hidden=5, latent=2), ConvSizes(2, 2, blocks=1)):
         built = list(StackedConvVae(1, sizes, seed=0).parameters())
         assert sizes.size == (len(built), sum(p.numel() for p in built))
+
+
+def test_a_finished_axis_that_was_damaged_is_trained_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sample, flow = Sample(ROWS), Flow(**SHORT)
+    options: dict[str, Any] = {"checkpoint": str(tmp_path / "c"), "progress": False}
+    first = fit_axis(Flow(**SHORT), sample, None, None, **options).score(ROWS)
+    (finished,) = tmp_path.glob("c.*.axis")
+    (finished / "scorer.json").write_text("{")
+    assert np.array_equal(fit_axis(flow, sample, None, None, **options).score(ROWS), first)
+    assert "this axis is trained anew" in caplog.text
+    load_scorer(finished)

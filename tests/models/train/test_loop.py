@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from hunch.models import Quak, TrainingDivergedError, TrainingSettings, Vae
 from hunch.models.train import checkpoint as checkpoint_module
@@ -106,7 +108,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     assert resumed.training_ == whole.training_
 
 
-@pytest.mark.parametrize("damage", ["other data", "truncated"])
+@pytest.mark.parametrize("damage", ["other data", "truncated", "empty", "no header", "arrays are missing"])
 def test_a_foreign_or_damaged_checkpoint_starts_from_scratch(
     damage: str,
     tmp_path: Path,
@@ -121,6 +123,14 @@ def test_a_foreign_or_damaged_checkpoint_starts_from_scratch(
             Vae(max_epochs=4, **QUICK).fit(x + 0.1 * (damage == "other data") * x**2, checkpoint=path)
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-20])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "no header":
+        path.write_bytes((10**18).to_bytes(8, "little") + b"{}")
+    elif damage == "arrays are missing":
+        with safe_open(path, framework="pt") as file:
+            header, kept = file.metadata(), file.get_tensor("progress.best_loss")
+        save_file({"progress.best_loss": kept}, path, metadata=header)
     resumed = Vae(max_epochs=4, **QUICK).fit(x, checkpoint=path)
     assert "from scratch" in caplog.text
     assert np.array_equal(resumed.score(x), Vae(max_epochs=4, **QUICK).fit(x).score(x))

@@ -1,0 +1,57 @@
+"""Stamps and the lock of an output folder: damaged ones mean that it is done again, links are not followed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from hunch.files import WriteError, require_place
+from hunch.workflow.stamps import only_run, stamp_holds, write_stamp
+
+
+@pytest.mark.parametrize("cut", ["", "{", '{"key": "k", "version"', "[" * 100_000, "[1]", "null", "9" * 5000])
+def test_a_damaged_stamp_stands_for_nothing(cut: str, tmp_path: Path) -> None:
+    stamp, made = tmp_path / "stamp.json", tmp_path / "made"
+    made.write_text("x")
+    write_stamp(stamp, "k", [made])
+    assert stamp_holds(stamp, "k", [made])
+    stamp.write_text(cut)
+    assert not stamp_holds(stamp, "k", [made])
+
+
+def test_a_truncated_output_is_made_again(tmp_path: Path) -> None:
+    stamp, made = tmp_path / "stamp.json", tmp_path / "result.json"
+    made.write_text('{"best": 1}')
+    write_stamp(stamp, "k", [made])
+    made.write_text('{"be')
+    assert not stamp_holds(stamp, "k", [made])
+
+
+def test_a_lock_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("mine")
+    (tmp_path / "out" / ".stages").mkdir(parents=True)
+    (tmp_path / "out" / ".stages" / "lock").symlink_to(tmp_path / "theirs")
+    with (
+        pytest.raises(WriteError, match=r"out/\.stages/lock: cannot be written: it is a symbolic link"),
+        only_run(tmp_path / "out"),
+    ):
+        pass
+    assert (tmp_path / "theirs").read_text() == "mine"
+
+
+def test_a_folder_that_is_closed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The superuser, who may write everywhere, runs tests too: the system's answer is put in place of."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(WriteError, match=r"out: cannot be written: permission denied"):
+            require_place(tmp_path / "out")
+
+    def closed(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", closed)
+    with pytest.raises(WriteError, match=r"out/\.stages: .*permission denied"), only_run(tmp_path / "out"):
+        pass
