@@ -414,9 +414,9 @@ def identity_numbers(values: Array) -> npt.NDArray[np.uint64]:
         if not np.all(np.isfinite(values) & (values == np.round(values))):
             raise ValueError("values that are no integers")
         exact = 2.0 ** (np.finfo(values.dtype).nmant + 1)
-        if np.any(np.abs(values) > exact):
+        if np.any(np.abs(values) >= exact):
             raise ValueError(
-                f"{np.abs(values).max():g} as {values.dtype}, exact up to {exact:g} alone; store it as uint64"
+                f"{np.abs(values).max():g} as {values.dtype}, exact below {exact:g} alone; store it as uint64"
             )
     if kind != "u" and np.any(values < 0):
         raise ValueError(

@@ -31,8 +31,9 @@ SLAB = 1 << 25
 """Bytes of rows that are read at once, more where one chunk of the file is larger."""
 MEMORY = 1 << 30
 """Bytes that reading may take beyond the slabs: the library's caches and what a name list may grow to."""
-SECONDS = 120
-"""Processor time of one request, which reads a slab; a damaged file can lead the library in a circle."""
+SECONDS, RATE = 5, 1 << 20
+"""Processor time of one request, and the bytes that add a second to it (the slowest unpacking takes a fifth of that): a damaged file
+can lead the library in a circle."""
 UNREADABLE = (OSError, LookupError, ValueError, TypeError, RuntimeError, ArithmeticError, AttributeError)
 """What h5py raises where the library finds a file damaged."""
 
@@ -58,14 +59,14 @@ def session(request: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> N
     path = Path(request["path"])
     try:
         os.chdir(request.get("cwd", "/"))
-        limit(MEMORY)
+        limit(MEMORY, min(path.stat().st_size, 50 * RATE))
         with h5py.File(path, "r", locking="best-effort") as file:
             found = find_table(file, path, request["key"], frames_only=request["frames_only"])
             found, cache = cached(found)
             slab, size = rows_of_slab(found)
             send(answers, described(found, slab))
             while (asked := json.loads(read_line(requests) or "{}")).get("blocks"):
-                limit(MEMORY + cache + 8 * size)
+                limit(MEMORY + cache + 8 * size, size)
                 arrays = read_rows(found, asked["start"], asked["stop"], asked["blocks"])
                 send(answers, {"arrays": [[a.dtype.str, a.shape] for a in arrays]}, arrays)
         send(answers, {"closed": True})
@@ -115,10 +116,10 @@ def described(found: Found, slab: int) -> dict[str, Any]:
     return {"key": found.key, "labels": found.labels, "blocks": blocks, "n_rows": found.n_rows, "slab": slab}
 
 
-def limit(memory: int) -> None:
-    """Let this process take `memory` bytes beyond what it has, and `SECONDS` of processor time beyond what it used."""
+def limit(memory: int, size: int) -> None:
+    """Let this process take `memory` bytes beyond what it has, and the time that reading `size` bytes may need beyond what it used."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime) + SECONDS
+    seconds = int(used.ru_utime + used.ru_stime) + SECONDS + size // RATE
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     statistics = Path("/proc/self/statm")
     if statistics.is_file():  # elsewhere the limit of memory is not kept

@@ -226,7 +226,7 @@ class Child:
         log.debug("the HDF5 reader ended with %d: %s", code, self.said.read().decode(errors="replace"))
         number = -code if code < 0 else code - 128
         if number == signal.SIGXCPU:
-            return "reading it took the HDF5 library minutes without an end: the file is damaged"
+            return "reading it led the HDF5 library in a circle: the file is damaged"
         if number == signal.SIGKILL:
             return "the process that read it was killed; was there too little memory?"
         if number in {s.value for s in signal.Signals}:

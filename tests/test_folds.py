@@ -124,6 +124,23 @@ def test_identity_columns_hold_integers(bad: np.ndarray[Any, Any]) -> None:
         identity_hash(table)
 
 
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (np.array([1, -5]), "holds -5, a negative number; one above 2.63 is negative in a signed column"),
+        (np.array([1.0, -5.0]), "holds -5.0, a negative number"),
+        (np.array([1.0, 2.0**60]), r"holds 1.15292e\+18 as float64, exact below 9.0072e\+15 alone; store it as uint64"),
+        (np.array([1.0, 2.0**25], dtype=np.float32), "holds 3.35544e.07 as float32, exact below"),
+        (np.array([1.0, 1e300]), "holds 1e.300 as float64, exact below"),
+    ],
+)
+def test_numbers_that_cannot_tell_events_apart_are_refused(bad: np.ndarray[Any, Any], said: str) -> None:
+    for name in IDENTITY[1:]:
+        table = events(2).with_columns(**{name: bad})
+        with pytest.raises(InputError, match=f"column '{name}' identifies events and {said}"):
+            identity_hash(table)
+
+
 def test_collisions_are_known_by_their_numbers_and_simulation_by_what_is_stored_too() -> None:
     """Simulated and converted files all count from 0 in run 1."""
     numbers = events(5).with_columns(run=np.array([1, 1, 7, 7, 1]))

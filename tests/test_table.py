@@ -74,6 +74,22 @@ def test_users_tables_are_read_and_identity_is_filled(name: str, frame: pd.DataF
     assert table["event"].tolist() == list(range(N))
 
 
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("dtype", [np.uint64, np.int64, np.uint32, np.float64])
+def test_event_numbers_are_unsigned_and_exact(name: str, dtype: Any, frame: pd.DataFrame, tmp_path: Path) -> None:
+    numbers = np.arange(N, dtype=np.uint64) + np.uint64(2**63 + 2**40 if dtype is np.uint64 else 0)
+    WRITERS[name](frame.assign(event=numbers.astype(dtype), run=np.ones(N, dtype=dtype)), tmp_path / name)
+    table = read_table(tmp_path / name)
+    np.testing.assert_array_equal(table["event"], numbers)
+    assert table["event"].dtype == table["run"].dtype == table["luminosityBlock"].dtype == np.uint64
+    # numbers of two types would become floating point, which holds 53 bits
+    other = Table({n: table[n] for n in table.columns}).with_columns(event=table["event"] + np.uint64(1))
+    assert concatenate([table, other], "both")["event"].tolist() == [
+        *numbers.tolist(),
+        *(numbers + np.uint64(1)).tolist(),
+    ]
+
+
 def test_plain_h5py_datasets_are_columns(frame: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "plain.h5"
     with h5py.File(path, "w") as file:

@@ -385,3 +385,19 @@ def test_a_table_read_back_has_the_same_numbers(write_events: Callable[..., Path
     read = read_table(tmp_path / "t", [EVENT_ID])
     assert read[EVENT_ID].dtype == np.uint64
     assert len(set(read[EVENT_ID].tolist())) == 3
+
+
+def test_event_numbers_above_2_to_63_stay_what_they_are(
+    write_events: Callable[..., Path], random_events: Callable[[int], Events], tmp_path: Path
+) -> None:
+    numbers = np.arange(6, dtype=np.uint64) + np.uint64(2**64 - 6)
+    events = random_events(6)
+    path = write_events("large.root", events, event=numbers, run=np.full(6, 2**32 - 1, dtype=np.uint32))
+    table = run([path], Features(), output=tmp_path / "t.parquet").table
+    assert set(table["event"].tolist()) <= set(numbers.tolist())
+    assert (table["event"].dtype, table["run"].dtype) == (np.uint64, np.uint64)
+    assert table["run"][0] == 2**32 - 1
+    np.testing.assert_array_equal(table[EVENT_ID], hash_columns(table["run"], table["luminosityBlock"], table["event"]))
+    signed = write_events("signed.root", events, event=numbers.view(np.int64))
+    with pytest.raises(InputError, match=r"signed\.root.*branch 'event' tells events apart and holds -6, a negative"):
+        run([signed], Features(), output=tmp_path / "s.parquet")

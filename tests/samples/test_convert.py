@@ -84,6 +84,11 @@ def write(path, matrix, **names) -> None:
         (lambda m: put(m, 3, 4, np.nan), "key 'df', row 3, column 4: found nan; allowed: finite"),
         (lambda m: put(m, 2, 0, -1.0), "key 'df', row 2, column 0: found -1; allowed: pT of 0 or more"),
         (lambda m: put(m, 2, 2100, 7.0), "key 'df', row 2, column 2100: found 7; allowed: 0 or 1"),
+        (lambda m: put(m, 5, 2100, np.nan), "key 'df', row 5, column 2100: found nan; allowed: finite"),
+        (lambda m: put(m, 3, 1, -np.inf), "key 'df', row 3, column 1: found -inf; allowed: finite"),
+        (lambda m: put(m, 3, 0, 1e39), "row 3, column 0: found 1e.39; allowed: pT up to 1e.06 GeV"),
+        (lambda m: put(m, 3, 1, 1e10), "row 3, column 1: found 1e.10; allowed: eta from -20 to 20"),
+        (lambda m: put(m, 3, 2, 180.0), "row 3, column 2: found 180; allowed: phi in radians"),
     ],
 )
 def test_wrong_content_is_named(tmp_path, rng, spoil, message):
@@ -96,6 +101,28 @@ def test_wrong_content_is_named(tmp_path, rng, spoil, message):
 def put(matrix: np.ndarray, row: int, column: int, value: float) -> np.ndarray:
     matrix[row, column] = value
     return matrix
+
+
+def test_rows_without_a_particle_are_counted(tmp_path, rng, caplog):
+    matrix = rows(rng, 8)
+    matrix[[2, 5], :2100] = 0  # beside row 0
+    matrix[3, :3] = 1e-50, 9e9, 9e9  # no pT in single precision, and angles of nothing
+    matrix[4, :2100] = 0
+    matrix[4, :3] = 1e-50, 1.0, 1.0
+    write(tmp_path / "in.h5", matrix)
+    with pytest.raises(InputError, match=r"row 3, column 1: found 9e.09"):
+        convert_lhco(tmp_path / "in.h5", tmp_path / "out.root", progress=False)
+    matrix[3, 1:3] = 1.0
+    write(tmp_path / "in.h5", matrix)
+    with caplog.at_level("WARNING"):
+        report = convert_lhco(tmp_path / "in.h5", tmp_path / "out.root", chunk_size=3, progress=False)
+    assert (report.n_events, report.n_empty) == (8, 4)
+    assert "in.h5: 4 of 8 rows hold no particle; written as events without one" in caplog.text
+    with uproot.open(tmp_path / "out.root") as file:
+        events = file["Events"].arrays()
+    assert events.event.tolist() == list(range(8))  # a row keeps its number
+    assert (np.asarray(events.nPFCands) == 0).sum() == 4
+    assert float(ak.min(events.PFCands_pt)) > 0
 
 
 def test_keys_are_chosen_and_named(tmp_path, rng):

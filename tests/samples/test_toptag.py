@@ -60,7 +60,7 @@ def test_jets_come_out_as_they_went_in(tmp_path, rng, layout, chunk_size):
     resolved = (expected[3] > 0) & (energy < 30)
     assert resolved.sum() > 100
     assert mass[resolved] == pytest.approx(PION, rel=0.01)
-    assert (report.key, report.n_events, report.n_spacelike) == ("table", 20, 0)
+    assert (report.key, report.n_events, report.n_empty, report.n_spacelike) == ("table", 20, 1, 0)
     assert (report.n_particles, report.n_signal) == (expected.shape[1], int(frame["is_signal_new"].sum()))
     assert not set(events.fields) & {"PFCands_charge", "PFCands_pdgId"}
 
