@@ -13,8 +13,7 @@ import os
 import resource
 import struct
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,12 +22,14 @@ import hdf5plugin  # noqa: F401 - brings Blosc and the like into HDF5
 import numpy as np
 
 from ..errors import InputError
-from .stored import Array, Found, find_table, read_rows, reason
+from .stored import Array, Found, datasets_of, find_table, read_rows, reason
 
 __all__ = ["serve"]
 
 SLAB = 1 << 25
-"""Bytes of rows that are read at once, more where one chunk of the file is larger."""
+"""Bytes of rows that are read at once."""
+CACHE = 1 << 30
+"""Bytes of chunks that stay unpacked, of one dataset; larger ones are unpacked for each slab."""
 MEMORY = 1 << 30
 """Bytes that reading may take beyond the slabs: the library's caches and what a name list may grow to."""
 SECONDS, RATE = 5, 1 << 20
@@ -62,12 +63,12 @@ def session(request: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> N
         limit(MEMORY, min(path.stat().st_size, 50 * RATE))
         with h5py.File(path, "r", locking="best-effort") as file:
             found = find_table(file, path, request["key"], frames_only=request["frames_only"])
-            found, cache = cached(found)
-            slab, size = rows_of_slab(found)
+            datasets, cache = opened(file, found)
+            slab, size = rows_of_slab(datasets, found.n_rows)
             send(answers, described(found, slab))
             while (asked := json.loads(read_line(requests) or "{}")).get("blocks"):
-                limit(MEMORY + cache + 8 * size, size)
-                arrays = read_rows(found, asked["start"], asked["stop"], asked["blocks"])
+                limit(MEMORY + 2 * cache + 8 * size, size + cache)
+                arrays = read_rows(found, datasets, asked["start"], asked["stop"], asked["blocks"])
                 send(answers, {"arrays": [[a.dtype.str, a.shape] for a in arrays]}, arrays)
         send(answers, {"closed": True})
     except InputError as error:
@@ -79,31 +80,29 @@ def session(request: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> N
         send(answers, {"error": f"{path}: {what}; {request['expected']} is expected"})
 
 
-def cached(found: Found) -> tuple[Found, int]:
-    """Return the table and the bytes of cache its chunks have: a row of chunks stays unpacked until all its rows are read."""
-    opened: dict[str, h5py.Dataset] = {}
-    total = 0
-    for b in found.blocks:
-        item = b.dataset
-        if item.name in opened or b.unreadable or item.chunks is None:
-            continue
-        across = math.prod(-(-n // c) for n, c in zip(item.shape[1:], item.chunks[1:], strict=True))
-        size = across * math.prod(item.chunks) * item.dtype.itemsize
+def opened(file: h5py.File, found: Found) -> tuple[dict[str, h5py.Dataset], int]:
+    """Open the datasets of a table; return them, and the bytes of cache that their chunks have.
+
+    A row of chunks stays unpacked until all its rows are read: blocks of rows that are no whole chunks would unpack one again each.
+    """
+    datasets, total = {}, 0
+    for name in datasets_of(found):
         access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-        access.set_chunk_cache(max(521, 10 * across), min(max(size, SLAB), 1 << 28), 1.0)
-        opened[item.name] = h5py.Dataset(h5py.h5d.open(item.id, b".", access))
-        total += min(max(size, SLAB), 1 << 28)
-    return replace(
-        found, blocks=tuple(replace(b, dataset=opened.get(b.dataset.name, b.dataset)) for b in found.blocks)
-    ), total
+        chunks, shape = file[name].chunks, file[name].shape
+        if chunks is not None:
+            across = math.prod(-(-n // c) for n, c in zip(shape[1:], chunks[1:], strict=True))
+            size = min(across * math.prod(chunks) * file[name].dtype.itemsize, CACHE)
+            access.set_chunk_cache(max(521, 10 * across), size, 1.0)
+            total += size
+        # the cache is that of who opens a dataset first: none is open here
+        datasets[name] = h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
+    return datasets, total
 
 
-def rows_of_slab(found: Found) -> tuple[int, int]:
-    """Return how many rows are read at once, whole chunks where one is larger, and their bytes."""
-    datasets = {b.dataset.name: b.dataset for b in found.blocks if b.dataset.shape}
+def rows_of_slab(datasets: Mapping[str, h5py.Dataset], n_rows: int) -> tuple[int, int]:
+    """Return how many rows are read at once, and their bytes."""
     row = max(sum(math.prod(d.shape[1:]) * d.id.get_type().get_size() for d in datasets.values()), 1)
-    chunk = max((d.chunks[0] for d in datasets.values() if d.chunks is not None), default=1)
-    rows = min(-(-max(SLAB // row, 1) // chunk) * chunk, max(found.n_rows, 1))
+    rows = min(max(SLAB // row, 1), max(n_rows, 1))
     return rows, rows * row
 
 

@@ -131,9 +131,8 @@ def open_hdf5(path: Path, *, expected: str, key: str | None = None, frames_only:
         path.open("rb").close()
     except OSError as error:
         raise InputError(f"{path}: cannot be opened: {error.strerror}") from error
-    child = IDLE.pop() if IDLE else Child()
-    if child.owner != os.getpid():  # this process was forked from the one that has it
-        child = Child()
+    idle = IDLE.setdefault(os.getpid(), [])
+    child = idle.pop() if idle else Child()
     try:
         where = {} if path.is_absolute() else {"cwd": str(Path.cwd())}
         header, _ = child.ask(path, path=str(path), key=key, frames_only=frames_only, expected=expected, **where)
@@ -155,8 +154,11 @@ def open_hdf5(path: Path, *, expected: str, key: str | None = None, frames_only:
         child.release()
 
 
-IDLE: list[Child] = []
-"""Children that wait for the next file; starting one takes a quarter of a second, a file in one that waits some milliseconds."""
+IDLE: dict[int, list[Child]] = {}
+"""Process -> children that wait for its next file; a process that was forked has none of those of before.
+
+Starting one takes a quarter of a second, a file in one that waits some milliseconds.
+"""
 
 
 class Child:
@@ -164,7 +166,6 @@ class Child:
 
     def __init__(self) -> None:
         code = "import importlib, json, sys; sys.path[:] = json.loads(sys.argv[1]); importlib.import_module(sys.argv[2]).serve()"
-        self.owner = os.getpid()
         self.said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", code, json.dumps(sys.path), f"{__package__}.child"],
@@ -199,6 +200,9 @@ class Child:
                 self.bytes_of(values.reshape(-1).view(np.uint8))
         except EOFError:
             raise InputError(f"{about}: {self.end()}") from None
+        except (ValueError, TypeError) as error:
+            self.stop()
+            raise InputError(f"{about}: reading it gave what is no answer: the file is damaged") from error
         self.waiting = False
         if "error" in header:
             self.open = False
@@ -223,7 +227,8 @@ class Child:
         """Say why the process ended."""
         code = self.process.wait()
         self.said.seek(0)
-        log.debug("the HDF5 reader ended with %d: %s", code, self.said.read().decode(errors="replace"))
+        said = self.said.read().decode(errors="replace").strip()
+        log.debug("the HDF5 reader ended with %d: %s", code, said)
         number = -code if code < 0 else code - 128
         if number == signal.SIGXCPU:
             return "reading it led the HDF5 library in a circle: the file is damaged"
@@ -231,7 +236,7 @@ class Child:
             return "the process that read it was killed; was there too little memory?"
         if number in {s.value for s in signal.Signals}:
             return f"reading it crashed the HDF5 library (signal {number}): the file is damaged"
-        return f"the process that reads HDF5 ended with status {code}; --debug shows why"
+        return f"the process that reads HDF5 ended with status {code}: {said.splitlines()[-1] if said else 'no reason given'}"
 
     def release(self) -> None:
         """Close the file and keep the process for the next one, or end it where it owes an answer or has ended."""
@@ -242,13 +247,14 @@ class Child:
         if self.open or self.waiting or self.process.poll() is not None:
             self.stop()
         else:
-            IDLE.append(self)
+            IDLE.setdefault(os.getpid(), []).append(self)
 
     def stop(self) -> None:
         """End the process and what it forked."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
         for pipe in (self.pipe("stdin"), self.pipe("stdout"), self.said):
             pipe.close()
 
@@ -256,7 +262,5 @@ class Child:
 @atexit.register
 def end_idle() -> None:
     """End the children that wait, at the end of this process."""
-    while IDLE:
-        child = IDLE.pop()
-        if child.owner == os.getpid():
-            child.stop()
+    for child in IDLE.pop(os.getpid(), []):
+        child.stop()

@@ -8,7 +8,8 @@ the attribute `values_block_0_kind`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ..errors import InputError, unknown_name
 from .limits import attribute, check_stored, check_total, objects, text_attribute
 from .pickled import plain_value
 
-__all__ = ["Block", "Found", "find_table", "read_rows"]
+__all__ = ["Block", "Found", "datasets_of", "find_table", "read_rows", "reason"]
 
 Array = npt.NDArray[Any]
 COLUMNS = 100_000
@@ -36,10 +37,10 @@ OBJECTS = "pickled objects, which are not read; write numbers, or text by to_hdf
 class Block:
     """Columns of one type: where they lie, what they are called, and why they cannot be read (empty: they can).
 
-    field: of a structured dataset; deep: the shape of one value of a column; means: what an integer stands for, bool or datetime64[ns].
+    dataset: its name in the file; field: of a structured dataset; deep: the shape of one value of a column; means: what an integer stands for, bool or datetime64[ns].
     """
 
-    dataset: h5py.Dataset
+    dataset: str
     field: str | None
     labels: tuple[str | int | float, ...]
     dtype: np.dtype[Any]
@@ -86,19 +87,19 @@ def find_table(file: h5py.File, path: Path, key: str | None, *, frames_only: boo
     if key is not None and key.strip("/") not in tables:
         raise InputError(unknown_name("key", key, tables, str(path)))
     if key is None and not tables and not frames_only and top and not others:
-        return of_datasets(top, path)
+        return checked(of_datasets(top, path), file, path)
     if key is None and len(tables) != 1:
         raise InputError(several_or_none(path, list(tables), others, frames_only=frames_only))
     name = key.strip("/") if key is not None else next(iter(tables))
     found = of_record(name, tables[name]) if name in records else of_frame(name, tables[name], path)
-    return checked(found, path)
+    return checked(found, file, path)
 
 
 def several_or_none(path: Path, tables: Sequence[str], others: dict[str, str], *, frames_only: bool) -> str:
     """Return what is said of a file that does not hold one table."""
     shown = ", ".join(tables[:12]) + (f", ... ({len(tables)} in all)" if len(tables) > 12 else "")
     if tables:
-        return f"{path}: holds the pandas keys: {shown}; one is expected; name it"
+        return f"{path}: holds the pandas keys: {shown}; {'one is expected; name it' if frames_only else 'a table file holds one'}"
     odd = ", ".join(f"{name} ({kind})" for name, kind in list(others.items())[:12])
     if odd:
         return f"{path}: holds no pandas frame, but: {odd}; a frame is expected"
@@ -188,7 +189,7 @@ def of_datasets(top: dict[str, h5py.Dataset], path: Path) -> Found:
     lengths = {name: item.shape[0] for name, item in top.items()}
     if len(set(lengths.values())) > 1:
         raise InputError(f"{path}: columns differ in length: {lengths}")
-    return checked(Found(None, tuple(top), blocks, next(iter(lengths.values()))), path)
+    return Found(None, tuple(top), blocks, next(iter(lengths.values())))
 
 
 def block(
@@ -212,7 +213,7 @@ def block(
     known = MEANS.match(means) if dtype.kind in "iu" and dtype.itemsize == (1 if means == "bool" else 8) else None
     means = known.group(0) if known is not None else ""
     means += "[ns]" if means.endswith("64") else ""
-    return Block(item, field, labels, dtype, deep, why, means, encoding)
+    return Block(item.name, field, labels, dtype, deep, why, means, encoding)
 
 
 def dtype_of(item: h5py.Dataset) -> np.dtype[Any]:
@@ -224,21 +225,25 @@ def dtype_of(item: h5py.Dataset) -> np.dtype[Any]:
     return found
 
 
-def checked(found: Found, path: Path) -> Found:
+def checked(found: Found, file: h5py.File, path: Path) -> Found:
     """Return a table if each column has one place and the file holds what is declared; raises InputError."""
     where = f"{path}: key {found.key!r}" if found.key is not None else str(path)
     placed = [label for b in found.blocks for label in b.labels]
     for names in (found.labels, placed):
-        if len(set(map(str, names))) < len(names):
-            twice = next(name for i, name in enumerate(names) if str(name) in set(map(str, names[:i])))
-            raise InputError(f"{where}: two columns are called {twice!r}")
+        name, times = Counter(map(str, names)).most_common(1)[0] if names else ("", 0)
+        if times > 1:
+            raise InputError(f"{where}: two columns are called {name!r}")
     if set(placed) != set(found.labels):
         odd = sorted(map(str, set(placed) ^ set(found.labels)))
         raise InputError(f"{where}: damaged: columns without values, or values without a column: {', '.join(odd[:12])}")
-    datasets = {b.dataset.name: b.dataset for b in found.blocks if not b.unreadable or b.field is not None}
     if found.n_rows:
-        check_total(sum(check_stored(item, name.lstrip("/"), path) for name, item in datasets.items()), where, path)
+        check_total(sum(check_stored(file[name], name.lstrip("/"), path) for name in datasets_of(found)), where, path)
     return found
+
+
+def datasets_of(found: Found) -> list[str]:
+    """Return the names of the datasets that a table is read from."""
+    return list(dict.fromkeys(b.dataset for b in found.blocks if not b.unreadable or b.field is not None))
 
 
 def unpickled(item: h5py.Group | h5py.Dataset, name: str) -> Any:
@@ -282,21 +287,28 @@ def reason(error: BaseException) -> str:
     return text or type(error).__name__
 
 
-def read_rows(found: Found, start: int, stop: int, blocks: Sequence[int]) -> list[Array]:
-    """Return rows start to stop of the numbered blocks, each (n, columns) or (n, ...), numbers in the machine's byte order."""
+def read_rows(
+    found: Found, datasets: Mapping[str, h5py.Dataset], start: int, stop: int, blocks: Sequence[int]
+) -> list[Array]:
+    """Return rows start to stop of the numbered blocks, each (n, columns) or (n, ...), numbers in the machine's byte order.
+
+    datasets: those of `datasets_of`, open.
+    """
     records: dict[str, Array] = {}
-    for name in {found.blocks[i].dataset.name for i in blocks if found.blocks[i].field is not None}:
-        own = [b for b in (found.blocks[i] for i in blocks) if b.dataset.name == name]
-        fields = list(dict.fromkeys(str(b.field) for b in own))
-        item = own[0].dataset
+    for name in {found.blocks[i].dataset for i in blocks if found.blocks[i].field is not None}:
+        fields = [str(found.blocks[i].field) for i in blocks if found.blocks[i].dataset == name]
+        item = datasets[name]
         # a whole record is read without conversion; objects in it are left where they are
         records[name] = (item.fields(fields) if item.dtype.hasobject else item)[start:stop]
-    return [prepared(found.blocks[i], records, start, stop) for i in blocks]
+    made = []
+    for part in (found.blocks[i] for i in blocks):
+        stored = datasets[part.dataset][start:stop] if part.field is None else records[part.dataset][part.field]
+        made.append(prepared(stored, part))
+    return made
 
 
-def prepared(part: Block, records: dict[str, Array], start: int, stop: int) -> Array:
-    """Return rows of one block as a contiguous array of numbers, text or times."""
-    stored = part.dataset[start:stop] if part.field is None else records[part.dataset.name][part.field]
+def prepared(stored: Array, part: Block) -> Array:
+    """Return stored rows of a block as a contiguous array of numbers, text or times."""
     if stored.dtype.kind == "O":
         longest = max((len(v) for v in stored.ravel()), default=0)
         if longest > TEXT:

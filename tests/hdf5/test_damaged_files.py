@@ -47,7 +47,7 @@ def test_a_crash_is_a_message_and_the_next_file_is_read(number: signal.Signals, 
         os.kill(forked, number)
         with pytest.raises(InputError, match=rf"t\.h5: {said}"):
             stored.matrix(0, 60)
-    assert child not in reader.IDLE
+    assert child not in reader.IDLE[os.getpid()]
     assert child.process.returncode is not None
     assert len(read_table(path)) == 60
 
@@ -60,15 +60,15 @@ def test_a_process_serves_one_file_after_the_other_and_is_ended_where_it_owes_an
     with open_hdf5(path, expected="a table") as stored:
         child = stored._child
         assert stored.matrix(0, 2).shape == (2, 3)
-    assert child in reader.IDLE
+    assert child in reader.IDLE[os.getpid()]
     with suppress(ZeroDivisionError), open_hdf5(path, expected="a table") as stored:
         assert stored._child is child
         raise ZeroDivisionError
-    assert child in reader.IDLE
+    assert child in reader.IDLE[os.getpid()]
     with suppress(KeyboardInterrupt), open_hdf5(path, expected="a table") as stored:
         stored._child.waiting = True  # as in the middle of an answer
         raise KeyboardInterrupt
-    assert child not in reader.IDLE
+    assert child not in reader.IDLE[os.getpid()]
     assert child.process.returncode == -signal.SIGKILL
 
 
@@ -82,6 +82,18 @@ def test_two_files_at_once_and_threads(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert found == [60] * 4
+
+
+def test_a_process_that_was_forked_has_children_of_its_own(path: Path) -> None:
+    assert len(read_table(path)) == 60
+    script = (
+        "import os, sys; from hunch.table import read_table\n"
+        f"a = read_table({str(path)!r}); pid = os.fork(); b = [read_table({str(path)!r}) for _ in range(5)]\n"
+        "assert all((a['a'] == t['a']).all() for t in b)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if pid else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_relative_path_is_read_where_it_is_meant(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +116,7 @@ def test_nothing_of_the_working_folder_is_imported(path: Path) -> None:
 
 
 def test_no_process_stays_behind(path: Path) -> None:
-    script = f"from hunch.table import read_table; from hunch.hdf5 import reader; read_table({str(path)!r}); print(reader.IDLE[0].process.pid)"
+    script = f"from hunch.table import read_table; from hunch.hdf5 import reader; read_table({str(path)!r}); print([c.process.pid for own in reader.IDLE.values() for c in own][0])"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
