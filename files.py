@@ -23,6 +23,7 @@ import numpy as np
 import yaml
 
 from .errors import HunchError, InputError, shown
+from .tabular import text_encoding
 
 __all__ = [
     "WITHOUT_NAME",
@@ -224,17 +225,27 @@ def remove(path: Path) -> None:
 
 
 def read_text(path: str | Path, what: str) -> str:
-    """Return the text of a file in UTF-8, without a byte order mark; raises InputError naming it. what: is expected there."""
+    """Return the text of a file in UTF-8, or UTF-16 by its mark, its lines ended by \\n; raises InputError naming it.
+
+    what: is expected there.
+    """
     path = Path(path)
     if not path.is_file():
         found = "is a directory" if path.is_dir() else "is no file" if path.exists() else "no such file"
         raise InputError(f"{path}: {found}; {what} is expected")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
+        text = data.decode(text_encoding(data))
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no text file (UTF-8); {what} is expected") from error
+        line, byte = data[: error.start].count(b"\n") + 1, data[error.start]
+        raise InputError(
+            f"{path}: is no text file (UTF-8): byte 0x{byte:02x} in line {line}; {what} is expected"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; {what} is expected") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 UNTEXT = re.compile(r"\\(u0000|x00|0|U0000|u[dD][89a-fA-F])|\0")

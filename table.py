@@ -8,7 +8,9 @@ or a folder of parts, one for each chunk of events that was processed; users may
 from __future__ import annotations
 
 import json
+import logging
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ import numpy.typing as npt
 
 from .errors import InputError, unknown_name
 from .files import finite, parse_json, read_json, write_aside, write_json
+from .tabular import arrow_values, csv_columns, csv_header, is_number
 
 __all__ = [
     "DIJET_COLUMNS",
@@ -43,6 +46,7 @@ __all__ = [
     "write_table",
 ]
 
+log = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 
 IDENTITY = ("dataset", "run", "luminosityBlock", "event")
@@ -181,9 +185,12 @@ class Table:
         """Return the named numeric columns side by side: (n, len(names)) float64."""
         for name in names:
             if self[name].dtype.kind not in "fiub":
+                values = map(str, self[name].ravel().tolist())
+                row, value = next(((i, v) for i, v in enumerate(values) if not is_number(v)), (0, ""))
+                comma = "; write decimals with a point" if re.fullmatch(r"[+-]?\d+,\d+", value) else ""
                 raise InputError(
                     f"{self.source}: column {name!r} holds {self[name].dtype}, not numbers; "
-                    f"first value {self[name][:1].tolist()}"
+                    f"first value that is none: {value[:60]!r} in row {row}{comma}"
                 )
             if self[name].ndim > 1:
                 raise InputError(
@@ -292,15 +299,15 @@ def table_info(path: str | Path) -> TableInfo:
         return TableInfo(columns, rows, metadata)
     if path.is_file() and is_table(path) and path.suffix.lower() not in {".parquet", ".csv"}:
         return _hdf5_info(path)
-    whole = read_table(path, columns=() if path.suffix.lower() == ".parquet" else None)
-    if path.suffix.lower() != ".parquet":
-        return TableInfo(tuple(whole.columns), len(whole), whole.metadata)
-    import pyarrow.parquet as pq
+    whole = read_table(path, columns=())
+    if path.suffix.lower() == ".csv":
+        names = csv_header(path)[0]
+    else:
+        import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
-        stored = (n for n in file.schema_arrow.names if n != EVENT_ID or "representation" in whole.metadata)
-        names = tuple(dict.fromkeys((*IDENTITY, *stored)))
-        return TableInfo(names, file.metadata.num_rows, whole.metadata)
+        names = pq.read_schema(path).names
+    stored = (n for n in names if n != EVENT_ID or "representation" in whole.metadata)
+    return TableInfo(tuple(dict.fromkeys((*IDENTITY, *stored))), len(whole), whole.metadata)
 
 
 def table_parts(path: str | Path, columns: Sequence[str] | None = None) -> Iterator[Table]:
@@ -359,6 +366,12 @@ def _opened(path: Path, reader: Any, columns: Sequence[str] | None) -> tuple[dic
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise InputError(f"{path}: cannot be read as a table: {error}") from error
     return found
+
+
+def _known(wanted: Sequence[str], stored: Sequence[str], path: Path) -> None:
+    for name in wanted:
+        if name not in {*IDENTITY, *stored}:
+            raise InputError(unknown_name("column", name, stored, str(path)))
 
 
 def _wanted(columns: Sequence[str] | None, known: Collection[str], path: Path) -> list[str]:
@@ -443,38 +456,35 @@ def _read_parquet(path: Path, wanted: Sequence[str] | None = None) -> tuple[dict
     import pyarrow.parquet as pq
 
     try:
-        names = None
+        names, stored_names = None, pq.read_schema(path).names
         if wanted is not None:
-            stored_names = pq.read_schema(path).names
-            for name in wanted:
-                if name not in {*IDENTITY, *stored_names}:
-                    raise InputError(unknown_name("column", name, stored_names, str(path)))
+            _known(wanted, stored_names, path)
             names = [name for name in stored_names if name in {*IDENTITY, *wanted}] or stored_names[:1]
         _check_parquet(path, names)
+        for name in stored_names if names is None else names:
+            if stored_names.count(name) > 1:
+                raise ValueError(f"column {name!r} is there {stored_names.count(name)} times")
         data = pq.read_table(path, columns=names)
     except pa.ArrowException as error:
         raise ValueError(error) from error
     stored = (data.schema.metadata or {}).get(METADATA_KEY)
     columns = {}
     for name in data.column_names:
-        column = data.column(name)
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if pa.types.is_fixed_size_list(column.type):
-            given = (data.schema.field(name).metadata or {}).get(SHAPE_KEY)
-            shape = parse_json(given, f"{path}: column {name!r}: shape") if given else [column.type.list_size]
-            values = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
-            values = values.reshape(len(column), *shape)
-        else:
-            values = column.to_numpy()
-        columns[name] = values.astype(str) if values.dtype.kind in "OU" else values
+        given = (data.schema.field(name).metadata or {}).get(SHAPE_KEY)
+        shape = parse_json(given, f"{path}: column {name!r}: shape") if given else None
+        try:
+            columns[name] = arrow_values(data.column(name), name, shape)
+        except ValueError as error:
+            if wanted is not None:
+                raise
+            log.warning("%s: left out: %s", path, error)
     return columns, parse_json(stored, f"{path}: metadata 'hunch'") if stored else {}
 
 
-def _read_csv(path: Path, _: Sequence[str] | None = None) -> tuple[dict[str, Array], dict[str, Any]]:
-    import pandas as pd
-
-    return _from_pandas(pd.read_csv(path, skipinitialspace=True)), {}
+def _read_csv(path: Path, wanted: Sequence[str] | None = None) -> tuple[dict[str, Array], dict[str, Any]]:
+    if wanted is not None:
+        _known(wanted, csv_header(path)[0], path)
+    return csv_columns(path, wanted, always=IDENTITY), {}
 
 
 def _read_hdf5(path: Path, wanted: Sequence[str] | None = None) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -484,9 +494,7 @@ def _read_hdf5(path: Path, wanted: Sequence[str] | None = None) -> tuple[dict[st
     with open_hdf5(path, expected="a table") as stored:
         names = list(stored.columns)
         if wanted is not None:
-            for name in wanted:
-                if name not in {*IDENTITY, *names}:
-                    raise InputError(unknown_name("column", name, names, str(path)))
+            _known(wanted, names, path)
             # without any, one column says how many rows there are
             any_one = [name for name in names if name not in stored.unreadable][:1]
             names = [name for name in names if name in {*IDENTITY, *wanted}] or any_one
@@ -500,11 +508,3 @@ def _hdf5_info(path: Path) -> TableInfo:
         own = [name for name in IDENTITY if name in stored.columns]
         names = tuple(dict.fromkeys((*IDENTITY, *(name for name in stored.columns if name != EVENT_ID))))
         return TableInfo(names, stored.n_rows, {"identity": own})
-
-
-def _from_pandas(frame: Any) -> dict[str, Array]:
-    columns = {}
-    for name in frame.columns:
-        values = frame[name].to_numpy()
-        columns[str(name)] = values.astype(str) if values.dtype.kind in "OUT" else values
-    return columns

@@ -178,8 +178,8 @@ def test_lists_of_fixed_size_that_others_wrote_are_columns(tmp_path: Path) -> No
     np.testing.assert_array_equal(read_table(tmp_path / "t.parquet")["x"], values)
     missing = pa.array([[1.0, 2.0], None, [3.0, 4.0]], type=pa.list_(pa.float64(), 2))
     pq.write_table(pa.table({"x": missing}), tmp_path / "m.parquet")
-    with pytest.raises(InputError, match=r"m\.parquet: cannot be read as a table"):
-        read_table(tmp_path / "m.parquet")
+    with pytest.raises(InputError, match=r"m\.parquet: cannot be read as a table: column 'x' holds fixed_size_list"):
+        read_table(tmp_path / "m.parquet", columns=["x"])
 
 
 def test_columns_of_more_axes_are_selected_and_joined_but_are_no_feature(rng: np.random.Generator) -> None:
