@@ -219,38 +219,16 @@ def arrow_values(column: Any, name: str, shape: Sequence[int] | None = None) -> 
     from pyarrow import compute
 
     kind = column.type
-    if str(kind) in {"string_view", "binary_view"}:
-        return arrow_values(column.cast(pa.string() if str(kind) == "string_view" else pa.binary()), name)
-    if pa.types.is_dictionary(kind):
-        return arrow_values(column.cast(kind.value_type), name, shape)
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if lists:
-        lengths = (
-            [kind.list_size]
-            if pa.types.is_fixed_size_list(kind)
-            else compute.unique(compute.list_value_length(column)).to_pylist()
-        )
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        fixed = pa.types.is_fixed_size_list(kind)
+        lengths = [kind.list_size] if fixed else compute.unique(compute.list_value_length(column)).to_pylist()
         if column.null_count or len(lengths) > 1:
             raise ValueError(f"column {name!r} holds {kind} of different lengths a row; numbers or text are expected")
-        inner = arrow_values(compute.list_flatten(column), name)
-        return inner.reshape(len(column), *(shape or lengths or [0]))
-    if pa.types.is_decimal(kind):
-        whole = pa.uint64() if kind.scale <= 0 and (compute.min(column).as_py() or 0) >= 0 else pa.int64()
-        try:
-            column = column.cast(whole if kind.scale <= 0 else pa.float64())
-        except pa.ArrowException:
-            column = column.cast(pa.float64())
-        return arrow_values(column, name)
-    if pa.types.is_boolean(kind) and column.null_count:
-        return arrow_values(column.cast(pa.uint8()), name)
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        try:
-            return arrow_values(column.cast(pa.binary()).cast(pa.string()), name)
-        except pa.ArrowException as error:
-            raise ValueError(f"column {name!r} holds bytes ({kind}) that are no UTF-8 text") from error
+        return arrow_values(compute.list_flatten(column), name).reshape(len(column), *(shape or lengths or [0]))
     if pa.types.is_null(kind):
         return np.full(len(column), np.nan)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    column = _plain(column, name)
+    if pa.types.is_string(column.type):
         longest = compute.max(compute.utf8_length(column)).as_py() or 0
         if longest > LONGEST:
             raise ValueError(f"column {name!r} holds a text of {longest} characters; at most {LONGEST} are read")
@@ -259,3 +237,29 @@ def arrow_values(column: Any, name: str, shape: Sequence[int] | None = None) -> 
     if values.dtype.kind == "O":
         raise ValueError(f"column {name!r} holds {kind}; numbers or text are expected")
     return values if values.flags.writeable else values.copy()  # torch takes no read-only arrays
+
+
+def _plain(column: Any, name: str) -> Any:
+    """Return a column with types that numpy has none of as text, integers or floating point; others as they are."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    kind, of = column.type, pa.types
+    if of.is_dictionary(kind):
+        return _plain(column.cast(kind.value_type), name)
+    if of.is_decimal(kind):
+        whole = pa.uint64() if (compute.min(column).as_py() or 0) >= 0 else pa.int64()
+        try:
+            return column.cast(whole if kind.scale <= 0 else pa.float64())
+        except pa.ArrowException:
+            return column.cast(pa.float64())
+    if of.is_boolean(kind) and column.null_count:
+        return column.cast(pa.uint8())
+    if of.is_large_string(kind) or str(kind) == "string_view":
+        return column.cast(pa.string())
+    if of.is_binary(kind) or of.is_large_binary(kind) or of.is_fixed_size_binary(kind) or str(kind) == "binary_view":
+        try:
+            return column.cast(pa.binary()).cast(pa.string())
+        except pa.ArrowException as error:
+            raise ValueError(f"column {name!r} holds bytes ({kind}) that are no UTF-8 text") from error
+    return column

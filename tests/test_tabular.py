@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import gzip
 from collections.abc import Callable
@@ -140,7 +140,7 @@ def test_what_no_array_holds_is_refused_only_where_it_is_asked_for(
     odd = {
         "ragged": pa.array([[1.0], [], [2.0, 3.0]]),
         "struct": pa.array([{"a": 1}, {"a": 2}, {"a": 3}]),
-        "time": pa.array([datetime.time(1)] * 3),
+        "time": pa.array([dt.time(1)] * 3),
         "bytes": pa.array([b"\xff", b"a", b"b"]),
     }
     pq.write_table(pa.table({"mjj": MASSES, **odd}), tmp_path / "t.parquet")
