@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["arrow_values", "csv_columns", "csv_header", "is_number", "text_encoding"]
+__all__ = ["arrow_values", "csv_columns", "csv_header", "is_number", "text_encoding", "unended_line"]
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def _read_arrow(
             break
     else:
         row = wrong[-1]
-        cut = "; the file ends there without a line end: it is cut off" if _last_line(path) == row.text.strip() else ""
+        cut = "; the file ends there without a line end: it is cut off" if unended_line(path) == row.text.strip() else ""
         raise ValueError(
             f"line {row.number} has {row.actual_columns} values where the header names {row.expected_columns} columns "
             f"({row.text[:60]!r}){cut}"
@@ -174,7 +174,7 @@ def _read_arrow(
     return columns
 
 
-def _last_line(path: Path) -> str | None:
+def unended_line(path: Path) -> str | None:
     """Return what stands behind the last line end of a file, None where nothing does."""
     with path.open("rb") as file:
         encoding = text_encoding(file.read(HEAD))
@@ -185,7 +185,7 @@ def _last_line(path: Path) -> str | None:
 
 def _say_unended(path: Path) -> None:
     """Warn of a file that may have been cut off inside its last number, which nothing else shows."""
-    last = _last_line(path)
+    last = unended_line(path)
     if last is not None:
         log.warning(
             "%s: the last line has no line end (%s); where the file is cut off, its last row is wrong", path, last[:60]

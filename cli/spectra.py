@@ -54,6 +54,7 @@ __all__ = ["hunt", "limits"]
     default=None,
     help="Of the values, where the file does not say: events/GeV, pb/GeV, ... [default: counts].",
 )
+@click.option("--mass-unit", default=None, help="Of the mass, where the file does not say: GeV, TeV or MeV.")
 @click.option("--luminosity", default=None, help="Turns cross-sections into counts: 19.7 or 19.7/fb, 19700/pb.")
 @overriding
 @click.pass_obj
@@ -73,7 +74,7 @@ def hunt(
     An ANALYSIS (YAML with the key `samples`): fix the regions, scan them, write result.json and the figures.
 
     A SPECTRUM is FILE.json, .csv, .yaml (HEPData) or .root, or FILE:NAME where the file holds several; a TABLE of events
-    is .parquet with a column mjj (GeV), and `region` where it has several. Several spectra are disjoint regions. Counts,
+    is .parquet, .csv or .h5 with a column mjj (GeV), and `region` where it has several. Several spectra are disjoint regions. Counts,
     events/GeV, or cross-sections with --luminosity. result.json, report.html and figures go to -o.
     """
     if len(sources) == 1 and "samples" in yaml_keys(sources[0]):

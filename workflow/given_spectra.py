@@ -48,6 +48,7 @@ def hunt_files(
     output: Path,
     *,
     unit: str | None = None,
+    mass_unit: str | None = None,
     luminosity: str | None = None,
     width: float = 0.035,
     fit_range: tuple[float, float] | None = None,
@@ -57,7 +58,7 @@ def hunt_files(
 ) -> dict[str, Any]:
     """Hunt in spectra that others made; write figures, report.html and, last, result.json into a folder of their own.
 
-    unit, luminosity: of the values, as people write them; width: of the signal, a Gaussian, relative to its mass;
+    unit, luminosity: of the values, and mass_unit, as people write them; width: of the signal, a Gaussian, relative to its mass;
     fit_range, masses: [low, high] GeV; settings: fields of HuntSettings. Nothing is written where the input is wrong.
     """
     if output.exists() and not output.is_dir():
@@ -70,6 +71,7 @@ def hunt_files(
         sources,
         sqrt_s=hunting.sqrt_s,
         unit=unit,
+        mass_unit=mass_unit,
         luminosity=None if luminosity is None else read_luminosity(luminosity),
     )
     notes = list(given.notes)
@@ -92,6 +94,7 @@ def hunt_files(
         "configuration": {
             "spectra": [str(source) for source in sources],
             "unit": unit,
+            "mass_unit": mass_unit,
             "luminosity": luminosity,
             "width": width,
             "fit_range": fit_range,

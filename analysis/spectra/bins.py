@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ...errors import InputError
 from ...table import MJJ, Observable, Table
+from ...tabular import is_number
 
 __all__ = [
     "DIJET_EDGES",
@@ -28,6 +29,10 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
+NO_REGION = ("", "nan", "none", "null", "na", "n/a", "<na>", "nat")
+"""What programs write where a text has no value, in small letters."""
+NO_VALUE = "no value in the column region"
+"""Of a cutflow: events that no region was given for."""
 WEIGHTS = ("genWeight", "weight", "weights")  # columns of a table that would be an event's weight
 
 # The CMS dijet mass binning in GeV (arXiv:1010.0203 and later dijet searches): about one mass resolution a bin.
@@ -117,7 +122,9 @@ def as_hist(
 def spectra_of_table(
     table: Table, *, sqrt_s: float, observable: Observable = MJJ
 ) -> tuple[dict[str, hist.Hist[Any]], dict[str, int]]:
-    """Fill a table's observable (GeV) into one spectrum, or one for each value of `region` (negative: none), and a cutflow.
+    """Fill a table's observable (GeV) into one spectrum, or one for each value of `region`, and a cutflow.
+
+    A negative region, or none (null, NaN, an empty text), is no region: counted.
 
     Raises InputError for values that are no positive numbers below sqrt_s (GeV), and for weights.
     """
@@ -134,7 +141,7 @@ def spectra_of_table(
             f"{table.source}: column {observable.name!r} reaches {mass.max():g} GeV, sqrt_s is {sqrt_s:g}; another --sqrt-s?"
         )
     for name in WEIGHTS:
-        if name in table and len(np.unique(table[name])) > 1:
+        if name in table and not (table[name] == table[name][0]).all():
             raise InputError(f"{table.source}: column {name!r} differs between events; data carry no weights")
     edges = search_grid(mass, sqrt_s=sqrt_s)
     # bins of ours that end below the lowest event are not the table's: a threshold is no hole in it
@@ -142,15 +149,37 @@ def spectra_of_table(
     cutflow = {"below the bins": int((mass < edges[0]).sum())}
     if "region" not in table:
         return {"all events": spectrum(mass, edges, observable=observable)}, cutflow
-    region = table["region"]
-    numeric = region.dtype.kind in "iuf"
-    names = [r for r in np.unique(region) if not (numeric and r < 0)]
+    region, missing = region_values(table)
+    numeric = region.dtype.kind == "f"
+    names = [r for r in np.unique(region[~missing]) if not (numeric and r < 0)]
     if len(names) > 25:
         raise InputError(f"{table.source}: column 'region' has {len(names)} values; 25 regions or fewer are expected")
+    if not names:
+        raise InputError(f"{table.source}: column 'region' puts none of its {len(region)} events in a region")
     spectra = {
-        f"region {r:g}" if numeric else str(r): spectrum(mass[region == r], edges, observable=observable) for r in names
+        f"region {r:g}" if numeric else str(r): spectrum(mass[~missing & (region == r)], edges, observable=observable)
+        for r in names
     }
-    return spectra, cutflow | {"in no region": int((region < 0).sum()) if numeric else 0}
+    negative = int((region[~missing] < 0).sum()) if numeric else 0
+    return spectra, cutflow | {"in no region": negative, NO_VALUE: int(missing.sum())}
+
+
+def region_values(table: Table) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Return the column `region` (n,) as float64 where all of it are numbers, else as text; and where it holds no value."""
+    region = table["region"]
+    if region.ndim > 1:
+        raise InputError(f"{table.source}: column 'region' holds an array a row, and the name of a region is expected")
+    if region.dtype.kind in "iuf":
+        numbers = region.astype(np.float64)
+        return numbers, ~np.isfinite(numbers)
+    text = np.char.strip(np.char.decode(region, "utf-8") if region.dtype.kind == "S" else region.astype(str))
+    missing = np.isin(np.char.lower(text), NO_REGION)
+    given = np.unique(text[~missing])
+    if given.size and all(is_number(t) for t in given.tolist()):
+        numbers = np.full(len(text), np.nan)
+        numbers[~missing] = text[~missing].astype(np.float64)
+        return numbers, ~np.isfinite(numbers)
+    return text, missing
 
 
 def search_grid(mass: Floats, *, sqrt_s: float, reach: float = 0.0) -> Floats:

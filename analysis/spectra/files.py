@@ -11,11 +11,11 @@ called `count`, `events`, `n`, `data`, `observed` or `entries`, or has a density
 
 from __future__ import annotations
 
-import csv
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,42 +23,40 @@ import hist
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import InputError, shown, unknown_name
-from ...files import parse_json, parse_yaml, read_text, shown_number
-from ...table import MJJ, TABLE_SUFFIXES, Observable, read_table
-from .bins import as_hist, spectra_of_table
-from .units import Luminosity, Unit, counts_from, read_unit, to_gev
+from ...errors import InputError, unknown_name
+from ...files import read_text
+from ...table import IDENTITY, MJJ, TABLE_SUFFIXES, Observable, is_table_folder, read_table, table_info
+from ...tabular import csv_header, unended_line
+from .bins import NO_VALUE, WEIGHTS, as_hist, spectra_of_table
+from .columns import (
+    COUNT,
+    DENSITY,
+    HIGH,
+    LOW,
+    PER_MASS,
+    SpectrumColumn,
+    as_edges,
+    decimals,
+    joined_edges,
+    tokens,
+    told_apart,
+    value_unit,
+)
+from .csv_spectrum import csv_spectra
+from .root_histogram import root_spectra
+from .units import Luminosity, Unit, ask_unit, axis_unit, counts_from, mass_scale, read_unit
 
 __all__ = ["GivenSpectra", "SpectrumColumn", "read_spectra"]
 
 Floats = npt.NDArray[np.float64]
-SUFFIXES = (".root", ".json", ".csv", ".yaml", ".yml", ".parquet")
-LOW, HIGH = {"low", "lower", "lo", "left", "min"}, {"high", "higher", "upper", "hi", "right", "max"}
-PREFIX = ("", "m", "x", "e", "bin", "edge", "mass", "mjj")
-COUNT = {"count", "counts", "event", "events", "n", "entries", "data", "observed", "obs", "nobs", "nevents"}
-DENSITY = {"density", "densities", "dn", "dsigma", "dsig", "sigma", "sig", "xsec", "xs"}
-ERROR = {"err", "error", "errors", "unc", "uncertainty", "stat", "syst", "sys", "up", "down", "+", "-"}
-CENTRE = {"m", "x", "mass", "mjj", "bin", "centre", "center", "mid", "index"}
+SUFFIXES = (".root", ".json", ".csv", ".yaml", ".yml")
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tgz", ".tar")
+CUTTABLE = (".csv", ".yaml", ".yml")
+"""Suffixes of texts that are as whole as before where they are cut off inside their last number."""
+MANY = 100
+"""Events from which on two regions do not have the same number of them in every bin by chance."""
+HINT = 'State it in the file (JSON: "mass_unit"; CSV, parquet and YAML: behind the name, as in [TeV]; ROOT: in the title of the axis)'
 REGION = re.compile(r"region[ _]?\d+")
-
-
-@dataclass(frozen=True, repr=False)
-class SpectrumColumn:
-    """One spectrum as it is written: where it was found, its name, edges in GeV, values with their digits, their unit.
-
-    outside: events below and above the bins, where the format keeps them.
-    """
-
-    where: str
-    name: str
-    edges: Floats
-    values: tuple[Decimal, ...]
-    unit: str
-    outside: tuple[float, float] = (0.0, 0.0)
-
-    def __repr__(self) -> str:
-        """Return where it was found and its bins in a line."""
-        return f"SpectrumColumn({self.where}: {len(self.values)} bins, {self.edges[0]:g} to {self.edges[-1]:g} GeV, {self.unit})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,54 +78,113 @@ def read_spectra(
     *,
     sqrt_s: float = 13_000.0,
     unit: str | None = None,
+    mass_unit: str | None = None,
     luminosity: Luminosity | None = None,
     observable: Observable = MJJ,
 ) -> GivenSpectra:
     """Read the spectra of disjoint regions from files of any format; all must have the same bins.
 
-    unit: what the values are, where the file does not say; luminosity: turns cross-sections into events; sqrt_s (GeV):
-    the end of the bins that a table of events is filled into; observable: the column of such a table, and what the mass
-    axis is called.
+    unit: what the values are, where the file does not say or is wrong; mass_unit: GeV, TeV or MeV, where the file does not
+    say; luminosity: turns cross-sections into events; sqrt_s (GeV): the end of the bins that a table of events is filled
+    into; observable: the column of such a table, and what the mass axis is called.
     """
     spectra: dict[str, hist.Hist[Any]] = {}
     cutflow: dict[str, int] = {}
     notes: list[str] = []
     units: list[Unit] = []
+    read: set[tuple[Path, str]] = set()
     for source in sources:
         path, part = split_source(str(source))
         if is_event_table(path, observable.name):
             if part is not None or unit is not None:
-                raise InputError(f"{source}: a table of events has no named spectrum and no unit")
-            table_spectra, table_cutflow = spectra_of_table(read_table(path), sqrt_s=sqrt_s, observable=observable)
-            found, known = list(table_spectra.items()), table_cutflow
+                raise InputError(f"{source}: a table of events has no named spectrum and no unit of values (--unit)")
+            found, known = events_of(path, sqrt_s=sqrt_s, mass_unit=mass_unit, observable=observable)
+            if n := known.get(NO_VALUE, 0):
+                notes.append(f"{path}: {n} events have no value in the column 'region' and are in no region")
         else:
             found, known = [], {}
             for column in columns_of(path, part):
-                units.append(read_unit(unit if unit is not None else column.unit, column.where))
-                counts, note = counts_from(
-                    column.values, column.edges, units[-1], luminosity=luminosity, where=column.where
+                histogram, meant, said = counted(
+                    column, unit=unit, mass_unit=mass_unit, luminosity=luminosity, sqrt_s=sqrt_s, observable=observable
                 )
-                notes += [note] if note else []
-                found.append((column.name, as_hist(column.edges, counts, column.outside, observable=observable)))
+                units.append(meant)
+                notes += said
+                found.append((column.name, histogram))
                 for side, events in zip(("below the bins", "above the bins"), column.outside, strict=True):
                     known[side] = known.get(side, 0) + int(events)
+            if path.suffix.lower() in CUTTABLE and (last := unended_line(path)) is not None:
+                notes.append(
+                    f"{path}: the last line has no line end ({last[:60]}); where the file is cut off, its last bin is wrong"
+                )
         for name, histogram in found:
             if histogram.sum() == 0:
                 raise InputError(
                     f"{source}: spectrum {name!r} is empty: none of its {histogram.axes[0].size} bins holds an event"
                 )
-            spectra[name if name not in spectra else f"{name} ({path.name})"] = histogram
+            if (path.resolve(), name) in read:
+                raise InputError(f"{source}: spectrum {name!r} is given twice; regions hold different events")
+            read.add((path.resolve(), name))
+            free = (n for n in (name, f"{name} ({path.name})", f"{name} ({source})") if n not in spectra)
+            spectra[next(free, f"{name} ({len(spectra)})")] = histogram
         cutflow = {side: cutflow.get(side, 0) + known.get(side, 0) for side in (*cutflow, *known)}
     if luminosity is not None and not any(u.cross_section for u in units):
         raise InputError(
             "--luminosity: none of the spectra is a cross-section, whose unit (pb/GeV) the file or --unit states"
         )
-    check_same_bins(spectra)
+    check_regions(spectra)
     return GivenSpectra(spectra, {side: n for side, n in cutflow.items() if n}, tuple(notes))
 
 
-def check_same_bins(spectra: Mapping[str, hist.Hist[Any]]) -> None:
-    """Refuse regions on different mass axes, naming the first difference."""
+def counted(
+    column: SpectrumColumn,
+    *,
+    unit: str | None,
+    mass_unit: str | None,
+    luminosity: Luminosity | None,
+    sqrt_s: float,
+    observable: Observable,
+) -> tuple[hist.Hist[Any], Unit, list[str]]:
+    """Return a spectrum as events in bins in GeV, the unit that its values were taken to be in, and what to know of it."""
+    where = column.where
+    scale = mass_scale(column.mass_unit, mass_unit, where)
+    edges = (
+        column.edges
+        if scale == 1
+        else np.array([float(Decimal(repr(e)) * Decimal(scale)) for e in column.edges.tolist()])
+    )
+    stated = column.unit
+    if stated == PER_MASS:
+        if unit is None and scale != 1:
+            raise InputError(
+                f"{where}: events by mass, and the mass is in {mass_unit or column.mass_unit}: per which unit of it? "
+                "Say --unit events/TeV, or events/GeV"
+            )
+        stated = "events/GeV"
+    meant = read_unit(stated if unit is None else unit, where)
+    notes = []
+    if unit is not None and column.unit not in {"", PER_MASS} and not same_unit(read_unit(stated, where), meant):
+        notes.append(f"{where}: the values are in {meant.text} (--unit), where the file says {stated}")
+    if meant.in_bins and meant.per_energy is not None and meant.cross_section is None:
+        if np.allclose(np.diff(edges), meant.per_energy, rtol=1e-3):
+            meant = read_unit("counts")
+        elif unit is None:
+            raise InputError(
+                f"{where}: {meant.text}, in bins of {np.diff(edges).min():g} to {np.diff(edges).max():g} GeV; "
+                "counts or a density? Say --unit counts, or --unit 'events/20 GeV' with its width"
+            )
+    counts, note = counts_from(column.values, edges, meant, luminosity=luminosity, where=where)
+    if mass_unit is None and not column.mass_unit and observable.unit == "GeV":
+        ask_unit(float(edges[-1]), sqrt_s=sqrt_s, where=where, hint=HINT)
+    return as_hist(edges, counts, column.outside, observable=observable), meant, [*notes, *([note] if note else [])]
+
+
+def same_unit(one: Unit, other: Unit) -> bool:
+    """Tell whether two units mean the same, however they are written."""
+    return (one.per_energy, one.cross_section) == (other.per_energy, other.cross_section)
+
+
+def check_regions(spectra: Mapping[str, hist.Hist[Any]]) -> None:
+    """Refuse regions on different mass axes, naming the first difference, and two that hold the same events."""
     first = next(iter(spectra))
     edges = spectra[first].axes[0].edges
     for name, histogram in spectra.items():
@@ -136,6 +193,14 @@ def check_same_bins(spectra: Mapping[str, hist.Hist[Any]]) -> None:
             raise InputError(
                 f"{name!r} has other bins than {first!r} ({len(other) - 1} from {other[0]:g} to {other[-1]:g} GeV, and "
                 f"{len(edges) - 1} from {edges[0]:g} to {edges[-1]:g}); regions that are hunted together share one mass axis"
+            )
+    holding: dict[bytes, str] = {}
+    for name, histogram in spectra.items():
+        other_name = holding.setdefault(histogram.values().tobytes(), name)
+        if other_name != name and histogram.sum() >= MANY:
+            raise InputError(
+                f"{other_name!r} and {name!r} hold the same {histogram.sum():.0f} events, bin by bin; regions that are hunted "
+                "together hold different ones"
             )
 
 
@@ -148,196 +213,141 @@ def split_source(source: str) -> tuple[Path, str | None]:
 
 
 def is_event_table(path: Path, mass: str) -> bool:
-    """Tell a table of events from a table of bins: parquet and HDF5 are, and CSV with the column `mass` and no bin edges."""
+    """Tell a table of events from a table of bins: parquet, HDF5 and folders of parts are; CSV with the mass and no bin edges."""
     suffix = path.suffix.lower()
     if suffix != ".csv" or not path.is_file():
-        return suffix in TABLE_SUFFIXES and suffix != ".csv"
-    with path.open(encoding="utf-8", errors="replace") as file:
-        header = [name.strip() for name in file.readline().split(",")]
-    return mass in header and not any(tokens(name)[0] & (LOW | HIGH) for name in header)
+        return (suffix in TABLE_SUFFIXES and suffix != ".csv") or is_table_folder(path)
+    try:
+        header = csv_header(path)[0]
+    except ValueError:
+        return False
+    return mass_column(header, mass) is not None and not any(tokens(name)[0] & (LOW | HIGH) for name in header)
+
+
+def mass_column(names: Sequence[str], mass: str) -> str | None:
+    """Return the column of the mass by its name, a unit behind it aside: mjj, "mjj [TeV]", mjj_TeV."""
+    if mass in names:
+        return mass
+    behind = rf"{re.escape(mass)}[\s_]*(?:\[.*\]|\(.*\)|/?\s*(?:in\s+)?[kmgt]ev)"
+    found = [name for name in names if re.fullmatch(behind, name.strip(), re.IGNORECASE)]
+    return found[0] if len(found) == 1 else None
+
+
+def events_of(
+    path: Path, *, sqrt_s: float, mass_unit: str | None, observable: Observable
+) -> tuple[list[tuple[str, hist.Hist[Any]]], dict[str, int]]:
+    """Fill a table of events into spectra; of its columns the mass, the region, weights and the identity alone are read."""
+    info = table_info(path)
+    mass = mass_column(info.columns, observable.name) or observable.name
+    names = [mass, *(name for name in ("region", *WEIGHTS) if name in info.columns)]
+    table = read_table(path, columns=names)
+    values = table.matrix([mass])[:, 0]
+    if len(values) > 1 and (np.diff(values) > 0).all():
+        binned = [n for n in info.columns if n not in {*IDENTITY, *names} and tokens(n)[0] & (COUNT | DENSITY)]
+        if binned:
+            raise InputError(
+                f"{path}: {mass!r} rises from row to row beside a column {binned[0]!r}: centres of bins? A table of bins has "
+                "columns of their lower and upper edges (m_low, m_high)"
+            )
+    stated = axis_unit(mass.removeprefix(observable.name))
+    if observable.unit == "GeV":
+        values = values * mass_scale(stated, mass_unit, f"{path}: column {mass!r}")
+        if not stated and mass_unit is None and len(values) and np.isfinite(values).all():
+            ask_unit(float(values.max()), sqrt_s=sqrt_s, where=f"{path}: column {mass!r}", hint=HINT)
+    spectra, cutflow = spectra_of_table(
+        table.with_columns(**{observable.name: values}), sqrt_s=sqrt_s, observable=observable
+    )
+    return list(spectra.items()), cutflow
 
 
 def columns_of(path: Path, part: str | None) -> list[SpectrumColumn]:
     """Read the spectra of one file: the named one, the only one, or all regions that hunch wrote."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{path}: no spectrum by its name; allowed: {', '.join(SUFFIXES)}")
+        if suffix in PACKED:
+            raise InputError(f"{path}: is compressed; unpack it first")
+        raise InputError(f"{path}: no spectrum by its name; allowed: {', '.join((*SUFFIXES, *TABLE_SUFFIXES))}")
     if not path.is_file():
         raise InputError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}; a spectrum is expected")
     if suffix == ".root":
-        return root_columns(path, part)
-    reader = {".json": json_columns, ".csv": csv_columns}.get(suffix, hepdata_columns)
-    text = read_text(path, f"a spectrum ({suffix[1:].upper()})")
+        return root_spectra(path, part, lambda names, counts: choose(names, counts, path))
+    text = read_text(path)
+    if not text.strip():
+        raise InputError(f"{path}: is empty; a spectrum is expected")
+    reader = {".json": json_columns, ".csv": csv_spectra}.get(suffix, hepdata_columns)
     found = list(reader(text, path))
-    # the regions of a JSON file are written as belonging together
-    return found if suffix == ".json" and part is None else choose(found, part, path)
+    names = [column.name for column in found]
+    if part is None:
+        # the regions of a JSON file are written as belonging together
+        counts = [bool(tokens(c.name)[0] & COUNT) or c.unit in {"", "counts", "events", "entries"} for c in found]
+        return found if suffix == ".json" else [found[i] for i in choose(names, counts, path)]
+    if part not in names:
+        same = [name for name in names if name.startswith(f"{part} (")]
+        if len(same) > 1:
+            raise InputError(
+                f"{path}: {len(same)} spectra are called {part!r}, told apart by what stands beside them; name one: "
+                + ", ".join(f"{path.name}:{name}" for name in same)
+            )
+        raise InputError(unknown_name("spectrum", part, names, str(path)))
+    return [found[names.index(part)]]
 
 
-def choose(found: list[SpectrumColumn], part: str | None, path: Path) -> list[SpectrumColumn]:
-    """Return the named spectrum; else the only one, the only one of counts, or every `region N`."""
-    if part is not None:
-        named = [c for c in found if c.name == part]
-        if not named:
-            raise InputError(unknown_name("spectrum", part, [c.name for c in found], str(path)))
-        return named
-    regions = [c for c in found if REGION.fullmatch(c.name)]
-    if regions and len(regions) == len(found):
-        return regions
-    counts = [c for c in found if tokens(c.name)[0] & COUNT or c.unit in COUNT]
-    for several in (found, counts):
+def choose(names: Sequence[str], counts: Sequence[bool], path: Path) -> list[int]:
+    """Return the places of what is read where nothing is named: the only spectrum, the only one of counts, or every `region N`."""
+    if names and all(REGION.fullmatch(name) for name in names):
+        return list(range(len(names)))
+    surely = [i for i, sure in enumerate(counts) if sure]
+    for several in (list(range(len(names))), surely):
         if len(several) == 1:
             return several
-    names = ", ".join(c.name for c in found[:12]) or "none"
+    listed = ", ".join(names[:12]) or "none"
     raise InputError(
-        f"{path}: holds {len(found)} spectra ({names}); name one: {path.name}:{found[0].name if found else 'NAME'}"
+        f"{path}: holds {len(names)} spectra ({listed}); name one: {path.name}:{names[0] if names else 'NAME'}"
     )
 
 
 # ------------------------------------------------------------------------------------------ formats
 
 
-def decimals(values: Sequence[Any], where: str) -> tuple[Decimal, ...]:
-    """Read numbers as they are written, digits kept."""
-    result = []
-    for i, value in enumerate(values):
-        text = str(value).strip()
-        try:
-            result.append(Decimal(text))
-        except InvalidOperation as error:
-            raise InputError(f"{where}: value {i} is {shown(value)}, no number") from error
-        if result[-1].is_finite() and not np.isfinite(float(result[-1])):
-            raise InputError(
-                f"{where}: value {i} is {shown_number(text)}, more than a number in double precision can be"
-            )
-    return tuple(result)
-
-
-def as_edges(values: Sequence[Any], where: str, *, scale: float = 1.0) -> Floats:
-    """Return bin edges in GeV; they rise, are finite and start at 0 or above."""
-    edges = np.array([float(v) for v in decimals(values, where)]) * scale
-    if len(edges) < 2:
-        empty = ": there are no rows" if len(edges) == 0 else ""
-        raise InputError(f"{where}: {len(edges)} bin edges{empty}; at least two are needed")
-    wrong = np.flatnonzero(~(np.isfinite(edges[1:]) & (np.diff(edges) > 0)))
-    if len(wrong) or not edges[0] >= 0:
-        i = int(wrong[0]) if len(wrong) else 0
-        raise InputError(f"{where}: edges rise from 0 or above, found {edges[i]:g} and then {edges[i + 1]:g} GeV")
-    return edges
-
-
-def joined_edges(low: Sequence[Any], high: Sequence[Any], where: str, *, scale: float) -> Floats:
-    """Join the lower and upper edges of bins that lie side by side; a gap or an overlap is an error."""
-    lows, highs = ([float(v) for v in decimals(side, where)] for side in (low, high))
-    for i in range(1, len(lows)):
-        if not np.isclose(lows[i], highs[i - 1], rtol=1e-9, atol=0):
-            raise InputError(
-                f"{where}: bin {i - 1} ends at {highs[i - 1]:g} and bin {i} starts at {lows[i]:g}; bins lie side by side"
-            )
-    return as_edges([*lows, *highs[-1:]], where, scale=scale)
-
-
 def json_columns(text: str, path: Path) -> Iterator[SpectrumColumn]:
     """Read {"edges": [...], "counts": [...]}, or "densities" with "unit"; several regions: counts is a mapping."""
-    content = parse_json(text, str(path), exact=True)
+    try:
+        content = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+    except ValueError as error:
+        raise InputError(f"{path}: is no JSON: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f'{path}: a mapping with "edges" and "counts" is expected, found a {type(content).__name__}')
     if "edges" not in content or len({"counts", "densities"} & set(content)) != 1:
         raise InputError(
             f'{path}: "edges" and either "counts" or "densities" are needed; found: {", ".join(content) or "no key"}'
         )
+    for key in content:
+        if "unit" in key.lower() and key not in {"unit", "mass_unit"}:
+            raise InputError(unknown_name("key", key, ["mass_unit", "unit"], str(path)))
     key = "counts" if "counts" in content else "densities"
     given = content[key] if isinstance(content[key], dict) else {path.stem: content[key]}
+    if not given:
+        raise InputError(f"{path}: {key}: is empty; a list of numbers for each region is expected")
     for name, values in given.items():
         where = f"{path}: {key}" + (f" of {name!r}" if isinstance(content[key], dict) else "")
         if not isinstance(values, list) or not isinstance(content["edges"], list):
             raise InputError(f"{where}: edges and {key} are lists of numbers")
-        edges = as_edges(content["edges"], f"{path}: edges", scale=to_gev(str(content.get("mass_unit", "")), str(path)))
+        edges = as_edges(content["edges"], f"{path}: edges")
         if len(values) != len(edges) - 1:
             raise InputError(f"{where}: {len(values)} values do not fit {len(edges)} bin edges")
-        unit = str(content.get("unit", "counts" if key == "counts" else "events/GeV"))
-        yield SpectrumColumn(where, name, edges, decimals(values, where), unit)
-
-
-def tokens(header: str) -> tuple[set[str], str]:
-    """Split a column's header into its lower-case words and its unit: "D(SIG)/DM [PB/GEV]", "events_per_gev", "m_low (GeV)"."""
-    match = re.search(r"\[(.*?)\]", header) or re.search(
-        r"\(([^()]*(?:[gtm]ev|[fpn]b)[^()]*)\)\s*$", header, re.IGNORECASE
-    )
-    unit = match.group(1) if match else ""
-    name = header.replace(match.group(0), " ") if match else header
-    words = [w for w in re.split(r"[^a-z0-9+-]+", name.lower()) if w]
-    if not unit and "per" in words[1:-1]:
-        i = words.index("per", 1)
-        unit = f"{words[i - 1]}/{words[i + 1]}"
-    # xlow, mjjmin: one word of a known prefix and a known end
-    split = {s for w in words for p in PREFIX for s in LOW | HIGH if w == p + s}
-    return {*words, *split}, unit
-
-
-def csv_columns(text: str, path: Path) -> Iterator[SpectrumColumn]:
-    """Read a CSV of bins, or several with blank lines between (as HEPData writes them); lines that start with # are comments."""
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    blocks = [b.strip("\n") for b in re.split(r"\n\s*\n", "\n".join(lines)) if b.strip()]
-    if not blocks:
-        raise InputError(f"{path}: is empty; a header line and a line a bin are expected")
-    for block in blocks:
-        head = block.splitlines()[0]
-        delimiter = max(",;\t", key=head.count)
-        rows = [[cell.strip() for cell in row] for row in csv.reader(block.splitlines(), delimiter=delimiter) if row]
-        yield from block_columns(rows[0], rows[1:], path)
-
-
-def block_columns(header: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -> Iterator[SpectrumColumn]:
-    """Find the edges and the values of one block by the names in its header."""
-    if len(set(header)) < len(header):
-        raise InputError(f"{path}: two columns have the same name; header: {', '.join(header)}")
-    for i, row in enumerate(rows):
-        if len(row) != len(header):
-            raise InputError(f"{path}: row {i} behind the header has {len(row)} cells, {len(header)} are expected")
-    known = {name: tokens(name) for name in header}
-    ends = []
-    for side, words in (("lower", LOW), ("upper", HIGH)):
-        sided = [name for name in header if known[name][0] & words]
-        if len(sided) != 1:
-            raise InputError(
-                f"{path}: {len(sided)} columns of {side} bin edges; one with a name like m_{'low' if side == 'lower' else 'high'} is needed. "
-                f"Header: {', '.join(header)}"
-            )
-        ends.append(sided[0])
-    low, high = ends
-    cells = {name: [row[i] for row in rows] for i, name in enumerate(header)}
-    edges = joined_edges(
-        cells[low], cells[high], f"{path}: columns {low!r}, {high!r}", scale=to_gev(known[low][1], str(path))
-    )
-    left = [n for n in header if n not in ends and not known[n][0] & ERROR]
-    counts = [n for n in left if known[n][0] & COUNT and "/" not in known[n][1]]
-    named = [n for n in left if known[n][0] & (COUNT | DENSITY) or "/" in known[n][1]]
-    rest = [n for n in left if not known[n][0] <= CENTRE | {"jj", "j", "gev"}]
-    values = counts or named or rest
-    if not values:
-        raise InputError(
-            f"{path}: no column of counts or densities beside {low!r} and {high!r}. Header: {', '.join(header)}"
-        )
-    for name in values:
-        where = f"{path}: column {name!r}"
-        yield SpectrumColumn(where, name, edges, decimals(cells[name], where), value_unit(*known[name], where))
-
-
-def value_unit(words: set[str], unit: str, where: str) -> str:
-    """Return the unit of a column by its name: dN/dm and densities are events/GeV where none is stated."""
-    if unit or words & COUNT or not words & DENSITY:
-        return unit or "counts"
-    if words & {"density", "densities", "dn"}:
-        return "events/GeV"
-    raise InputError(
-        f"{where}: a cross-section, but in which unit? Write it behind the name, as in [pb/GeV], or say --unit pb/GeV"
-    )
+        unit = str(content.get("unit", "" if key == "counts" else PER_MASS))
+        yield SpectrumColumn(where, name, edges, decimals(values, where), unit, str(content.get("mass_unit", "")))
 
 
 def hepdata_columns(text: str, path: Path) -> Iterator[SpectrumColumn]:
     """Read a HEPData table in YAML: independent_variables with low and high, dependent_variables with value."""
-    # numbers stay as they are written, so that their digits can be counted
-    content = parse_yaml(text, str(path), typed=False)
+    import yaml
+
+    try:
+        # the base loader leaves numbers as they are written, so that their digits can be counted
+        content = yaml.load(text, Loader=yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not {"independent_variables", "dependent_variables"} <= set(content):
         found = ", ".join(content) if isinstance(content, dict) else type(content).__name__
         raise InputError(
@@ -347,59 +357,29 @@ def hepdata_columns(text: str, path: Path) -> Iterator[SpectrumColumn]:
         axis = content["independent_variables"][0]
         bins = axis["values"]
         low, high = ([b[side] for b in bins] for side in ("low", "high"))
-        scale = to_gev(axis.get("header", {}).get("units", ""), str(path))
-        edges = joined_edges(low, high, f"{path}: independent_variables", scale=scale)
-        for variable in content["dependent_variables"]:
-            header = variable.get("header", {})
-            name = str(header.get("name", path.stem))
+        title = axis.get("header", {})
+        mass_unit = str(title.get("units", "")) or axis_unit(str(title.get("name", "")))
+        edges = joined_edges(low, high, f"{path}: independent_variables")
+        variables = content["dependent_variables"]
+        headers = [variable.get("header", {}) for variable in variables]
+        qualifiers = [
+            [
+                " ".join(str(q.get(key, "")) for key in ("name", "value", "units")).strip()
+                for q in v.get("qualifiers", ())
+            ]
+            for v in variables
+        ]
+        written = [str(header.get("name", path.stem)) for header in headers]
+        for variable, header, own, name in zip(
+            variables, headers, written, told_apart(written, qualifiers), strict=True
+        ):
             where = f"{path}: {name!r}"
             values = decimals([v["value"] for v in variable["values"]], where)
             if len(values) != len(edges) - 1:
                 raise InputError(f"{where}: {len(values)} values do not fit {len(edges) - 1} bins")
-            words, unit = tokens(name)
-            yield SpectrumColumn(where, name, edges, values, value_unit(words, str(header.get("units", unit)), where))
+            unit = value_unit(own, where, str(header.get("units", "")))
+            yield SpectrumColumn(where, name, edges, values, unit, mass_unit)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise InputError(
             f"{path}: not laid out as a HEPData table: bins need low and high, values need value ({error!r})"
         ) from error
-
-
-def root_columns(path: Path, part: str | None) -> list[SpectrumColumn]:
-    """Read one-dimensional histograms (TH1) of a ROOT file; uproot is imported here alone, as analysis does without it else."""
-    import uproot
-
-    try:
-        file = uproot.open(path)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read as ROOT: {str(error).strip().splitlines()[0]}") from error
-    with file:
-        classes = file.classnames(cycle=False)
-        names = [name for name, kind in classes.items() if kind.startswith("TH1")]
-        if part is not None and part in classes and part not in names:
-            raise InputError(f"{path}: {part!r} is a {classes[part]}; a histogram (TH1) is expected")
-        if not names:
-            kinds = ", ".join(f"{name} ({kind})" for name, kind in list(classes.items())[:8]) or "nothing"
-            raise InputError(f"{path}: holds no histogram (TH1); found: {kinds}")
-        wanted = [name for name in names if part is None or name == part]
-        empty = np.array([0.0, 1.0])
-        chosen = choose([SpectrumColumn("", n, empty, (), "") for n in (wanted or names)], part, path)
-        return [root_column(file[c.name], c.name, path) for c in chosen]
-
-
-def root_column(histogram: Any, name: str, path: Path) -> SpectrumColumn:
-    """Read one histogram; one whose stored variances are not its contents was filled with weights."""
-    where = f"{path}: {name!r}"
-    contents, edges = histogram.to_numpy(flow=True)
-    variances = np.asarray(histogram.variances(flow=True), dtype=np.float64)
-    if not np.allclose(variances, np.abs(contents), rtol=1e-6, atol=1e-9):
-        i = int(np.argmax(np.abs(variances - contents)[1:-1]))
-        raise InputError(
-            f"{where}: filled with weights or scaled (bin {i}: {contents[i + 1]:g} with variance {variances[i + 1]:g}); data are counts"
-        )
-    edges = np.asarray(edges, dtype=np.float64)[1:-1]
-    values = tuple(Decimal(repr(float(v))) for v in contents[1:-1])
-    title = str(histogram.member("fYaxis").member("fTitle"))
-    unit = "events/GeV" if re.search(r"/\s*gev", title, re.IGNORECASE) else "counts"
-    return SpectrumColumn(
-        where, name, as_edges(edges.tolist(), where), values, unit, (float(contents[0]), float(contents[-1]))
-    )

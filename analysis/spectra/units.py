@@ -16,12 +16,34 @@ import numpy.typing as npt
 
 from ...errors import InputError
 
-__all__ = ["Luminosity", "Unit", "counts_from", "read_luminosity", "read_unit", "to_gev"]
+__all__ = [
+    "Luminosity",
+    "Unit",
+    "ask_unit",
+    "axis_unit",
+    "bin_name",
+    "counts_from",
+    "mass_scale",
+    "read_luminosity",
+    "read_unit",
+    "title_unit",
+    "to_gev",
+]
 
 Floats = npt.NDArray[np.float64]
 BARN = {"mb": 1e9, "ub": 1e6, "mub": 1e6, "nb": 1e3, "pb": 1.0, "fb": 1e-3, "ab": 1e-6}  # in pb
 ENERGY = {"gev": 1.0, "tev": 1e3, "mev": 1e-3}
 COUNTS = {"", "1", "n", "count", "counts", "event", "events", "entries"}
+NUMBER = r"\d+(?:\.\d*)?(?:e[+-]?\d+)?"
+MASS = r"[kmgtp]?ev(?:\s*/?\s*c(?:(?:\^|\*\*)?-?2|²)?)?"
+COLLISIONS = re.compile(r"(?:\\?sqrt\(?s(?:_?nn)?\)?=)?(?:0\.9|2\.76|5\.02|7|8|8\.16|13|13\.6|14)tev", re.IGNORECASE)
+"""Energies of collisions, which stand in titles of axes too and are no unit."""
+ASKED = 650
+"""Masses that end below sqrt_s over this number (20 GeV at 13 TeV) may be in TeV: no less than half of sqrt_s would be hunted in."""
+LARGEST = 2**53
+"""Counts from which on floating point does not hold every whole number."""
+DIGITS = 400
+"""Powers of ten that a number of events or GeV stays below."""
 UNITS = "counts, events/GeV, pb/GeV, fb/GeV, pb/TeV, fb/TeV and the like"
 FLOOR = 1e-3  # binary rounding of numbers that were computed, events
 COARSE = 1.0  # digits that move a bin by more than its statistical error leave no spectrum to fit
@@ -30,11 +52,15 @@ SEEN = 0.2
 
 @dataclass(frozen=True)
 class Unit:
-    """What a value means: a count; or divided by a bin width (GeV), or a cross-section (pb), or both."""
+    """What a value means: a count; or divided by a bin width (GeV), or a cross-section (pb), or both.
+
+    in_bins: whether the width is a number (events/20 GeV), which may be that of the bins: such values are counts.
+    """
 
     text: str
     per_energy: float | None = None
     cross_section: float | None = None
+    in_bins: bool = False
 
     @property
     def is_count(self) -> bool:
@@ -58,26 +84,100 @@ def read_unit(text: str, where: str = "") -> Unit:
     >>> read_unit("events").is_count
     True
     """
-    plain = (
-        re.sub(r"\\(mathrm|text|mu)|[$\s{}*~.\\]", "", text.lower())
-        .replace("per", "/")
-        .replace("(", "")
-        .replace(")", "")
-    )
-    plain = re.sub(r"(gev|tev|mev)\^?-1", r"/\1", plain).replace("//", "/")
+    plain = undecorated(re.sub(r"\\mu", "u", text.lower()))
+    plain = re.sub(r"[\s*()]|(?<!\d)\.|\.(?!\d)", "", plain).replace("per", "/")
+    plain = re.sub(r"(gev|tev|mev)\^?-1", r"/\1", re.sub(r"/c\^?2$", "", plain)).replace("//", "/")
     top, slash, bottom = plain.partition("/")
-    known = (top in COUNTS or top in BARN) and (not slash or bottom in {*ENERGY, "bin"})
+    number, energy = re.fullmatch(rf"({NUMBER})?(.*)", bottom).groups()  # type: ignore[union-attr]
+    known = (top in COUNTS or top in BARN) and (not slash or energy in ENERGY or bottom == "bin")
     if not known:
-        raise InputError(f"{where + ': ' if where else ''}no unit {text!r}; allowed: {UNITS}")
-    return Unit(text.strip() or "counts", ENERGY.get(bottom) if slash else None, BARN.get(top))
+        axis = "; that of the mass is --mass-unit" if plain in ENERGY else ""
+        raise InputError(f"{where + ': ' if where else ''}no unit {text!r}; allowed: {UNITS}{axis}")
+    per = ENERGY[energy] * float(number or 1) if energy in ENERGY else None
+    return Unit(text.strip() or "counts", per, BARN.get(top), in_bins=number is not None)
+
+
+def title_unit(title: str) -> str:
+    """Return the unit of the values that the title of an axis states, "" where it is none but events in a bin.
+
+    >>> [title_unit(t) for t in ("Events / GeV", "Events / (20 GeV)", "d#sigma/dm [fb/TeV]", "dN/dm [GeV^{-1}]", "Jets")]
+    ['events/gev', 'events/20gev', 'fb/tev', 'events/gev', '']
+    """
+    plain = re.sub(r"[\s()\[\]*]", "", undecorated(title).lower()).replace("per", "/")
+    words = re.sub(r"[()\[\]]", " ", undecorated(title).lower())
+    barn = re.search(r"(?<![a-z/])([mnpfau]b|mub)\s*(?:/|[gtm]ev\s*\^?-1|$)", words)
+    top = barn.group(1) if barn else "events"
+    by = re.search(rf"/({NUMBER})?(gev|tev|mev)", plain) or re.search(r"()(gev|tev|mev)\^?-1", plain)
+    return f"{top}/{by.group(1) or ''}{by.group(2)}" if by else (top if barn else "")
 
 
 def to_gev(text: str, where: str) -> float:
-    """Return the factor from the mass unit of a file to GeV; none stated means GeV."""
-    plain = re.sub(r"\\(mathrm|text)|[$\s{}~\\]|/c\^?2", "", text.lower()) or "gev"
+    """Return the factor from the mass unit of a file to GeV; none stated means GeV.
+
+    >>> to_gev("GeV/c^{2}", "x"), to_gev("TeV", "x"), to_gev("", "x")
+    (1.0, 1000.0, 1.0)
+    """
+    plain = re.sub(r"/?c(?:(?:\^|\*\*)?-?2|²)?$", "", re.sub(r"\s", "", undecorated(text)).lower()) or "gev"
     if plain not in ENERGY:
-        raise InputError(f"{where}: the mass is in {text!r}; allowed: GeV, TeV, MeV")
+        raise InputError(f"{where}: the mass is in {text!r}; allowed: GeV, TeV, MeV. --mass-unit says it in its place")
     return ENERGY[plain]
+
+
+def undecorated(title: str) -> str:
+    """Return a title without what TLatex and LaTeX put around its words.
+
+    >>> undecorated(r"#it{m}_{jj} [GeV/#it{c}^{2}]"), undecorated(r"$m_{jj}$ [$\\mathrm{TeV}$]")
+    ('m_jj [GeV/c^2]', 'm_jj [TeV]')
+    """
+    plain = re.sub(r"#(?:font|scale|color|kern|lower|raise)\[[^\]]*\]|#(?:it|bf|rm|sf|tt|,|;|:|!|/)", "", title)
+    plain = re.sub(r"\\(?:mathrm|mathit|mathsf|text|textrm|mbox|rm|it|bf|,|;|:|!|quad)(?![a-z])", "", plain)
+    return re.sub(r"[${}\\~]", "", plain)
+
+
+def axis_unit(title: str) -> str:
+    """Return the unit of the mass that a title or a column's name states, "" where it states none.
+
+    >>> [axis_unit(t) for t in ("m_{jj} [TeV]", "m (TeV)", "m / TeV", "mass in MeV", "mjj_low_TeV", "mjj")]
+    ['TeV', 'TeV', 'TeV', 'MeV', 'TeV', '']
+    >>> axis_unit("#it{m} [GeV/#it{c}^{2}]"), axis_unit("m_{jj} at 13 TeV [GeV]"), axis_unit("m_{jj} (13 TeV)")
+    ('GeV/c^2', 'GeV', '')
+    """
+    plain = undecorated(title)
+    inside = [m[0] or m[1] for m in reversed(re.findall(r"\[([^\[\]]*)\]|\(([^()]*)\)", plain))]
+    for inner in inside:
+        if re.search(r"[kmgtp]?ev(?![a-z])", inner, re.IGNORECASE) and not COLLISIONS.fullmatch(inner.replace(" ", "")):
+            word = re.match(rf"\s*({MASS})\s*[,;]", inner, re.IGNORECASE)
+            return str(word.group(1) if word else inner).strip()
+    if brackets := [b for b in re.findall(r"\[([^\[\]]*)\]", plain) if not COLLISIONS.fullmatch(b.replace(" ", ""))]:
+        return str(brackets[-1]).strip()
+    # a name's own end (mjj_TeV), or a word at the end that no number stands before
+    bare = re.search(rf"(?:^|[^0-9.\s]\s+|[^0-9.]_|/\s*)({MASS})\s*$", plain, re.IGNORECASE)
+    return bare.group(1).strip() if bare else ""
+
+
+def mass_scale(stated: str, given: str | None, where: str) -> float:
+    """Return the factor to GeV of a mass whose unit a file states ("" for none), or the caller, or nobody.
+
+    Raises InputError where the two contradict each other, and where the only one is none of a mass.
+    """
+    if given is None:
+        return to_gev(stated, where)
+    asked = to_gev(given, "--mass-unit")
+    try:
+        own = to_gev(stated, where) if stated else asked
+    except InputError:
+        own = asked  # "[jets]": what is no unit of a mass contradicts none
+    if own != asked:
+        raise InputError(f"{where}: the file says that the mass is in {stated}, --mass-unit says {given}")
+    return asked
+
+
+def ask_unit(high: float, *, sqrt_s: float, where: str, hint: str) -> None:
+    """Refuse masses that end (GeV) where they would in TeV, and of which nobody says that they are in GeV."""
+    if high * ASKED < sqrt_s:
+        raise InputError(
+            f"{where}: the mass ends at {high:g}, and no unit is stated: GeV or TeV? {hint}, or say --mass-unit TeV (or GeV)"
+        )
 
 
 def read_luminosity(text: str) -> Luminosity:
@@ -129,6 +229,8 @@ def counts_from(
     for i, value in enumerate(values):
         if not value.is_finite() or value < 0:
             raise InputError(f"{where}: {bin_name(edges, i)} holds {value}; counts and densities are 0 or larger")
+        if value and abs(value.adjusted()) > DIGITS:
+            raise InputError(f"{where}: {bin_name(edges, i)} holds {value}, which is no number of events")
     written = np.array([float(v) for v in values])
     if unit.is_count:
         wrong = np.flatnonzero(written != np.round(written))
@@ -137,6 +239,7 @@ def counts_from(
                 f"{where}: {bin_name(edges, int(wrong[0]))} holds {values[wrong[0]]}, and {len(wrong)} of {len(values)} bins no "
                 "whole number; data are counts without weights. For a density or a cross-section say --unit events/GeV or --unit pb/GeV"
             )
+        check_size(written, edges, where)
         return written, None
     scale = np.diff(edges) / unit.per_energy if unit.per_energy else np.ones(len(values))
     if unit.cross_section is not None:
@@ -150,6 +253,7 @@ def counts_from(
     common = luminosity.rounding * events if luminosity is not None and unit.cross_section is not None else 0.0
     allowed = FLOOR + 1e-9 * events + digits + common
     counts = np.round(events)
+    check_size(counts, edges, where)
     wrong = np.flatnonzero(np.abs(events - counts) > allowed)
     if len(wrong):
         i = int(wrong[0])
@@ -172,6 +276,14 @@ def counts_from(
     if share[worst] > SEEN:
         note += f" (up to {share[worst]:.2f} of a bin's statistical error, {bin_name(edges, worst)})"
     return counts, note
+
+
+def check_size(counts: Floats, edges: Floats, where: str) -> None:
+    """Refuse numbers of events that floating point does not tell from their neighbours, naming the bin."""
+    wrong = np.flatnonzero(~(counts < LARGEST))
+    if len(wrong):
+        i = int(wrong[0])
+        raise InputError(f"{where}: {bin_name(edges, i)} holds {counts[i]:g} events; fewer than 2^53 are expected")
 
 
 def bin_name(edges: Floats, i: int) -> str:

@@ -103,7 +103,7 @@ def test_digits_decide_what_a_density_can_be() -> None:
     [
         ("s.json", '{"edges": [1, 2, 3], "counts": [5, -1]}', ["s.json", "counts", "bin 1 (2 to 3 GeV)", "-1"]),
         ("s.json", '{"edges": [1, 2, 3], "counts": [5, 1.5]}', ["bin 1", "1.5", "--unit"]),
-        ("s.json", '{"edges": [1, 2, 3], "counts": [0, 0]}', ["s.json", "empty"]),
+        ("s.json", '{"edges": [1, 2, 3], "mass_unit": "TeV", "counts": [0, 0]}', ["s.json", "empty"]),
         ("s.json", '{"edges": [1, 3, 2], "counts": [5, 1]}', ["edges", "3", "2"]),
         ("s.json", '{"edges": [1, 2], "counts": [5, 1]}', ["2 values", "2 bin edges"]),
         ("s.json", '{"edges": [1, 2], "count": [5]}', ["counts", "count"]),
@@ -158,8 +158,8 @@ def test_weighted_histograms_are_refused(tmp_path: Path) -> None:
 
 def test_regions_share_their_bins(tmp_path: Path) -> None:
     first, second = tmp_path / "a.json", tmp_path / "b.json"
-    first.write_text('{"edges": [1, 2, 3], "counts": {"x": [5, 1], "y": [3, 2]}}')
-    second.write_text('{"edges": [1, 2, 4], "counts": [5, 1]}')
+    first.write_text('{"edges": [1, 2, 3], "mass_unit": "GeV", "counts": {"x": [5, 1], "y": [3, 2]}}')
+    second.write_text('{"edges": [1, 2, 4], "mass_unit": "GeV", "counts": [5, 1]}')
     assert list(read_spectra([first]).spectra) == ["x", "y"]
     with pytest.raises(InputError, match="other bins"):
         read_spectra([f"{first}:x", second])
