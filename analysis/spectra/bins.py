@@ -141,8 +141,10 @@ def spectra_of_table(
             f"{table.source}: column {observable.name!r} reaches {mass.max():g} GeV, sqrt_s is {sqrt_s:g}; another --sqrt-s?"
         )
     for name in WEIGHTS:
-        if name in table and not (table[name] == table[name][0]).all():
-            raise InputError(f"{table.source}: column {name!r} differs between events; data carry no weights")
+        if name not in table or (table[name] == table[name][0]).all():
+            continue
+        said = "differs between events" if (table[name] == table[name]).all() else "holds NaN"
+        raise InputError(f"{table.source}: column {name!r} {said}; data carry no weights")
     edges = search_grid(mass, sqrt_s=sqrt_s)
     # bins of ours that end below the lowest event are not the table's: a threshold is no hole in it
     edges = edges[max(int(np.searchsorted(edges, mass.min(), side="right")) - 1, 0) :]

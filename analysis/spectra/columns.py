@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from .units import axis_unit
+from .units import axis_unit, title_unit
 
 __all__ = [
     "CENTRE",
@@ -86,9 +86,9 @@ def decimals(values: Sequence[Any], where: str) -> tuple[Decimal, ...]:
 
 def shown(value: Any) -> str:
     """Return a wrong value as a message shows it."""
-    text = repr(
-        value if isinstance(value, str) or value is None else str(value) if isinstance(value, Decimal) else value
-    )
+    if isinstance(value, list | dict):
+        return f"a {type(value).__name__}"
+    text = str(value) if isinstance(value, Decimal) else repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
@@ -127,6 +127,8 @@ def tokens(header: str) -> tuple[set[str], str]:
     if not unit and "per" in words[1:-1]:
         i = words.index("per", 1)
         unit = f"{words[i - 1]}/{words[i + 1]}"
+    if not unit and set(words) & (COUNT | DENSITY):
+        unit = title_unit(header)
     # xlow, mjjmin: one word of a known prefix and a known end
     split = {s for w in words for p in PREFIX for s in LOW | HIGH if w == p + s}
     return {*words, *split}, unit

@@ -101,9 +101,11 @@ def block_spectra(rows: Sequence[Row], path: Path, *, unended: bool) -> Iterator
 def edge_column(header: Sequence[str], side: str, path: Path, line: int) -> str:
     """Return the only column of lower or upper bin edges."""
     found = [name for name in header if tokens(name)[0] & (LOW if side == "lower" else HIGH)]
-    if len(found) == 1:
+    if len(found) == 1 and len(header) > 1:
         return found[0]
-    if all(name.replace(".", "", 1).isdigit() for name in header):
+    if len(header) == 1:
+        said = f"line {line} names one column; commas, semicolons or tabs part the columns"
+    elif all(name.replace(".", "", 1).isdigit() for name in header):
         said = f"line {line} holds numbers, and a header with the names of the columns is expected there"
     else:
         said = f"{len(found)} columns of {side} bin edges; one with a name like m_{'low' if side == 'lower' else 'high'} is needed"

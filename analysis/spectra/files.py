@@ -11,11 +11,12 @@ called `count`, `events`, `n`, `data`, `observed` or `entries`, or has a density
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import numpy.typing as npt
 
 from ...errors import InputError, unknown_name
 from ...files import read_text
+from ...folds import repeated_events, same_event_hash, shared_events
 from ...table import IDENTITY, MJJ, TABLE_SUFFIXES, Observable, is_table_folder, read_table, table_info
 from ...tabular import csv_header, unended_line
 from .bins import NO_VALUE, WEIGHTS, as_hist, spectra_of_table
@@ -50,6 +52,7 @@ __all__ = ["GivenSpectra", "SpectrumColumn", "read_spectra"]
 
 Floats = npt.NDArray[np.float64]
 SUFFIXES = (".root", ".json", ".csv", ".yaml", ".yml")
+ALLOWED = tuple(dict.fromkeys((*SUFFIXES, *TABLE_SUFFIXES)))
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".tgz", ".tar")
 CUTTABLE = (".csv", ".yaml", ".yml")
 """Suffixes of texts that are as whole as before where they are cut off inside their last number."""
@@ -93,12 +96,15 @@ def read_spectra(
     notes: list[str] = []
     units: list[Unit] = []
     read: set[tuple[Path, str]] = set()
+    hashes: dict[str, npt.NDArray[np.uint64]] = {}
     for source in sources:
         path, part = split_source(str(source))
         if is_event_table(path, observable.name):
             if part is not None or unit is not None:
                 raise InputError(f"{source}: a table of events has no named spectrum and no unit of values (--unit)")
-            found, known = events_of(path, sqrt_s=sqrt_s, mass_unit=mass_unit, observable=observable)
+            found, known, hashes[str(source)] = events_of(
+                path, sqrt_s=sqrt_s, mass_unit=mass_unit, observable=observable
+            )
             if n := known.get(NO_VALUE, 0):
                 notes.append(f"{path}: {n} events have no value in the column 'region' and are in no region")
         else:
@@ -131,6 +137,7 @@ def read_spectra(
         raise InputError(
             "--luminosity: none of the spectra is a cross-section, whose unit (pb/GeV) the file or --unit states"
         )
+    check_events(hashes)
     check_regions(spectra)
     return GivenSpectra(spectra, {side: n for side, n in cutflow.items() if n}, tuple(notes))
 
@@ -170,12 +177,19 @@ def counted(
         elif unit is None:
             raise InputError(
                 f"{where}: {meant.text}, in bins of {np.diff(edges).min():g} to {np.diff(edges).max():g} GeV; "
-                "counts or a density? Say --unit counts, or --unit 'events/20 GeV' with its width"
+                f"counts or a density? Say --unit counts, or --unit '{meant.text}'"
             )
     counts, note = counts_from(column.values, edges, meant, luminosity=luminosity, where=where)
     if mass_unit is None and not column.mass_unit and observable.unit == "GeV":
         ask_unit(float(edges[-1]), sqrt_s=sqrt_s, where=where, hint=HINT)
     return as_hist(edges, counts, column.outside, observable=observable), meant, [*notes, *([note] if note else [])]
+
+
+def check_events(events: Mapping[str, npt.NDArray[np.uint64]]) -> None:
+    """Refuse tables that share events: source -> the hashes of its events."""
+    for (one, first), (two, second) in itertools.combinations(events.items(), 2):
+        if n := shared_events(first, second):
+            raise InputError(f"{one} and {two} share {n} events; regions that are hunted together hold different ones")
 
 
 def same_unit(one: Unit, other: Unit) -> bool:
@@ -206,7 +220,7 @@ def check_regions(spectra: Mapping[str, hist.Hist[Any]]) -> None:
 
 def split_source(source: str) -> tuple[Path, str | None]:
     """Split FILE:NAME at the colon behind a known suffix; a file that has a colon in its name is a file."""
-    match = re.fullmatch(rf"(.*?(?:{'|'.join(re.escape(s) for s in SUFFIXES)})):(.+)", source, flags=re.IGNORECASE)
+    match = re.fullmatch(rf"(.*?(?:{'|'.join(re.escape(s) for s in ALLOWED)})):(.+)", source, flags=re.IGNORECASE)
     if match is None or Path(source).exists():
         return Path(source), None
     return Path(match.group(1)), match.group(2)
@@ -235,8 +249,11 @@ def mass_column(names: Sequence[str], mass: str) -> str | None:
 
 def events_of(
     path: Path, *, sqrt_s: float, mass_unit: str | None, observable: Observable
-) -> tuple[list[tuple[str, hist.Hist[Any]]], dict[str, int]]:
-    """Fill a table of events into spectra; of its columns the mass, the region, weights and the identity alone are read."""
+) -> tuple[list[tuple[str, hist.Hist[Any]]], dict[str, int], npt.NDArray[np.uint64]]:
+    """Return the spectra of a table of events, what lies in none, and hashes of its events.
+
+    Of its columns the mass, the region, weights and the identity alone are read.
+    """
     info = table_info(path)
     mass = mass_column(info.columns, observable.name) or observable.name
     names = [mass, *(name for name in ("region", *WEIGHTS) if name in info.columns)]
@@ -257,18 +274,26 @@ def events_of(
     spectra, cutflow = spectra_of_table(
         table.with_columns(**{observable.name: values}), sqrt_s=sqrt_s, observable=observable
     )
-    return list(spectra.items()), cutflow
+    events = same_event_hash(table, [mass])
+    again = repeated_events(events)
+    if again.any() and "event" in table.metadata["identity"]:
+        row = int(np.flatnonzero(again)[0])
+        named = ", ".join(f"{name} {table[name][row]}" for name in IDENTITY[1:] if name in table.metadata["identity"])
+        raise InputError(f"{path}: {again.sum()} events are there twice or more; the first: {named}, in row {row}")
+    return list(spectra.items()), cutflow, events
 
 
 def columns_of(path: Path, part: str | None) -> list[SpectrumColumn]:
     """Read the spectra of one file: the named one, the only one, or all regions that hunch wrote."""
     suffix = path.suffix.lower()
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; a spectrum is expected ({', '.join(ALLOWED)})")
     if suffix not in SUFFIXES:
         if suffix in PACKED:
             raise InputError(f"{path}: is compressed; unpack it first")
-        raise InputError(f"{path}: no spectrum by its name; allowed: {', '.join((*SUFFIXES, *TABLE_SUFFIXES))}")
+        raise InputError(f"{path}: no spectrum by its name; allowed: {', '.join(ALLOWED)}")
     if not path.is_file():
-        raise InputError(f"{path}: {'is a directory' if path.is_dir() else 'no such file'}; a spectrum is expected")
+        raise InputError(f"{path}: no such file; a spectrum is expected")
     if suffix == ".root":
         return root_spectra(path, part, lambda names, counts: choose(names, counts, path))
     text = read_text(path)
@@ -315,6 +340,8 @@ def json_columns(text: str, path: Path) -> Iterator[SpectrumColumn]:
         content = json.loads(text, parse_float=Decimal, parse_int=Decimal)
     except ValueError as error:
         raise InputError(f"{path}: is no JSON: {error}") from error
+    except InvalidOperation as error:
+        raise InputError(f"{path}: holds a number whose exponent is out of all range") from error
     if not isinstance(content, dict):
         raise InputError(f'{path}: a mapping with "edges" and "counts" is expected, found a {type(content).__name__}')
     if "edges" not in content or len({"counts", "densities"} & set(content)) != 1:
@@ -380,6 +407,8 @@ def hepdata_columns(text: str, path: Path) -> Iterator[SpectrumColumn]:
             unit = value_unit(own, where, str(header.get("units", "")))
             yield SpectrumColumn(where, name, edges, values, unit, mass_unit)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
+        found = f"; no {error.args[0]!r}" if isinstance(error, KeyError) else ""
         raise InputError(
-            f"{path}: not laid out as a HEPData table: bins need low and high, values need value ({error!r})"
+            f"{path}: not laid out as a HEPData table{found}: a list of independent_variables and of dependent_variables, each with a "
+            "header and a list of values; bins have low and high, values have value"
         ) from error

@@ -51,9 +51,13 @@ def root_spectra(path: Path, part: str | None, choice: Choice) -> list[SpectrumC
     """Read the histogram called `part` ("name", "folder/name", "name;cycle"), or those that `choice` takes of all."""
     import uproot
 
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty; a ROOT file with a histogram (TH1) is expected")
     with named(f"{path}: cannot be read as ROOT"):
         file = uproot.open(path)
     with file:
+        if file.file.fEND > path.stat().st_size:
+            raise InputError(f"{path}: is cut off: {path.stat().st_size} of {file.file.fEND} bytes are there")
         with named(str(path)):
             cycles = dict(file.iterclassnames(cycle=True))
         kinds: dict[str, str] = {}
@@ -107,9 +111,10 @@ def root_spectrum(file: Any, key: str, name: str, path: Path) -> SpectrumColumn:
     for i in (0, -1):
         if not (np.isfinite(contents[i]) and contents[i] >= 0 and contents[i] == np.round(contents[i])):
             raise InputError(f"{where}: {places[i]} holds {contents[i]:g}; counts are whole numbers, 0 or larger")
-    wrong = ~np.isclose(variances, np.abs(contents), rtol=1e-6, atol=1e-9)
-    if wrong[np.isfinite(contents)].any():
-        i = int(np.flatnonzero(wrong & np.isfinite(contents))[0])
+    counts = contents >= 0  # what else there is `counts_from` names
+    wrong = np.flatnonzero(counts & np.isfinite(contents) & ~np.isclose(variances, contents, rtol=1e-6, atol=1e-9))
+    if wrong.size:
+        i = int(wrong[0])
         raise InputError(
             f"{where}: filled with weights or scaled ({places[i]}: {contents[i]:g} with variance {variances[i]:g}); data are counts"
         )

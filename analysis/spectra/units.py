@@ -101,14 +101,15 @@ def title_unit(title: str) -> str:
     """Return the unit of the values that the title of an axis states, "" where it is none but events in a bin.
 
     >>> [title_unit(t) for t in ("Events / GeV", "Events / (20 GeV)", "d#sigma/dm [fb/TeV]", "dN/dm [GeV^{-1}]", "Jets")]
-    ['events/gev', 'events/20gev', 'fb/tev', 'events/gev', '']
+    ['events/GeV', 'events/20 GeV', 'fb/TeV', 'events/GeV', '']
     """
     plain = re.sub(r"[\s()\[\]*]", "", undecorated(title).lower()).replace("per", "/")
     words = re.sub(r"[()\[\]]", " ", undecorated(title).lower())
     barn = re.search(r"(?<![a-z/])([mnpfau]b|mub)\s*(?:/|[gtm]ev\s*\^?-1|$)", words)
     top = barn.group(1) if barn else "events"
     by = re.search(rf"/({NUMBER})?(gev|tev|mev)", plain) or re.search(r"()(gev|tev|mev)\^?-1", plain)
-    return f"{top}/{by.group(1) or ''}{by.group(2)}" if by else (top if barn else "")
+    energy = f"{by.group(2)[0].upper()}eV" if by else ""
+    return f"{top}/{by.group(1) + ' ' if by.group(1) else ''}{energy}" if by else (top if barn else "")
 
 
 def to_gev(text: str, where: str) -> float:
