@@ -60,7 +60,9 @@ def text_encoding(head: bytes) -> str:
             return name
     if b"\0" in head:
         line = head[: head.index(b"\0")].count(b"\n") + 1
-        raise ValueError(f"line {line} holds NUL bytes: damaged, no text, or UTF-16 without its mark; UTF-8 is expected")
+        raise ValueError(
+            f"line {line} holds NUL bytes: damaged, no text, or UTF-16 without its mark; UTF-8 is expected"
+        )
     return "utf-8-sig"
 
 
@@ -162,7 +164,9 @@ def _read_arrow(
             break
     else:
         row = wrong[-1]
-        cut = "; the file ends there without a line end: it is cut off" if unended_line(path) == row.text.strip() else ""
+        cut = (
+            "; the file ends there without a line end: it is cut off" if unended_line(path) == row.text.strip() else ""
+        )
         raise ValueError(
             f"line {row.number} has {row.actual_columns} values where the header names {row.expected_columns} columns "
             f"({row.text[:60]!r}){cut}"

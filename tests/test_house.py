@@ -18,7 +18,6 @@ ROOMS = ("hdf5", "samples", "processors", "models", "analysis", "config", "workf
 BASE = {"errors", "files", "hdf5", "tabular", "table", "folds", "__version__"}
 ALLOWED = {
     "errors": set(),
-    "files": {"errors"},
     "hdf5": {"errors"},
     "files": {"errors", "tabular"},
     "tabular": set(),

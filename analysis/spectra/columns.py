@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import InputError
+from ...errors import InputError, shown
 from .units import axis_unit, title_unit
 
 __all__ = [
@@ -42,8 +42,6 @@ ERROR = {"err", "error", "errors", "unc", "uncertainty", "stat", "syst", "sys", 
 CENTRE = {"m", "x", "mass", "mjj", "bin", "centre", "center", "mid", "index"}
 PER_MASS = "density"
 """The unit of values that are events by mass, of which a file does not say by which unit of it."""
-SHOWN = 60
-"""Characters of a wrong value that a message shows."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,19 +75,12 @@ def decimals(values: Sequence[Any], where: str) -> tuple[Decimal, ...]:
             number = Decimal(text)
         except InvalidOperation as error:
             comma = "; a comma parts no digits here: 1203 or 1203.5" if re.fullmatch(r"[+-]?[\d,.]+", text) else ""
-            raise InputError(f"{where}: value {i} is {shown(value)}, no number{comma}") from error
+            found = f"a {type(value).__name__}" if isinstance(value, list | dict) else shown(value)
+            raise InputError(f"{where}: value {i} is {found}, no number{comma}") from error
         if number.is_snan():
             raise InputError(f"{where}: value {i} is {shown(value)}, no number")
         result.append(number)
     return tuple(result)
-
-
-def shown(value: Any) -> str:
-    """Return a wrong value as a message shows it."""
-    if isinstance(value, list | dict):
-        return f"a {type(value).__name__}"
-    text = str(value) if isinstance(value, Decimal) else repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def as_edges(values: Sequence[Any], where: str) -> Floats:

@@ -12,11 +12,10 @@ called `count`, `events`, `n`, `data`, `observed` or `entries`, or has a density
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError, unknown_name
-from ...files import read_text
+from ...files import parse_json, parse_yaml, read_text
 from ...folds import repeated_events, same_event_hash, shared_events
 from ...table import IDENTITY, MJJ, TABLE_SUFFIXES, Observable, is_table_folder, read_table, table_info
 from ...tabular import csv_header, unended_line
@@ -296,7 +295,7 @@ def columns_of(path: Path, part: str | None) -> list[SpectrumColumn]:
         raise InputError(f"{path}: no such file; a spectrum is expected")
     if suffix == ".root":
         return root_spectra(path, part, lambda names, counts: choose(names, counts, path))
-    text = read_text(path)
+    text = read_text(path, f"a spectrum ({suffix[1:].upper()})")
     if not text.strip():
         raise InputError(f"{path}: is empty; a spectrum is expected")
     reader = {".json": json_columns, ".csv": csv_spectra}.get(suffix, hepdata_columns)
@@ -336,12 +335,7 @@ def choose(names: Sequence[str], counts: Sequence[bool], path: Path) -> list[int
 
 def json_columns(text: str, path: Path) -> Iterator[SpectrumColumn]:
     """Read {"edges": [...], "counts": [...]}, or "densities" with "unit"; several regions: counts is a mapping."""
-    try:
-        content = json.loads(text, parse_float=Decimal, parse_int=Decimal)
-    except ValueError as error:
-        raise InputError(f"{path}: is no JSON: {error}") from error
-    except InvalidOperation as error:
-        raise InputError(f"{path}: holds a number whose exponent is out of all range") from error
+    content = parse_json(text, str(path), exact=True)
     if not isinstance(content, dict):
         raise InputError(f'{path}: a mapping with "edges" and "counts" is expected, found a {type(content).__name__}')
     if "edges" not in content or len({"counts", "densities"} & set(content)) != 1:
@@ -368,13 +362,8 @@ def json_columns(text: str, path: Path) -> Iterator[SpectrumColumn]:
 
 def hepdata_columns(text: str, path: Path) -> Iterator[SpectrumColumn]:
     """Read a HEPData table in YAML: independent_variables with low and high, dependent_variables with value."""
-    import yaml
-
-    try:
-        # the base loader leaves numbers as they are written, so that their digits can be counted
-        content = yaml.load(text, Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    # numbers stay as they are written, so that their digits can be counted
+    content = parse_yaml(text, str(path), typed=False)
     if not isinstance(content, dict) or not {"independent_variables", "dependent_variables"} <= set(content):
         found = ", ".join(content) if isinstance(content, dict) else type(content).__name__
         raise InputError(
