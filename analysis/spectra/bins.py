@@ -138,7 +138,7 @@ def spectra_of_table(
         raise InputError(f"{table.source}: holds no event")
     if mass.max() >= sqrt_s:
         raise InputError(
-            f"{table.source}: column {observable.name!r} reaches {mass.max():g} GeV, sqrt_s is {sqrt_s:g}; another --sqrt-s?"
+            f"{table.source}: column {observable.name!r} reaches {mass.max():g} GeV, sqrt_s is {sqrt_s:g}; another --sqrt-s, or another unit of the mass?"
         )
     for name in WEIGHTS:
         if name not in table or (table[name] == table[name][0]).all():
