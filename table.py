@@ -63,6 +63,8 @@ DIJET_COLUMNS = (
 )
 """Column order of the dijet table; GeV and radians."""
 
+SAID = 400
+"""Characters of a library's message that ours repeats."""
 SHOWN = 16
 """Columns that the repr of a table names."""
 EVENT_ID = "event_id"
@@ -274,7 +276,7 @@ def _write_parquet(path: Path, table: Table) -> None:
     schema = pa.schema(fields, metadata={METADATA_KEY: json.dumps(finite(table.metadata), allow_nan=False).encode()})
     # Images are mostly zeros: zstd halves what snappy leaves, and a dictionary of pixels would only cost time.
     options = {"compression": "zstd", "use_dictionary": flat, "row_group_size": 1000} if len(flat) < len(fields) else {}
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, **options)
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, write_page_checksum=True, **options)
 
 
 @dataclass(frozen=True)
@@ -364,7 +366,7 @@ def _opened(path: Path, reader: Any, columns: Sequence[str] | None) -> tuple[dic
     try:
         found: tuple[dict[str, Array], dict[str, Any]] = reader(path, columns)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise InputError(f"{path}: cannot be read as a table: {error}") from error
+        raise InputError(f"{path}: cannot be read as a table: {' '.join(str(error).split())[:SAID]}") from error
     return found
 
 
@@ -464,7 +466,7 @@ def _read_parquet(path: Path, wanted: Sequence[str] | None = None) -> tuple[dict
         for name in stored_names if names is None else names:
             if stored_names.count(name) > 1:
                 raise ValueError(f"column {name!r} is there {stored_names.count(name)} times")
-        data = pq.read_table(path, columns=names)
+        data = pq.read_table(path, columns=names, page_checksum_verification=True)
     except pa.ArrowException as error:
         raise ValueError(error) from error
     stored = (data.schema.metadata or {}).get(METADATA_KEY)

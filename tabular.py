@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import logging
@@ -104,6 +105,7 @@ def csv_columns(path: Path, wanted: Sequence[str] | None = None, *, always: Sequ
     Every row has as many values as the header has names. Raises ValueError naming the line, or the column.
     """
     names, delimiter, above = csv_header(path)
+    _check_text(path)
     chosen = list(dict.fromkeys(name for name in names if wanted is None or name in {*wanted, *always})) or names[:1]
     for name in chosen:
         if names.count(name) > 1:
@@ -176,6 +178,22 @@ def _read_arrow(
         if pa.types.is_string(column.type) and compute.any(compute.match_substring(column, "\n")).as_py():
             raise ValueError(f"column {name!r}: a quote is opened and not closed on its line")
     return columns
+
+
+def _check_text(path: Path) -> None:
+    """Refuse bytes that are no text, naming their line, before they are parsed: rows they are in could be taken for others."""
+    line, decoder = 1, None
+    with path.open("rb") as file:
+        while data := file.read(BLOCK):
+            decoder = decoder or codecs.getincrementaldecoder(text_encoding(data))()
+            try:
+                text = decoder.decode(data)
+            except UnicodeDecodeError as error:
+                line += data[: error.start].count(b"\n")
+                raise ValueError(f"line {line} is no UTF-8 text (byte 0x{error.object[error.start]:02x})") from error
+            if "\0" in text:
+                raise ValueError(f"line {line + text[: text.index(chr(0))].count(chr(10))} holds NUL bytes: damaged")
+            line += text.count("\n")
 
 
 def unended_line(path: Path) -> str | None:

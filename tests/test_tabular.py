@@ -35,7 +35,7 @@ READABLE = {
     "tabs": (HEADER + ROWS).replace(",", "\t").encode(),
     "spaces": (HEADER + ROWS).replace(",", " , ").encode(),
     "signs": (HEADER + ROWS).replace("1147", "+1147").encode(),
-    "a column of text and a repeated one": b"mjj,a,a\n1147.5,x,1\n1321.25,y,1\n1502.5,\xb5,1\n",
+    "a column of text and a repeated one": "mjj,a,a\n1147.5,x,1\n1321.25,y,1\n1502.5,µ,1\n".encode(),
 }
 """Kind of CSV -> bytes of a file that holds the three masses."""
 
@@ -59,7 +59,8 @@ def test_every_kind_of_csv_gives_its_rows(kind: str, tmp_path: Path) -> None:
         (gzip.compress((HEADER + ROWS).encode()), ["gzip", "unpack"]),
         (b"# nothing\n\n", ["empty"]),
         (b'mjj,region\n1147.5,"a\n1321.25,b\n1502.5,c\n', ["'region'", "quote"]),
-        (b"mjj,region\n1147.5,a\n1321.25,\xb5\n", ["'region'", "UTF-8"]),
+        (b"mjj,region\n1147.5,a\n1321.25,\xb5\n", ["line 3", "UTF-8", "0xb5"]),
+        ((HEADER + ROWS).encode() + bytes(9), ["line 5", "NUL"]),
     ],
 )
 def test_a_csv_with_a_broken_row_is_refused(content: bytes, words: list[str], tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ FULL = {"TH1C": 127, "TH1S": 32_767, "TH1I": 2_147_483_647, "TH1F": 16_777_216}
 def named(where: str) -> Iterator[None]:
     """Turn what uproot raises on bytes that are not what they should be into one line that says where."""
     import cramjam
+    from uproot.deserialization import DeserializationError
 
     damage = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
     deeper = (
@@ -42,7 +43,7 @@ def named(where: str) -> Iterator[None]:
     )
     try:
         yield
-    except (*damage, *deeper) as error:
+    except (*damage, *deeper, DeserializationError) as error:
         said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(f"{where}: damaged, or not written by ROOT: {said[:200]}") from error
 
