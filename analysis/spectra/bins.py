@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
-NO_REGION = ("", "nan", "none", "null", "na", "n/a", "<na>", "nat")
+NO_REGION = ("", "nan", "_nan_", "none", "null", "na", "n/a", "<na>", "nat")
 """What programs write where a text has no value, in small letters."""
 NO_VALUE = "no value in the column region"
 """Of a cutflow: events that no region was given for."""

@@ -265,7 +265,7 @@ def events_of(
                 f"{path}: {mass!r} rises from row to row beside a column {binned[0]!r}: centres of bins? A table of bins has "
                 "columns of their lower and upper edges (m_low, m_high)"
             )
-    stated = axis_unit(mass.removeprefix(observable.name))
+    stated = axis_unit(mass)
     if observable.unit == "GeV":
         values = values * mass_scale(stated, mass_unit, f"{path}: column {mass!r}")
         if not stated and mass_unit is None and len(values) and np.isfinite(values).all():
