@@ -130,6 +130,160 @@ def test_what_is_no_spectrum_is_named(name: str, text: str, words: list[str], tm
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+HEAD = "m_low,m_high,count\n"
+ROWS = "".join(f"{a:g},{b:g},{n:g}\n" for a, b, n in zip(EDGES, EDGES[1:], COUNTS, strict=False))
+TEV = "".join(f"{a / 1000:g},{b / 1000:g},{n:g}\n" for a, b, n in zip(EDGES, EDGES[1:], COUNTS, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("s.csv", (HEAD + ROWS).replace("\n", "\r").encode()),
+        ("s.csv", (HEAD + ROWS).replace("\n", "\r\n").encode()),
+        ("s.csv", (HEAD + ROWS).encode("utf-16")),
+        ("s.csv", b"\xef\xbb\xbf# mine\n" + (HEAD + ROWS).encode()),
+        ("s.csv", (HEAD + ROWS).replace(",", ";").encode()),
+        ("s.csv", (HEAD + ROWS).replace(",", "\t").encode()),
+        ("s.csv", (HEAD + ROWS).replace("\n", ",\n").encode()),
+        ("s.csv", ("m_low [TeV],m_high [TeV],count\n" + TEV).encode()),
+        ("s.csv", ("m_low_TeV,m_high_TeV,count\n" + TEV).encode()),
+        ("s.csv", ("m_low / TeV,m_high / TeV,count\n" + TEV).encode()),
+        ("s.csv", b"m_low,m_high,count,stat,stat\n" + ROWS.replace("\n", ",1,1\n").encode()),
+        ("s.json", json.dumps({"edges": EDGES.tolist(), "counts": [f"{n:g}" for n in COUNTS]}).encode("utf-16")),
+        (
+            "s.json",
+            json.dumps({"edges": (EDGES * 1000).tolist(), "counts": COUNTS.tolist(), "mass_unit": "MeV"}).encode(),
+        ),
+    ],
+)
+def test_the_same_counts_however_they_are_written(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    (histogram,) = read_spectra([tmp_path / name]).spectra.values()
+    np.testing.assert_allclose(histogram.axes[0].edges, EDGES, rtol=1e-12)
+    assert histogram.values().tolist() == COUNTS.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("s.csv", (HEAD + ROWS)[:-3], ["line 6 has 2 cells", "3 are expected", "cut off"]),
+        ("s.csv", HEAD + "1000,1058,5,6\n", ["line 2 has 4 cells"]),
+        ("s.csv", HEAD, ["no rows"]),
+        ("s.csv", ROWS, ["line 1 holds numbers"]),
+        ("s.csv", (HEAD + ROWS).replace(",", " "), ["line 1 names one column", "semicolons"]),
+        ("s.csv", HEAD + TEV, ["ends at 1.313", "GeV or TeV?"]),
+        ("s.csv", "m_low [TeV],m_high [GeV],count\n" + ROWS, ["different units: TeV, GeV"]),
+        ("s.csv", "m_low,m_high,events / 20 GeV\n" + ROWS, ["events/20 GeV", "bins of 58 to 67 GeV"]),
+        ("s.csv", HEAD + '1000,1058,"1,203"\n', ["'1,203'", "a comma parts no digits"]),
+        ("s.csv", (HEAD + "1000,1058,3").replace(",", ";") + ",5\n", ["'3,5'"]),
+        ("s.csv", "m_low,m_high,count,count\n1,2,3,4\n", ["2 columns are called 'count'"]),
+        ("s.csv", HEAD + '1000,1058,"3\n', ["line 2 is no row of cells"]),
+        ("s.csv", HEAD + "1000,1058,1e-500000\n", ["no number of events"]),
+        ("s.csv", HEAD + "1000,1058,9007199254740993\n", ["fewer than 2^53"]),
+        ("s.csv", HEAD + "1000,1058,1e400\n", ["bin 0", "2^53"]),
+        ("s.csv", HEAD + "1000,1058,sNaN\n", ["'sNaN'", "no number"]),
+        ("s.csv", "\n", ["is empty"]),
+        ("s.json", "", ["is empty"]),
+        ("s.json", '{"edges": [1000, 1058], "counts": {}}', ["counts: is empty"]),
+        ("s.json", '{"edges": [1000], "counts": []}', ["1 bin edges"]),
+        ("s.json", '{"edges": [1000, 1058], "counts": [true]}', ["value 0 is True"]),
+        ("s.json", '{"edges": [1000, 1058], "counts": [null]}', ["value 0 is None"]),
+        ("s.json", '{"edges": [1000, 1058], "counts": [[1, 2]]}', ["value 0 is a list"]),
+        ("s.json", '{"edges": [1000, 1058], "counts": 5}', ["lists of numbers"]),
+        ("s.json", '{"edges": [1000, 1058], "counts": [5], "units": "TeV"}', ["no key 'units'", "mass_unit"]),
+        (
+            "s.json",
+            '{"edges": [1, 1.058], "densities": [5], "mass_unit": "TeV"}',
+            ["per which unit", "--unit events/TeV"],
+        ),
+        ("s.json", '{"edges": [1, 1.058], "counts": [5], "mass_unit": "furlong"}', ["'furlong'", "GeV, TeV, MeV"]),
+        ("s.json.gz", "", ["is compressed"]),
+        ("s.yaml", "independent_variables: []\ndependent_variables: []\n", ["HEPData table"]),
+    ],
+)
+def test_what_a_file_of_bins_lacks_is_named(name: str, content: str, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError) as caught:
+        read_spectra([tmp_path / name])
+    assert all(word in str(caught.value) for word in (name, *words)), str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ((HEAD + ROWS).encode() + b"\0\0", ["line 7 holds NUL bytes"]),
+        ((HEAD + ROWS + "# µ\n").encode("latin-1"), ["byte 0xb5 in line 7"]),
+        (b"\x1f\x8b\x08" + bytes(20), ["is compressed (gzip)"]),
+    ],
+)
+def test_what_is_no_text_is_named(content: bytes, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_spectra([tmp_path / "s.csv"])
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_stated_unit_of_the_mass_and_one_that_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps({"edges": (EDGES / 1000).tolist(), "counts": COUNTS.tolist()}))
+    (found,) = read_spectra([path], mass_unit="TeV").spectra.values()
+    assert found.axes[0].edges.tolist() == EDGES.tolist()
+    with pytest.raises(InputError, match=r"'GeV'.*that of the mass is --mass-unit"):
+        read_spectra([path], unit="GeV")
+    path.write_text(json.dumps({"edges": (EDGES / 1000).tolist(), "counts": COUNTS.tolist(), "mass_unit": "TeV"}))
+    with pytest.raises(InputError, match="the file says that the mass is in TeV, --mass-unit says MeV"):
+        read_spectra([path], mass_unit="MeV")
+    path.write_text(json.dumps({"edges": EDGES.tolist(), "counts": COUNTS.tolist(), "unit": "pb"}))
+    (note,) = read_spectra([path], unit="counts").notes
+    assert "the values are in counts (--unit), where the file says pb" in note
+
+
+def test_a_last_line_without_an_end_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text((HEAD + ROWS).strip())
+    assert "the last line has no line end (1246,1313,0)" in read_spectra([path]).notes[0]
+
+
+def test_spectra_of_one_name_are_told_apart_by_their_qualifiers(tmp_path: Path) -> None:
+    qualified = "  qualifiers:\n  - {name: RE, value: P P}\n  - {name: SQRT(S), units: GEV, value: '%s'}\n"
+    tables = [hepdata([f"{n + i:g}" for n in COUNTS], "''", "N") for i in (0, 1)]
+    blocks = [t.split("independent")[0].replace("dependent_variables:\n", "") for t in tables]
+    both = [
+        b.replace("  values:", qualified % energy + "  values:", 1)
+        for b, energy in zip(blocks, (7000, 8000), strict=True)
+    ]
+    yaml = tmp_path / "s.yaml"
+    yaml.write_text("dependent_variables:\n" + "".join(both) + "independent" + tables[0].split("independent")[1])
+    csv = tmp_path / "s.csv"
+    rows = ROWS.replace(",1203\n", ",1204\n")
+    csv.write_text(f"#: SQRT(S) GEV,,7000\n{HEAD}{ROWS}\n#: SQRT(S) GEV,,8000\n{HEAD}{rows}".replace("count", "N"))
+    for path, names in (
+        (yaml, ["N (SQRT(S) 7000 GEV)", "N (SQRT(S) 8000 GEV)"]),
+        (csv, ["N (SQRT(S) GEV 7000)", "N (SQRT(S) GEV 8000)"]),
+    ):
+        for source in (path, f"{path}:N"):
+            with pytest.raises(InputError) as caught:
+                read_spectra([source])
+            assert all(name in str(caught.value) for name in names), str(caught.value)
+        (found,) = read_spectra([f"{path}:{names[1]}"]).spectra.values()
+        assert found.values()[0] == 1204
+
+
+def test_a_region_is_given_once_and_no_region_is_lost(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abc"]
+    for i, folder in enumerate(folders):
+        folder.mkdir()
+        (folder / "s.json").write_text(json.dumps({"edges": EDGES.tolist(), "counts": (COUNTS + i).tolist()}))
+    paths = [folder / "s.json" for folder in folders]
+    assert len(read_spectra(paths).spectra) == 3
+    with pytest.raises(InputError, match="'s' is given twice"):
+        read_spectra([paths[0], tmp_path / "b" / ".." / "a" / "s.json"])
+    paths[1].write_text(paths[0].read_text())
+    with pytest.raises(InputError, match="hold the same 2349 events, bin by bin"):
+        read_spectra(paths)
+
+
 def test_root_files_with_several_histograms(tmp_path: Path) -> None:
     path = tmp_path / "s.root"
     with uproot.recreate(path) as file:
