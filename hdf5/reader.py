@@ -68,7 +68,7 @@ class StoredTable:
             if names and (found or np.dtype(self.dtypes[names[0]]).kind not in "biuf"):
                 shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
                 raise InputError(
-                    f"{self.where} holds columns of {found or 'text or times'} ({shown}); numbers are expected"
+                    f"{self.where}: column {shown}: numbers are expected; found {found or 'text or times'}"
                 )
         if not self.labels:
             raise InputError(f"{self.where} holds no columns of numbers")
