@@ -243,7 +243,7 @@ def test_json_that_is_read() -> None:
 
 
 def test_what_is_no_text_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "b.json").write_bytes(b"\xff\xfe")
+    (tmp_path / "b.json").write_bytes(b"\xfa\xfb")
     for name, said in (("b.json", "is no text file"), ("none.json", "no such file"), (".", "is a directory")):
         with pytest.raises(InputError, match=f"{said}.*; a fileset is expected"):
             read_json(tmp_path / name, "a fileset")
