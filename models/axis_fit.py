@@ -37,9 +37,9 @@ def single_jets(inputs: Array) -> Array:
 
 
 def in_order(sample: Sample, names: Sequence[str], where: str) -> Sample:
-    """Return a sample with the columns of its inputs in the order of `names`."""
+    """Return a sample with the columns of its inputs in the order of `names`, where both have names; rows alone keep the names."""
     inputs = named_inputs(sample, names, where=where)
-    return Sample(inputs, observable=sample.observable, weight=sample.weight, event=sample.event)
+    return Sample(inputs, names if inputs.ndim == 2 else (), observable=sample.observable, weight=sample.weight, event=sample.event)
 
 
 def fit_axis(
@@ -84,7 +84,8 @@ def fit_axis(
         if "mass" in scorer.uses and sample.observable is not None:
             options["mass"] = sample.observable
             options |= {} if held is None else {"validation_mass": held.observable}
-    scorer.fit(single_jets(sample.inputs), **options)
+    named = isinstance(scorer, Method) and sample.names and sample.weight is None
+    scorer.fit(Sample(sample.inputs, sample.names) if named else single_jets(sample.inputs), **options)
     if finished is not None and type(scorer).__name__ in SCORERS:
         scorer.save(finished)
     return scorer

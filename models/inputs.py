@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 Matrix = npt.NDArray[np.float64]
+JETS = "; these look like images or constituents of jets, which is another representation"
 
 
 class ScorerError(HunchError):
@@ -81,10 +82,11 @@ def as_matrix(
     if values.dtype.kind not in "fiub":
         raise DtypeError(f"{name}: holds {values.dtype}, not real numbers; allowed: float, integer and boolean arrays")
     if values.ndim != 2 or values.shape[1] == 0:
-        hint = "; reshape one column with x[:, None]" if values.ndim == 1 else ""
+        hint = {1: "; reshape one column with x[:, None]", 3: JETS, 4: JETS}.get(values.ndim, "")
         raise ShapeError(f"{name}: has shape {values.shape}, a table (rows, columns) is needed{hint}")
     if n_columns is not None and values.shape[1] != n_columns:
-        raise ShapeError(f"{name}: has {values.shape[1]} columns, the scorer was trained on {n_columns}")
+        told = f": {', '.join(columns)}" if columns else ""
+        raise ShapeError(f"{name}: has {values.shape[1]} columns, the scorer was trained on {n_columns}{told}")
     if columns is not None and len(columns) != values.shape[1]:
         raise ShapeError(f"{name}: has {values.shape[1]} columns, {len(columns)} names are given: {', '.join(columns)}")
     bad = ~np.isfinite(values)

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import unknown_name
-from .inputs import ScorerError, ShapeError
+from .columns import columns_of, input_columns, refuse_missing, say_surplus, stacked
+from .inputs import DtypeError, ScorerError, ShapeError
 
-__all__ = ["Events", "Sample", "as_sample", "event_hashes", "named_inputs", "split_rows"]
+__all__ = ["Events", "Sample", "as_sample", "event_hashes", "named_inputs", "sample_names", "single_jet", "split_rows"]
 
 Array = npt.NDArray[Any]
 UInt64 = npt.NDArray[np.uint64]
@@ -26,9 +27,11 @@ MIN_VALIDATION, MAX_VALIDATION = 20, 20_000
 class Sample:
     """n events.
 
-    inputs: (n, d) rows, (n, jets, a, b) images or (n, jets, k, c) sets, where (n, a, b) are events of one jet; names: of the
+    inputs: (n, d) rows, (n, jets, a, b) images or (n, jets, k, c) sets, where (n, a, b) are events of one jet, or what names its
+    columns itself (`columns_of`: a table, a data frame), of which those in `names` are taken, all where none are named; names: of the
     inputs' columns, d or one a jet, or none; observable: (n,) what is hunted in, such as the mass; weight: (n,); event: (n,)
-    uint64 hashes that tell which event a row is. Raises ShapeError for lengths that differ, ScorerError for names that repeat.
+    uint64 hashes that tell which event a row is. Raises ShapeError for lengths that differ, ScorerError for names that repeat, for a
+    column that is not there and one that nothing trains on.
     """
 
     inputs: Array
@@ -38,8 +41,13 @@ class Sample:
     event: UInt64 | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "inputs", np.asarray(self.inputs))
-        object.__setattr__(self, "names", tuple(self.names))
+        names = tuple(self.names)
+        columns = columns_of(self.inputs, "inputs")
+        if columns is not None:
+            names = names or input_columns(columns, "inputs")
+            object.__setattr__(self, "inputs", stacked(columns, names, "inputs"))
+        object.__setattr__(self, "inputs", plain_array(self.inputs, "inputs"))
+        object.__setattr__(self, "names", names)
         for name, kind in (("observable", np.float64), ("weight", np.float64), ("event", np.uint64)):
             values = getattr(self, name)
             if values is None:
@@ -77,30 +85,74 @@ class Sample:
         return replace(self, **{name: values[chosen] for name, values in parts.items() if values is not None})
 
 
-Events = Sample | npt.ArrayLike
-"""What spaces take: a sample, or the inputs alone."""
+Events = Sample | npt.ArrayLike | Mapping[str, Any]
+"""What spaces take: a sample, the inputs alone, or what names its columns (`columns_of`)."""
 
 
-def as_sample(x: Any) -> Sample:
-    """Return a sample as it is, or one of a plain array's inputs."""
+def as_sample(x: Any, names: Sequence[str] = (), *, where: str = "x") -> Sample:
+    """Return a sample as it is, or one of the inputs of a plain array or of what names its columns.
+
+    names: the columns to take of the last, which may hold others; without them all are inputs. Raises ScorerError and its
+    like, which name a column that is missing, cannot be an input, or holds no numbers.
+    """
     if isinstance(x, Sample):
         return x
-    return Sample(np.ma.filled(x.astype(np.float64), np.nan) if isinstance(x, np.ma.MaskedArray) else np.asarray(x))
+    columns = columns_of(x, where)
+    if columns is None:
+        return Sample(plain_array(x, where))
+    chosen = tuple(names) or input_columns(columns, where)
+    found = Sample(stacked(columns, chosen, where), chosen)
+    if names:
+        say_surplus(tuple(columns), chosen, where)
+    return found
+
+
+def plain_array(x: Any, where: str) -> Array:
+    """Return an array, of masked values NaN; raises DtypeError for a list of samples or tables, ShapeError for one that is ragged."""
+    if isinstance(x, np.ma.MaskedArray):
+        return np.asarray(np.ma.filled(x.astype(np.float64), np.nan))
+    if isinstance(x, list | tuple):
+        kinds = {type(part).__name__ for part in x if isinstance(part, Sample) or hasattr(part, "columns") or hasattr(part, "iloc")}
+        if kinds:
+            raise DtypeError(
+                f"{where}: is a list of {len(x)} {' and '.join(sorted(kinds))}; one sample, table or array (n, d) is expected: "
+                "join them first, as hunch.table.concatenate does tables"
+            )
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise ShapeError(f"{where}: a list whose events have different shapes: {error}") from error
 
 
 def named_inputs(x: Any, names: Sequence[str], *, where: str = "x") -> Array:
-    """Return the inputs of events with their columns in the order of `names`.
+    """Return the inputs of events with their columns in the order of `names`, those of the training.
 
-    A plain array, events without names and a method that knows none are taken as they are. Raises ScorerError for a missing name,
-    with the nearest one.
+    Columns are matched by name where both sides have names. A plain array has none, and is taken as it is; so are events with
+    names where the training had none, which is logged, and what the training did not have is left out, which is logged too. Raises
+    ScorerError for names that are missing, with the nearest one.
     """
-    sample = as_sample(x)
-    if not names or not sample.names or sample.names == tuple(names):
+    sample = as_sample(x, names, where=where)
+    if not sample.names or sample.names == tuple(names):
         return sample.inputs
-    missing = [name for name in names if name not in sample.names]
-    if missing:
-        raise ScorerError(unknown_name("column", missing[0], sample.names, where))
+    refuse_missing(names, sample.names, where)
+    say_surplus(sample.names, tuple(names), where)
+    if not names:
+        return sample.inputs
     return np.asarray(sample.inputs[:, [sample.names.index(name) for name in names]])
+
+
+def sample_names(x: Any, *, where: str = "x") -> tuple[str, ...]:
+    """Return the names of the columns of events that are trained on, none of a plain array; raises ScorerError as `as_sample`."""
+    if isinstance(x, Sample):
+        return x.names
+    columns = columns_of(x, where)
+    return () if columns is None else input_columns(columns, where)
+
+
+def single_jet(x: Any, names: Sequence[str] = (), *, where: str = "x") -> Array:
+    """Return the inputs of events of one jet without the axis of jets: (n, a, b) of (n, 1, a, b); others as they are."""
+    inputs = named_inputs(x, names, where=where)
+    return inputs[:, 0] if inputs.ndim == 4 and inputs.shape[1] == 1 else inputs
 
 
 def event_hashes(samples: Sequence[Any]) -> UInt64:

@@ -49,10 +49,16 @@ class Scorer(Protocol):
         """Names that `score` takes as `metric`; the first is the default."""
 
     def fit(self, x: npt.ArrayLike, *, validation: npt.ArrayLike | None = None) -> Self:
-        """Train on x, never on labels; without `validation` a part of x is split off by seed."""
+        """Train on x, never on labels; without `validation` a part of x is split off by seed.
+
+        The names of the columns are stored, where x has them, and columns of `validation` are taken by name.
+        """
 
     def score(self, x: npt.ArrayLike, *, metric: str | None = None) -> npt.NDArray[np.float64]:
-        """Return (n,) scores, larger = more anomalous."""
+        """Return (n,) scores, larger = more anomalous.
+
+        Columns with names are matched with those of the training; those of a plain array are taken by position, and counted.
+        """
 
     def save(self, path: str | Path) -> None:
         """Write the folder that `load_scorer` reads."""
@@ -76,7 +82,8 @@ class Method:
     supervision; kind_options: kind of events -> options that follow from it; kind_defaults: likewise,
     what a space takes where its maker says nothing; shown: the options that its repr always shows.
 
-    training_: the record of the training; empty before.
+    input_names: of the columns that it was trained on, in order, none where they had none; training_: the record of the training,
+    empty before.
     """
 
     takes: ClassVar[tuple[str, ...]]
@@ -91,6 +98,7 @@ class Method:
 
     seed: int = 0
     device: str = "auto"
+    input_names: tuple[str, ...] = dataclasses.field(default=(), init=False)
     training_: dict[str, Any] = dataclasses.field(default_factory=dict, init=False)
 
     def parameters(self) -> dict[str, Any]:
@@ -178,7 +186,7 @@ def save_scorer(
     training: Mapping[str, Any],
     tensors: Mapping[str, torch.Tensor],
 ) -> None:
-    """Write a fitted scorer as a folder.
+    """Write a fitted scorer as a folder, with the names of its inputs.
 
     parameters: the constructor's arguments; n_features: columns of its input; state: JSON-like fitted values;
     training: the training record; tensors: the fitted arrays.
@@ -189,6 +197,7 @@ def save_scorer(
         "parameters": dict(parameters),
         "metrics": list(scorer.metrics),
         "n_features": n_features,
+        "input_names": list(getattr(scorer, "input_names", ())),
         "state": dict(state),
         "training": dict(training),
     }
@@ -202,9 +211,9 @@ def load_scorer(path: str | Path) -> Scorer:
     name = record.get("class")
     if not isinstance(name, str):
         raise ScorerFolderError(f"{where}: damaged, no class name in it")
-    cls = scorer_class(name, where=str(where))
+    scorer_class(name, where=str(where))
     try:
-        return cls.from_stored(record, tensors)
+        return rebuilt(record, tensors)
     except ScorerError as error:
         raise ScorerFolderError(f"{where}: does not describe a fitted {name}: {error}") from error
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, OverflowError) as error:
@@ -213,10 +222,24 @@ def load_scorer(path: str | Path) -> Scorer:
 
 def require_columns(record: Mapping[str, Any], n_columns: int) -> None:
     """Raise ScorerError where a stored record tells another number of columns than the weights have, or names others."""
-    names = record["state"].get("input_names") or ()
+    names = record.get("input_names") or ()
     if record["n_features"] != n_columns or len(names) not in {0, n_columns}:
-        told = f"{shown(record['n_features'])} columns" + (f" and {len(names)} names of columns" if names else "")
+        told = f"{shown(record['n_features'])} columns" + (f" and {len(names)} input_names" if names else "")
         raise ScorerError(f"tells {told}, the weights are those of {n_columns} columns")
+
+
+def rebuilt(record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> StoredScorer:
+    """Return the scorer of a record and its tensors, which knows the names of its inputs where they were stored.
+
+    Raises what `from_stored` raises, and ScorerError for names that are none.
+    """
+    scorer = scorer_class(record["class"]).from_stored(record, tensors)
+    if isinstance(scorer, Method):
+        names = record.get("input_names", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ScorerError(f"input_names is {shown(names)}, a list of names is expected")
+        scorer.input_names = tuple(names)
+    return scorer
 
 
 def require_fitted(fitted: T | None, scorer: object) -> T:

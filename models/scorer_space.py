@@ -19,6 +19,7 @@ import torch
 
 from ..errors import shown, unknown_name
 from .axis_fit import SPLIT, fit_axis, in_order, n_jets, remove_finished, single_jets
+from .columns import columns_of
 from .inputs import MissingPackageError, ScorerError, ShapeError, check_metric
 from .sample import (
     Events,
@@ -29,7 +30,7 @@ from .sample import (
     refuse_unknown_priors,
     refuse_unused,
 )
-from .scorer import Scorer, require_fitted, save_scorer, scorer_class
+from .scorer import Scorer, rebuilt, require_fitted, save_scorer, scorer_class
 from .storage import read_folder
 
 __all__ = ["BACKGROUND", "PER_JET", "ScorerSpace"]
@@ -53,6 +54,11 @@ class ManyMetrics(Protocol):
         """Return name -> scores (n,)."""
 
 
+def is_column(values: Any) -> bool:
+    """Tell whether a value of a mapping is a column, (n,) numbers, and no sample of events."""
+    return not isinstance(values, Sample) and columns_of(values) is None and np.ndim(values) == 1
+
+
 class ScorerSpace:
     """Axes "background" and one for each prior, each a scorer of its own (`Quak` trains densities for all in one go).
 
@@ -60,8 +66,9 @@ class ScorerSpace:
     difference. metric: which of the scorers' metrics spans the axes, None for the first of each; per_jet: of PER_JET. Neither changes
     what is trained (`configured`).
 
-    Events are a sample or a plain array for all axes, or a mapping of every axis' name to the events as its scorer takes
-    them (features for a density, images for transport), the same events in the same order.
+    Events are a sample, a plain array or what names its columns (`columns_of`) for all axes, or a mapping of every axis' name to the
+    events as its scorer takes them (features for a density, images for transport), the same events in the same order. Columns are
+    matched by name where both sides have names, as those of a plain array do not.
 
     metrics of scores: "difference" (default), L_background - alpha · the smallest prior's, in spreads; "background"; each prior's
     name, L_background - alpha · its own. With "concat" the differences of all jets are added up.
@@ -134,20 +141,24 @@ class ScorerSpace:
         Raises ScorerError for a missing or unknown axis or a constant one, for weights and exposure that a scorer does not use,
         ShapeError for axes of different lengths, and what the scorers raise.
         """
-        axes, priors = self._axes(sample), priors or {}
-        held = None if validation is None else self._axes(validation)
-        names = {name: given.names for name, given in axes.items()}
+        known = {name: getattr(scorer, "input_names", ()) if fitted else () for name, scorer in self.scorers.items()}
+        axes, priors = self._axes(sample, known), priors or {}
+        names = {name: known[name] or given.names for name, given in axes.items()}
+        held = None if validation is None else self._axes(validation, names, where="validation")
         if not fitted:
             refuse_unknown_priors(priors, tuple(self.scorers)[1:])
-            given = {BACKGROUND: axes[BACKGROUND], **{name: as_sample(priors[name]) for name in list(self.scorers)[1:]}}
+            others = {n: as_sample(priors[n], names[n], where=f"prior {n!r}") for n in list(self.scorers)[1:]}
+            given = {BACKGROUND: axes[BACKGROUND], **others}
             for name, events in given.items():
                 uses = getattr(self.scorers[name], "uses", ())
                 refuse_unused(events, uses, type(self.scorers[name]).__name__, exposure=exposure)
             scorers = {}
             for number, (name, events) in enumerate(given.items()):
-                ordered = in_order(events, names[name], name)
+                ordered = in_order(events, names[name], name if name == BACKGROUND else f"prior {name!r}")
                 own = None if held is None or name != BACKGROUND else in_order(held[name], names[name], "validation")
-                beside = None if exposure is None else in_order(as_sample(exposure), names[name], "exposure")
+                beside = None
+                if exposure is not None:
+                    beside = in_order(as_sample(exposure, names[name], where="exposure"), names[name], "exposure")
                 scorers[name] = fit_axis(
                     copy.copy(self.scorers[name]),  # a fit that fails leaves the space as it was
                     ordered,
@@ -192,12 +203,12 @@ class ScorerSpace:
     def losses(self, x: Axes) -> Matrix:
         """Return the losses (n, m) of events, one column for each of `axis_names`, in spreads of the background.
 
-        The columns of a sample with names are put in the order of the training; those of a plain array are taken as they are.
+        Columns with names are put in the order of the training; those of a plain array are taken as they are.
         Raises NotFittedError, ScorerError for a column that is missing, ShapeError for another number of jets.
         """
         require_fitted(self.spreads_, self)
         found = []
-        for name, events in self._axes(x).items():
+        for name, events in self._axes(x, self.names_).items():
             inputs, jets = named_inputs(events, self.names_[name]), self.jets_[name]
             if n_jets(inputs) != jets:
                 raise ShapeError(f"x: {n_jets(inputs)} jets an event, the space was fitted with {jets}")
@@ -267,7 +278,7 @@ class ScorerSpace:
             if axis["name"] in scorers:
                 raise ScorerError(f"axis {shown(axis['name'])} is there twice")
             own = {key.removeprefix(f"{number}."): t for key, t in tensors.items() if key.startswith(f"{number}.")}
-            scorers[axis["name"]] = scorer_class(axis["scorer"]["class"]).from_stored(axis["scorer"], own)
+            scorers[axis["name"]] = rebuilt(axis["scorer"], own)
         space = cls(scorers.pop(BACKGROUND), scorers, **record["parameters"])
         space.spreads_ = {axis["name"]: dict(axis["spreads"]) for axis in axes}
         space.left_out_ = {axis["name"]: dict(axis["left_out"]) for axis in axes}
@@ -280,21 +291,27 @@ class ScorerSpace:
         space.trained_on = tensors["trained_on"].numpy()
         return space
 
-    def _axes(self, x: Axes) -> dict[str, Sample]:
-        """Return the events of every axis, or say which is missing, unknown, or of another length."""
-        if not isinstance(x, Mapping):
-            return dict.fromkeys(self.scorers, as_sample(x))
+    def _axes(self, x: Axes, names: Mapping[str, tuple[str, ...]], *, where: str = "x") -> dict[str, Sample]:
+        """Return the events of every axis, with the columns of `names`, or say which is missing, unknown, or of another length.
+
+        A mapping without any axis, whose values are columns, is one of columns.
+        """
+        if not isinstance(x, Mapping) or (x and not x.keys() & self.scorers.keys() and all(map(is_column, x.values()))):
+            wanted = tuple(dict.fromkeys(name for own in names.values() for name in own))
+            return dict.fromkeys(self.scorers, as_sample(x, wanted, where=where))
         for name in x:
             if name not in self.scorers:
-                raise ScorerError(unknown_name("axis", name, self.scorers, "x"))
+                raise ScorerError(unknown_name("axis", name, self.scorers, where))
         found = {}
         for name in self.scorers:
             if name not in x:
-                raise ScorerError(f"x: nothing for the axis {name!r}; one array for each of {', '.join(self.scorers)}")
-            found[name] = as_sample(x[name])
+                raise ScorerError(
+                    f"{where}: nothing for the axis {name!r}; one array for each of {', '.join(self.scorers)}"
+                )
+            found[name] = as_sample(x[name], names[name], where=f"{where}, axis {name!r}")
         if len({len(events) for events in found.values()}) > 1:
             told = ", ".join(f"{name} {len(events)}" for name, events in found.items())
-            raise ShapeError(f"x: the axes have different numbers of events: {told}")
+            raise ShapeError(f"{where}: the axes have different numbers of events: {told}")
         return found
 
     def axis_metric(self, axis: str) -> str:
@@ -328,7 +345,7 @@ class ScorerSpace:
         left_out: dict[str, dict[str, str]] = {}
         for name, scorer in self.scorers.items():
             spreads[name], left_out[name] = {}, {}
-            jets = single_jets(axes[name].inputs[rows])
+            jets = single_jets(named_inputs(axes[name].select(rows), self.names_[name]))
             many = scorer.score_each(jets, scorer.metrics) if isinstance(scorer, ManyMetrics) else {}
             for metric in scorer.metrics:
                 try:

@@ -16,7 +16,7 @@ from ..density.autoencoder import gaussian_kl
 from ..distance.clouds import Array, as_jets, check_pixel, clouds_from_images, require_unit, require_weights
 from ..distance.transport import check_options, wasserstein_rowwise
 from ..inputs import ScorerError, ShapeError, TooFewRowsError, check_metric, whole_number
-from ..sample import split_rows
+from ..sample import Events, refuse_unused, sample_names, single_jet, split_rows
 from ..scorer import Method, require_fitted, save_scorer
 from ..train.loop import TrainingSettings, named_device, resolve_device, train_stack
 from ..train.objective import Objective
@@ -76,19 +76,21 @@ class ConvVae(Method):
 
     def fit(
         self,
-        x: npt.ArrayLike,
+        x: Events,
         *,
-        validation: npt.ArrayLike | None = None,
+        validation: Events | None = None,
         checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> Self:
         """Train on images x (n, height, width), n at least 100, and return self.
 
-        validation: images for early stopping, else 15 % of x by seed; checkpoint: a file to resume a killed training
+        x: an array, or the one column of a table or a sample, whose name is stored and asked for in `score`; validation: images for early stopping, else 15 % of x by seed; checkpoint: a file to resume a killed training
         from; progress: a bar on stderr, or a log line in 30 s. Raises ScorerError for options that mean nothing,
         TooFewRowsError, ShapeError, EmptyImageError, NegativePixelError, NotNormalisedError, DeviceError.
         """
-        images = self._images(x, "x")
+        refuse_unused(x, self.uses, type(self).__name__)
+        names = sample_names(x)
+        images = self._images(single_jet(x, names), "x")
         if len(images) < MIN_IMAGES:
             raise TooFewRowsError(f"x: has {len(images)} images, at least {MIN_IMAGES} are needed")
         sizes = self._sizes(images.shape[1], images.shape[2])
@@ -96,7 +98,8 @@ class ConvVae(Method):
         if validation is None:
             train, held = split_rows(flat, np.random.default_rng(self.seed))
         else:
-            other = self._images(validation, "validation", shape=images.shape[1:])
+            held_out = single_jet(validation, names, where="validation")
+            other = self._images(held_out, "validation", shape=images.shape[1:])
             if not len(other):
                 raise TooFewRowsError("validation: has 0 images, at least 1 is needed")
             train, held = flat, other.reshape(len(other), flat.shape[1])
@@ -118,26 +121,27 @@ class ConvVae(Method):
         self.training_ = {**record, "scale": network.scale, **asdict(sizes)}
         # scores are float64 on the CPU wherever the training ran
         self.network_ = network.to("cpu").double().requires_grad_(requires_grad=False)
+        self.input_names = names
         return self
 
-    def score(self, x: npt.ArrayLike, *, metric: str | None = None) -> npt.NDArray[np.float64]:
+    def score(self, x: Events, *, metric: str | None = None) -> npt.NDArray[np.float64]:
         """Return (n,) scores, larger = more anomalous; metric: one of `metrics`. Errors as in `fit`."""
         metric = check_metric(metric, self.metrics, type(self).__name__)
         network = require_fitted(self.network_, self)
-        images = self._images(x, "x", shape=(network.sizes.height, network.sizes.width))
+        images = self._images(single_jet(x, self.input_names), "x", shape=(network.sizes.height, network.sizes.width))
         return self._by_parts(images, lambda part: self._term(network, part, metric))
 
-    def latent_means(self, x: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def latent_means(self, x: Events) -> npt.NDArray[np.float64]:
         """Return the latent means (n, latent) of images; distances between them are the latent distances of the paper."""
         network = require_fitted(self.network_, self)
-        images = self._images(x, "x", shape=(network.sizes.height, network.sizes.width))
+        images = self._images(single_jet(x, self.input_names), "x", shape=(network.sizes.height, network.sizes.width))
         means = self._by_parts(images, lambda part: network.encode(part)[0][0].numpy())
         return means.reshape(len(images), network.sizes.latent)
 
-    def reconstruct(self, x: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def reconstruct(self, x: Events) -> npt.NDArray[np.float64]:
         """Return the reconstructions (n, height, width) of images at the latent mean; each sums to one."""
         network = require_fitted(self.network_, self)
-        images = self._images(x, "x", shape=(network.sizes.height, network.sizes.width))
+        images = self._images(single_jet(x, self.input_names), "x", shape=(network.sizes.height, network.sizes.width))
         made = self._by_parts(images, lambda part: network.decode(network.encode(part)[0])[0].numpy())
         return made.reshape(images.shape)
 

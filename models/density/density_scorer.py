@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ..inputs import as_matrix, check_metric
+from ..sample import Events, as_sample, named_inputs, refuse_unused
 from ..scorer import Method, require_columns, require_fitted, save_scorer
 from ..train.loop import TrainingSettings, named_device
 from ..train.mass_penalty import check_strength, checked_masses
@@ -69,9 +70,9 @@ class DensityScorer(Method):
 
     def fit(
         self,
-        x: npt.ArrayLike,
+        x: Events,
         *,
-        validation: npt.ArrayLike | None = None,
+        validation: Events | None = None,
         mass: npt.ArrayLike | None = None,
         validation_mass: npt.ArrayLike | None = None,
         checkpoint: str | Path | None = None,
@@ -79,14 +80,23 @@ class DensityScorer(Method):
     ) -> Self:
         """Train on x (n, d), n at least 100, and return self.
 
-        validation: rows for early stopping, else 15 % of x by seed; mass: (n,) of x in whatever unit, needed where
-        decorrelation is above 0 and else not looked at; validation_mass: of the validation rows, likewise; checkpoint: a
-        file to resume a killed training from; progress: a bar on stderr, or a log line in 30 s. Raises the errors of
-        `as_matrix`, and ScorerError for masses that are missing, not one a row, not finite or all the same.
+        x: rows, whose names are stored where they have some (a sample, a table, a data frame); validation: rows for early stopping,
+        matched by name, else 15 % of x by seed; mass: (n,) of x in whatever unit, needed where decorrelation is above 0 and else not
+        looked at, a sample's observable where none is given; validation_mass: of the validation rows, likewise; checkpoint: a file to
+        resume a killed training from; progress: a bar on stderr, or a log line in 30 s. Raises the errors of `as_matrix`, and
+        ScorerError for names that are missing, for weights, and for masses that are missing, not one a row, not finite or all the same.
         """
-        rows = as_matrix(x, name="x", min_rows=MIN_ROWS)
-        width = rows.shape[1]
-        held = None if validation is None else as_matrix(validation, name="validation", n_columns=width, min_rows=1)
+        sample = as_sample(x)
+        refuse_unused(sample, self.uses, type(self).__name__)
+        names = sample.names
+        rows = as_matrix(sample.inputs, name="x", min_rows=MIN_ROWS, columns=names or None)
+        width, held = rows.shape[1], None
+        if validation is not None:
+            own = as_sample(validation, names, where="validation")
+            held = named_inputs(own, names, where="validation")
+            held = as_matrix(held, name="validation", n_columns=width, min_rows=1, columns=names or None)
+            validation_mass = own.observable if validation_mass is None else validation_mass
+        mass = sample.observable if mass is None else mass
         masses = checked_masses(
             self.decorrelation, (mass, len(rows)), (validation_mass, None if held is None else len(held))
         )
@@ -103,13 +113,18 @@ class DensityScorer(Method):
             checkpoint=checkpoint,
             progress=progress,
         )
+        self.input_names = names
         return self
 
-    def score(self, x: npt.ArrayLike, *, metric: str | None = None) -> npt.NDArray[np.float64]:
-        """Return (n,) scores in nats, larger = more anomalous; metric: one of `metrics`."""
+    def score(self, x: Events, *, metric: str | None = None) -> npt.NDArray[np.float64]:
+        """Return (n,) scores in nats, larger = more anomalous; metric: one of `metrics`.
+
+        x: rows (n, d); columns with names are put in the order of `input_names`, those of a plain array are taken as they are.
+        """
         metric = check_metric(metric, self.metrics, type(self).__name__)
         density = require_fitted(self.density_, self)
-        rows = as_matrix(x, n_columns=density.columns.n_columns)
+        inputs, names = named_inputs(x, self.input_names), self.input_names or None
+        rows = as_matrix(inputs, n_columns=density.columns.n_columns, columns=names)
         return np.asarray(self.term(density, rows, metric)[:, 0])
 
     def term(self, density: DensityStack, rows: npt.NDArray[np.float64], metric: str) -> npt.NDArray[np.float64]:

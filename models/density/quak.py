@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from ..inputs import ScorerError, as_matrix, check_metric
-from ..sample import Events, as_sample, event_hashes, named_inputs, refuse_unused
+from ..sample import Events, Sample, as_sample, event_hashes, named_inputs, refuse_unused
 from ..scorer import Method, require_columns, require_fitted, save_scorer
 from ..train.loop import TrainingSettings, named_device
 from ..train.mass_penalty import check_strength, checked_masses
@@ -86,7 +86,6 @@ class Quak(Method):
     learning_rate: float | None = None
     decorrelation: float = 0.0
     prior_names: tuple[str, ...] = field(default=(), init=False)
-    input_names: tuple[str, ...] = field(default=(), init=False)
     trained_on: npt.NDArray[np.uint64] = field(default_factory=lambda: event_hashes([]), init=False)
     n_neighbourhoods_: int = field(default=0, init=False)
     background_max_: float = field(default=float("nan"), init=False)
@@ -147,7 +146,7 @@ class Quak(Method):
         checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> Self:
-        """Train on the background and each prior, rows (n, d) of samples or of plain arrays, at least 100 each; return self.
+        """Train on the background and each prior, rows (n, d), at least 100 each; return self.
 
         sample: the background, simulated, or unlabelled data; its names are stored, and the columns of the others are put in
         their order. Its observable is the mass that is needed where decorrelation is above 0 and else not looked at (priors need
@@ -159,7 +158,7 @@ class Quak(Method):
         missing and for masses that are missing, not finite or all the same, and the errors of `as_matrix`, naming sample and column.
         """
         refuse_unused(sample, self.uses, type(self).__name__, exposure=exposure)
-        background = as_sample(sample)
+        background = as_sample(sample, where="background")
         names = background.names
         rows = as_matrix(background.inputs, name="background", min_rows=MIN_ROWS, columns=names or None)
         width = rows.shape[1]
@@ -171,7 +170,7 @@ class Quak(Method):
         masses = checked_masses(
             self.decorrelation,
             (background.observable, len(rows)),
-            (None if validation is None else as_sample(validation).observable, None if held is None else len(held)),
+            (observable_of(validation), None if held is None else len(held)),
             of="the background",
         )
         settings = self.settings(width)
@@ -255,7 +254,7 @@ class Quak(Method):
         width, names = density.columns.n_columns, self.input_names
         rows = self._rows(data, "data", width, names)
         samples = [self._rows(x, f"prior {name!r}", width, names, least=0) for name, x in priors.items()]
-        masses = checked_masses(self.decorrelation, (as_sample(data).observable, len(rows)), (None, None), of="data")
+        masses = checked_masses(self.decorrelation, (observable_of(data), len(rows)), (None, None), of="data")
         if masses[0] is not None and reference is None:
             raise ScorerError("decorrelation needs reference: rows of pure background beside the data")
         known = None if reference is None else self._rows(reference, "reference", width, names)
@@ -277,11 +276,13 @@ class Quak(Method):
     def losses(self, x: Events) -> Matrix:
         """Return the losses (n, m) in nats, one column for each of `axis_names`: densities in the space of x.
 
-        x: rows (n, d), or a sample, whose columns are put in the order of `input_names`. A flow's loss is −log p(x); a VAE's
+        x: rows (n, d); columns with names (of a sample, a table, a data frame) are put in the order of `input_names`, those of a plain
+        array, which have none to compare, are taken as they are. A flow's loss is −log p(x); a VAE's
         −log p(x | z) + KL at the latent mean.
         """
         density = require_fitted(self.density_, self)
-        rows = as_matrix(named_inputs(x, self.input_names), n_columns=density.columns.n_columns)
+        inputs, names = named_inputs(x, self.input_names), self.input_names or None
+        rows = as_matrix(inputs, n_columns=density.columns.n_columns, columns=names)
         first, second = density.terms(rows)
         return np.asarray(first + second)
 
@@ -316,7 +317,6 @@ class Quak(Method):
             n_features=density.columns.n_columns,
             state={
                 "prior_names": list(self.prior_names),
-                "input_names": list(self.input_names),
                 "n_neighbourhoods": self.n_neighbourhoods_,
                 "background_max": self.background_max_,
             },
@@ -333,7 +333,7 @@ class Quak(Method):
         scorer.density_ = density
         require_columns(record, density.columns.n_columns)
         scorer.training_ = dict(record["training"])
-        scorer.prior_names, scorer.input_names = tuple(state["prior_names"]), tuple(state["input_names"])
+        scorer.prior_names = tuple(state["prior_names"])
         scorer.n_neighbourhoods_ = int(state["n_neighbourhoods"])
         own = 1 + len(scorer.prior_names) + (1 + scorer.n_neighbourhoods_ if scorer._has_family else 0)
         if own != len(density.centre):
@@ -341,6 +341,11 @@ class Quak(Method):
         scorer.background_max_ = float(state["background_max"])
         scorer.trained_on = tensors["trained_on"].numpy()
         return scorer
+
+
+def observable_of(x: Events | None) -> Matrix | None:
+    """Return the observable (n,) of a sample, None of other events."""
+    return x.observable if isinstance(x, Sample) else None
 
 
 def check_prior_names(priors: Mapping[str, Any]) -> None:

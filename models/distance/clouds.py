@@ -106,7 +106,10 @@ def as_jets(x: Any, *, name: str = "x", shape: tuple[int, ...] | None = None) ->
     if values.dtype.kind not in "fiub":
         raise DtypeError(f"{name}: holds {values.dtype}, not real numbers; allowed: float, integer and boolean arrays")
     if values.ndim != 3 or 0 in values.shape[1:]:
-        hint = "; one jet is x[None]" if values.ndim == 2 else ""
+        hint = {
+            2: "; one jet is x[None], and rows of numbers are another representation",
+            4: "; events of several jets are for a space of a method (make_space)",
+        }.get(values.ndim, "")
         raise ShapeError(f"{name}: has shape {values.shape}, (jets, rows, columns) is needed{hint}")
     if shape is not None and values.shape[1:] != shape:
         raise ShapeError(f"{name}: jets have the shape {values.shape[1:]}, the references {shape}")

@@ -16,6 +16,7 @@ import torch
 
 from ...errors import unknown_name
 from ..inputs import ShapeError, TooFewRowsError, check_metric, whole_number
+from ..sample import Events, refuse_unused, sample_names, single_jet
 from ..scorer import Method, require_fitted, save_scorer
 from ..train.loop import named_device
 from .clouds import (
@@ -100,15 +101,17 @@ class EventToEnsemble(Method):
     tolerance: float | None = None
     references_: Array | None = field(default=None, init=False)
 
-    def fit(self, x: npt.ArrayLike, *, validation: npt.ArrayLike | None = None, progress: bool = False) -> Self:
+    def fit(self, x: Events, *, validation: Events | None = None, progress: bool = False) -> Self:
         """Choose the references from the jets x, shaped as `inputs` says, and return self.
 
-        validation: jets whose mean score ("min") is noted in `training_`; they change no reference. progress: a bar on
+        x: one jet an event, an array or the one column of a table or a sample, whose name is stored and asked for in `score`; validation: jets whose mean score ("min") is noted in `training_`; they change no reference. progress: a bar on
         stderr. Raises TransportOptionError, TooFewRowsError (no jets, k above
         them), DeviceError, and what `as_jets`, the clouds and `wasserstein` raise.
         """
         self._check_options()
-        jets = self._prepared(as_jets(x), "x")
+        refuse_unused(x, self.uses, type(self).__name__)
+        names = sample_names(x)
+        jets = self._prepared(as_jets(single_jet(x, names)), "x")
         chosen = self._chosen(len(jets))
         training: dict[str, Any] = {"rows": [len(chosen)], "rows_given": len(jets)}
         if self.references == "average":
@@ -124,13 +127,13 @@ class EventToEnsemble(Method):
             k = self.k or elbow(path.inertia)
             self.references_ = jets[chosen[path.rows[k - 1]]]
             training |= {"k": k, "medoids": chosen[path.rows[k - 1]].tolist(), "inertia": path.inertia.tolist()}
-        self.training_ = training
+        self.training_, self.input_names = training, names
         if validation is not None:
             scores = self.score(validation)
             training["validation_mean"] = float(scores.mean()) if len(scores) else None
         return self
 
-    def score(self, x: npt.ArrayLike, *, metric: str | None = None) -> npt.NDArray[np.float64]:
+    def score(self, x: Events, *, metric: str | None = None) -> npt.NDArray[np.float64]:
         """Return (n,) distances, larger = more anomalous; metric: one of `metrics`.
 
         In the unit of the points for transport, of |pT|^power for MAE and MSE. Errors as in `fit`.
@@ -138,10 +141,10 @@ class EventToEnsemble(Method):
         metric = check_metric(metric, self.metrics, type(self).__name__)
         return self.score_each(x, (metric,))[metric]
 
-    def score_each(self, x: npt.ArrayLike, metrics: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
+    def score_each(self, x: Events, metrics: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
         """Return the scores (n,) of several metrics; the distances are computed once."""
         references = require_fitted(self.references_, self)
-        jets = as_jets(x)
+        jets = as_jets(single_jet(x, self.input_names))
         self._require_shape(jets, references)
         scores = {metric: np.empty(len(jets)) for metric in metrics}
         for first in range(0, len(jets), CHUNK):
