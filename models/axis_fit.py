@@ -39,7 +39,13 @@ def single_jets(inputs: Array) -> Array:
 def in_order(sample: Sample, names: Sequence[str], where: str) -> Sample:
     """Return a sample with the columns of its inputs in the order of `names`, where both have names; rows alone keep the names."""
     inputs = named_inputs(sample, names, where=where)
-    return Sample(inputs, names if inputs.ndim == 2 else (), observable=sample.observable, weight=sample.weight, event=sample.event)
+    return Sample(
+        inputs,
+        tuple(names) if inputs.ndim == 2 else (),
+        observable=sample.observable,
+        weight=sample.weight,
+        event=sample.event,
+    )
 
 
 def fit_axis(

@@ -66,9 +66,7 @@ def input_columns(names: Iterable[str], where: str = "x") -> tuple[str, ...]:
     told = [f"column {name!r} {NO_INPUTS[name]}" for name in names if name in NO_INPUTS]
     if told:
         left = [name for name in names if name not in BESIDE]
-        raise ScorerError(
-            f"{where}: {', '.join(told)}: nothing trains on that; give the inputs alone, as in x[{left}]"
-        )
+        raise ScorerError(f"{where}: {', '.join(told)}: nothing trains on that; give the inputs alone, as in x[{left}]")
     return names
 
 
@@ -87,7 +85,9 @@ def stacked(columns: Mapping[str, Any], names: Sequence[str], where: str = "x") 
         if values.shape != first:
             raise ShapeError(f"{where}: column {name!r} has the shape {values.shape}, {names[0]!r} has {first}")
         if values.ndim not in {1, 3}:
-            raise ShapeError(f"{where}: column {name!r} has the shape {values.shape}: neither a number nor an image a row")
+            raise ShapeError(
+                f"{where}: column {name!r} has the shape {values.shape}: neither a number nor an image a row"
+            )
     if len(first) == 1:
         return np.stack([values.astype(np.float64) for values in found.values()], axis=1)
     return np.stack(list(found.values()), axis=1)
@@ -112,7 +112,9 @@ def as_column(values: Any, name: str, where: str) -> Array:
             raise DtypeError(f"{where}: column {name!r} does not hold one number a row: {values.type}") from error
     elif hasattr(values, "to_numpy"):
         kind = getattr(values, "dtype", None)
-        if hasattr(kind, "na_value") and getattr(kind, "kind", "O") in "fiub":  # pandas' own types, which know of missing values
+        if (
+            hasattr(kind, "na_value") and getattr(kind, "kind", "O") in "fiub"
+        ):  # pandas' own types, which know of missing values
             found = values.to_numpy(dtype=np.float64, na_value=np.nan)
         else:
             found = values.to_numpy()

@@ -112,7 +112,11 @@ def plain_array(x: Any, where: str) -> Array:
     if isinstance(x, np.ma.MaskedArray):
         return np.asarray(np.ma.filled(x.astype(np.float64), np.nan))
     if isinstance(x, list | tuple):
-        kinds = {type(part).__name__ for part in x if isinstance(part, Sample) or hasattr(part, "columns") or hasattr(part, "iloc")}
+        kinds = {
+            type(part).__name__
+            for part in x
+            if isinstance(part, Sample) or hasattr(part, "columns") or hasattr(part, "iloc")
+        }
         if kinds:
             raise DtypeError(
                 f"{where}: is a list of {len(x)} {' and '.join(sorted(kinds))}; one sample, table or array (n, d) is expected: "

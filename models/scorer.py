@@ -18,6 +18,7 @@ import torch
 from .. import __version__
 from ..errors import shown, unknown_name
 from .inputs import NotFittedError, ScorerError
+from .sample import Events
 from .storage import RECORD, ScorerFolderError, read_folder, write_folder
 
 T = TypeVar("T")
@@ -48,13 +49,13 @@ class Scorer(Protocol):
     def metrics(self) -> tuple[str, ...]:
         """Names that `score` takes as `metric`; the first is the default."""
 
-    def fit(self, x: npt.ArrayLike, *, validation: npt.ArrayLike | None = None) -> Self:
+    def fit(self, x: Events, *, validation: Events | None = None) -> Self:
         """Train on x, never on labels; without `validation` a part of x is split off by seed.
 
         The names of the columns are stored, where x has them, and columns of `validation` are taken by name.
         """
 
-    def score(self, x: npt.ArrayLike, *, metric: str | None = None) -> npt.NDArray[np.float64]:
+    def score(self, x: Events, *, metric: str | None = None) -> npt.NDArray[np.float64]:
         """Return (n,) scores, larger = more anomalous.
 
         Columns with names are matched with those of the training; those of a plain array are taken by position, and counted.

@@ -210,7 +210,8 @@ class ScorerSpace:
         found = []
         for name, events in self._axes(x, self.names_).items():
             inputs, jets = named_inputs(events, self.names_[name]), self.jets_[name]
-            if n_jets(inputs) != jets:
+            of_rows = getattr(self.scorers[name], "takes", ()) == ("rows",)  # which says itself that these are no rows
+            if n_jets(inputs) != jets and not of_rows:
                 raise ShapeError(f"x: {n_jets(inputs)} jets an event, the space was fitted with {jets}")
             scores = self.scorers[name].score(single_jets(inputs), metric=self.axis_metric(name))
             each = scores.reshape(len(inputs), jets) / self.spread(name)

@@ -6,10 +6,12 @@ trickles has its scores as it trickles. A file that is longer than memory takes 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import io
 import itertools
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,19 +21,21 @@ from typing import Any, BinaryIO, Protocol, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, unknown_name
+from ..errors import InputError
 from ..files import read_json, write_aside
 from ..models.export.onnx_scorer import OnnxScorer
+from ..models.sample import Events, Sample
 from ..models.scorer import Scorer, load_scorer, method_class
 from ..models.storage import RECORD
-from ..table import IDENTITY
+from ..table import PARTS_RECORD, is_table_folder
+from .stream_columns import NO_FEATURES, Layout, is_number, laid_out
 
-__all__ = ["NO_FEATURES", "StreamReport", "open_scorer", "stream_scores"]
+__all__ = ["NO_FEATURES", "Opened", "StreamReport", "open_scorer", "stream_scores"]
+
+log = logging.getLogger(__name__)
 
 Matrix = npt.NDArray[np.float64]
 
-NO_FEATURES = (*IDENTITY, "mjj", "truth_signal")
-"""Columns that are no features unless they are named: who the event is, what is hunted in, what is the truth."""
 STANDARD = "-"  # standard input, standard output
 BLOCK = 1 << 20  # bytes of CSV read at once
 LONGEST = 1 << 24  # bytes of a CSV line
@@ -41,7 +45,7 @@ BATCH = 4096  # rows of parquet read at once
 class Scores(Protocol):
     """What `stream_scores` needs of a scorer."""
 
-    def score(self, x: npt.ArrayLike, *, metric: str | None = None) -> Matrix:
+    def score(self, x: Events, *, metric: str | None = None) -> Matrix:
         """Return (n,) scores of rows (n, d)."""
 
 
@@ -65,21 +69,25 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Which columns of a source are what; unit: "line" or "row", what its places count."""
+class Opened:
+    """A scorer of rows that is ready, its number of columns, and their names in the order of training, none where it knows none."""
 
-    source: str
-    unit: str
-    header: tuple[str, ...]
-    identity: tuple[str, ...]
-    features: tuple[str, ...]
+    scorer: Scores
+    width: int
+    names: tuple[str, ...]
+
+    def score(self, x: Matrix, metric: str | None) -> Matrix:
+        """Return the scores (n,) of rows (n, d) whose columns are in the order of `names`."""
+        return self.scorer.score(Sample(x, self.names), metric=metric)
 
 
-def open_scorer(path: str | Path) -> tuple[Scores, int]:
-    """Return the scorer of a folder or of an .onnx file, and its number of columns d; raises ScorerError."""
+def open_scorer(path: str | Path) -> Opened:
+    """Return the scorer of a folder or of an .onnx file; raises ScorerError, InputError for one of jets."""
     if Path(path).suffix == ".onnx":
         exported = OnnxScorer(path)
-        return exported, exported.n_features
+        if len(exported.shape) > 1:
+            raise InputError(f"{path}: scores images {exported.shape}, a stream holds rows of numbers")
+        return Opened(exported, exported.n_features, exported.input_names)
     scorer: Scorer = load_scorer(path)
     record = read_json(Path(path) / RECORD)
     for part in [axis["scorer"] for axis in record["state"].get("axes", ())] or [record]:
@@ -88,7 +96,8 @@ def open_scorer(path: str | Path) -> tuple[Scores, int]:
                 f"{path}: {part['class']} scores jets (n, rows, columns), a stream holds rows of numbers; "
                 "in Python: load_scorer(path).score(read_table(table)['image_1'])"
             )
-    return scorer, int(record["n_features"])
+    names = tuple(getattr(scorer, "input_names", ()))
+    return Opened(scorer, len(names) or int(record["n_features"]), names)
 
 
 def stream_scores(
@@ -102,22 +111,23 @@ def stream_scores(
 ) -> StreamReport:
     """Score rows of CSV (with a header line) or parquet one block after another; write identity and score as CSV.
 
-    scorer: a scorer's folder or an .onnx file; sources: files, "-" for CSV on standard input, one after another;
+    scorer: a scorer's folder or an .onnx file; sources: files, tables in parts, "-" for CSV on standard input, one after another;
     output: a CSV file, written aside and renamed at the end, or "-" for standard output, where each block's scores
-    come as soon as they are known. columns: the features in the order of training; without them all columns but
-    NO_FEATURES, which must be as many as the scorer was trained on. metric: one of the scorer's. skip_bad: leave out
+    come as soon as they are known. columns: the features, where they have other names than those that the scorer was trained
+    on, in the order of training; without them columns are taken by the scorer's own names, and where it knows none all but NO_FEATURES in
+    their order, as many as it was trained on. What is left out or taken by its place is logged once a source. metric: one of the scorer's. skip_bad: leave out
     and count rows with a value that is no finite number, instead of raising.
     Raises InputError naming source, line and column; ScorerError. A reader that goes away is a BrokenPipeError.
     """
-    model, width = open_scorer(scorer)
-    model.score(np.empty((0, width)), metric=metric)  # a metric there is not is said before anything is read or written
+    model = open_scorer(scorer)
+    model.score(np.empty((0, model.width)), metric)  # a metric there is not is said before anything is read or written
     first: Layout | None = None
     rows = skipped = 0
     first_skipped = ""
     with opened_output(output) as target:
         writer = csv.writer(target, lineterminator="\n")
-        for source in sources or (STANDARD,):
-            with opened_source(source, columns, width) as (layout, chunks):
+        for source in in_parts(sources or (STANDARD,)):
+            with opened_source(source, columns, model) as (layout, chunks):
                 if first is None:
                     first = layout
                     writer.writerow([*layout.identity, "score"])
@@ -131,12 +141,21 @@ def stream_scores(
                     kept, reason = without_bad(chunk, layout)
                     if reason and not skip_bad:
                         raise InputError(reason)
-                    scores = model.score(kept.features, metric=metric).tolist()
+                    scores = model.score(kept.features, metric).tolist()
                     writer.writerows(zip(*kept.identity, scores, strict=True))
                     target.flush()
                     rows, skipped = rows + len(scores), skipped + len(chunk.features) - len(scores)
                     first_skipped = first_skipped or reason
     return StreamReport(rows, skipped, first_skipped)
+
+
+def in_parts(sources: Sequence[str | Path]) -> Iterator[str | Path]:
+    """Give sources with the parts of a table in place of its folder."""
+    for source in sources:
+        if str(source) != STANDARD and is_table_folder(source):
+            yield from sorted(Path(source).glob("*.parquet"))
+        else:
+            yield source
 
 
 @contextlib.contextmanager
@@ -168,71 +187,64 @@ def without_bad(chunk: Chunk, layout: Layout) -> tuple[Chunk, str]:
 
 @contextlib.contextmanager
 def opened_source(
-    source: str | Path, columns: Sequence[str] | None, width: int
+    source: str | Path, columns: Sequence[str] | None, model: Opened
 ) -> Iterator[tuple[Layout, Iterator[Chunk]]]:
     """Give a source's layout and its chunks of rows, which are read as they are asked for."""
     if str(source) == STANDARD:
-        yield read_csv(sys.stdin.buffer, "standard input", columns, width)
+        yield read_csv(sys.stdin.buffer, "standard input", columns, model)
         return
     path = Path(source)
     if not path.is_file():
-        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; CSV or parquet is expected")
+        found = f"is a folder without {PARTS_RECORD}" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}; CSV or parquet is expected")
     if path.suffix.lower() == ".parquet":
         with opened_parquet(path) as file:
-            yield read_parquet(file, str(path), columns, width)
+            yield read_parquet(file, str(path), columns, model)
         return
     with path.open("rb") as stream:
-        yield read_csv(stream, str(path), columns, width)
-
-
-def laid_out(source: str, header: Sequence[str], columns: Sequence[str] | None, width: int, *, unit: str) -> Layout:
-    """Find identity and features among a source's columns; raises InputError naming found and expected."""
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise InputError(f"{source}: column {twice[0]!r} is there {header.count(twice[0])} times")
-    features = tuple(columns) if columns else tuple(name for name in header if name not in NO_FEATURES)
-    for name in features:
-        if name not in header:
-            raise InputError(unknown_name("column", name, header, source))
-    if len(features) != width:
-        dropped = "" if columns else f" besides {', '.join(NO_FEATURES)}"
-        raise InputError(
-            f"{source}: {len(features)} columns{dropped} ({', '.join(features) or 'none'}), the scorer was trained on "
-            f"{width}; name them in the order of training with --columns"
-        )
-    identity = tuple(name for name in IDENTITY if name in header)
-    return Layout(source, unit, tuple(header), identity, features)
+        yield read_csv(stream, str(path), columns, model)
 
 
 # ------------------------------------------------------------------------------------------ CSV
 
 
 def read_csv(
-    stream: BinaryIO, source: str, columns: Sequence[str] | None, width: int
+    stream: BinaryIO, source: str, columns: Sequence[str] | None, model: Opened
 ) -> tuple[Layout, Iterator[Chunk]]:
     """Read the header of CSV, return its layout and its chunks."""
     blocks = whole_lines(stream, source)
-    head = next(blocks, b"").lstrip(b"\xef\xbb\xbf")
-    line, _, rest = head.partition(b"\n")
+    number, line, rest = 0, b"", b""
+    while not line.strip():  # blank lines may stand before the header
+        if not rest:
+            rest = next(blocks, b"")
+            rest = rest.removeprefix(codecs.BOM_UTF8) if number == 0 else rest
+        if not rest:
+            raise InputError(f"{source}: empty; a header line with the names of the columns is expected")
+        line, _, rest = rest.partition(b"\n")
+        number += 1
     try:
-        header = next(csv.reader([line.decode("utf-8").strip("\r")]), [])
+        text = line.decode("utf-8").strip("\r")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{source}: line 1: no UTF-8 text; CSV with a header line, or a .parquet file, is expected"
+            f"{source}: line {number}: no UTF-8 text; CSV with a header line, or a .parquet file, is expected"
         ) from error
-    if not header:
-        raise InputError(f"{source}: empty; a header line with the names of the columns is expected")
-    header = [name.strip() for name in header]
-    if all(is_number(name) for name in header):
-        raise InputError(f"{source}: line 1 holds numbers ({line[:60].decode()}); names of columns are expected there")
-    layout = laid_out(source, header, columns, width, unit="line")
+    if "\r" in text:
+        raise InputError(f"{source}: lines end as on old Macs, by CR alone; LF or CR LF is expected")
+    try:
+        header = [name.strip() for name in next(csv.reader([text]), [])]
+    except csv.Error as error:
+        raise InputError(f"{source}: line {number}: no CSV: {error}") from error
+    layout = laid_out(source, header, columns, model.names, model.width, unit="line")
 
     def chunks() -> Iterator[Chunk]:
-        number = 2
+        first = number + 1
+        block = b""
         for block in itertools.chain([rest], blocks):
             if block.strip():
-                yield parsed(block, number, layout)
-            number += block.count(b"\n")
+                yield parsed(block, first, layout)
+            first += block.count(b"\n")
+        if block and not block.endswith(b"\n"):
+            log.warning("%s: line %d, the last one, has no end: it may be cut off", source, first)
 
     return layout, chunks()
 
@@ -287,11 +299,14 @@ def parsed_slowly(block: bytes, line: int, layout: Layout) -> Chunk:
     places: list[int] = []
     wrong: dict[int, str] = {}
     reader = csv.reader(io.StringIO(block.decode("utf-8", errors="replace"), newline=""))
-    for fields in reader:
-        if not fields:
+    for fields in csv_lines(reader, layout, line):
+        if not any(field.strip() for field in fields) and len(fields) <= 1:
             continue
+        place = line + reader.line_num - 1
         values = [np.nan] * len(layout.features)
-        if len(fields) != len(layout.header):
+        if again := header_again(fields, layout, place):
+            wrong[len(places)] = again
+        elif len(fields) != len(layout.header):
             wrong[len(places)] = f"{len(fields)} values, the header names {len(layout.header)} columns"
             fields = [*fields, *[""] * len(layout.header)]  # noqa: PLW2901 - the row is bad, its identity may be there
         else:
@@ -303,18 +318,31 @@ def parsed_slowly(block: bytes, line: int, layout: Layout) -> Chunk:
                     wrong[len(places)] = f"column {name!r}: {text!r} is no finite number"
         identity.append([fields[where[name]] for name in layout.identity])
         features.append(values)
-        places.append(line + reader.line_num - 1)
+        places.append(place)
     table = np.array(features, dtype=np.float64).reshape(len(features), len(layout.features))
     return Chunk([list(c) for c in zip(*identity, strict=True)] if layout.identity else [], table, places, wrong)
 
 
-def is_number(text: str) -> bool:
-    """Tell whether a text is a number, NaN and infinity too; Python's own 1_000 is not one."""
+def csv_lines(reader: Any, layout: Layout, line: int) -> Iterator[list[str]]:
+    """Give the fields of each line of a block that begins with number `line`; raises InputError where they cannot be told apart."""
     try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text
+        yield from reader
+    except csv.Error as error:
+        raise InputError(f"{layout.source}: line {line + reader.line_num - 1}: no CSV: {error}") from error
+
+
+def header_again(fields: Sequence[str], layout: Layout, line: int) -> str:
+    """Return what is said of a line that is the header once more, "" of any other; raises InputError where it is another header."""
+    found = [field.strip() for field in fields]
+    words = [name for name in layout.features if not is_number(name)]
+    if any(map(is_number, found)) or not any(name in found for name in words):
+        return ""
+    if tuple(found) == layout.header:
+        return "the header comes again"
+    raise InputError(
+        f"{layout.source}: line {line} is another header ({', '.join(found)}): what follows has its columns elsewhere; "
+        "score the two parts one after another"
+    )
 
 
 # ------------------------------------------------------------------------------------------ parquet
@@ -334,12 +362,14 @@ def opened_parquet(path: Path) -> Iterator[Any]:
         yield file
 
 
-def read_parquet(file: Any, source: str, columns: Sequence[str] | None, width: int) -> tuple[Layout, Iterator[Chunk]]:
+def read_parquet(
+    file: Any, source: str, columns: Sequence[str] | None, model: Opened
+) -> tuple[Layout, Iterator[Chunk]]:
     """Read the schema of a parquet file, return its layout and its chunks; rows count from 0."""
     import pyarrow as pa
 
     schema = file.schema_arrow
-    layout = laid_out(source, schema.names, columns, width, unit="row")
+    layout = laid_out(source, schema.names, columns, model.names, model.width, unit="row")
     for name in layout.features:
         kind = schema.field(name).type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):

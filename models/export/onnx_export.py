@@ -60,7 +60,8 @@ def export_onnx(scorer: Scorer, path: str | Path, *, metric: str | None = None, 
     half the memory and time. The input is `x`: rows (n, d), any n, in the order of the columns of training, images
     (n, height, width), or of a space of images (n, jets, height, width); finite values, and images without negative pixels that sum
     to one or are normalised by the scorer, are the caller's duty. Outputs: `score` (n,), and of a `Quak` or a space also `losses`
-    (n, m). The file's metadata hold the version, class, architecture, metric, precision, the sizes of one event and axis names.
+    (n, m). The file's metadata hold the version, class, architecture, metric, precision, the sizes of one event, axis names and the names
+    of the columns of training, as JSON, none where they had none.
     Raises ScorerError where the package onnx is missing or the scorer cannot be exported, as exact transport cannot,
     UnknownMetricError.
     """
@@ -103,6 +104,7 @@ def export_onnx(scorer: Scorer, path: str | Path, *, metric: str | None = None, 
         "shape": json.dumps(list(made.shape)),
         "n_columns": str(math.prod(made.shape)),
         "axis_names": json.dumps(list(made.axes)),
+        "input_names": json.dumps(list(getattr(scorer, "input_names", ()))),
     }
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
@@ -173,6 +175,9 @@ def space_of(graph: Graph, space: ScorerSpace, metric: str) -> Made:
         columns.append(scores)
     if len(set(shapes)) > 1:
         raise ScorerError(f"a space whose axes take different inputs cannot be exported as ONNX: {shapes}")
+    if len(set(space.names_.values())) > 1:
+        told = "; ".join(f"{axis}: {', '.join(names) or 'without names'}" for axis, names in space.names_.items())
+        raise ScorerError(f"a space whose axes take different columns cannot be exported as ONNX: {told}")
     background, priors = columns[0], dict(zip(list(space.scorers)[1:], columns[1:], strict=True))
     if metric == BACKGROUND or not priors:
         made = background

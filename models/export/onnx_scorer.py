@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ...errors import InputError, shown
 from ...files import parse_json
 from ..inputs import ScorerError, ShapeError, as_matrix, check_metric, required_package
+from ..sample import Events, named_inputs, single_jet
 from .graph import PRECISIONS
 from .onnx_file import checked_onnx
 
@@ -23,7 +24,8 @@ MAX_ROWS = 4096  # a step: the activations of as many rows stay in a core's cach
 class OnnxScorer:
     """The scorer of a file that `export_onnx` wrote; it cannot be trained.
 
-    path: of the file; threads: that ONNX Runtime may use inside a node. `metrics` holds the one metric of the file.
+    path: of the file; threads: that ONNX Runtime may use inside a node. `metrics` holds the one metric of the file, `input_names` the
+    names of the columns of training, none of files that hold none.
     Raises ScorerError where the package onnxruntime or the file is missing, or the file is no exported scorer.
     """
 
@@ -52,6 +54,8 @@ class OnnxScorer:
             shape = self.metadata.get("shape", f"[{self.n_features}]")
             self.shape = tuple(parse_json(shape, f"{self.path}: metadata 'shape'"))
             self.axis_names = tuple(parse_json(self.metadata["axis_names"], f"{self.path}: metadata 'axis_names'"))
+            names = self.metadata.get("input_names", "[]")
+            self.input_names = tuple(parse_json(names, f"{self.path}: metadata 'input_names'"))
             self.metrics = (self.metadata["metric"],)
             self.dtype = PRECISIONS[self.metadata["precision"]]
         except (KeyError, ValueError, TypeError, InputError) as error:
@@ -63,17 +67,22 @@ class OnnxScorer:
                 f"{self.path}: damaged, tells events of {shown(self.shape)}, {shown(self.n_features)} numbers; its graph takes "
                 f"{of_graph} and gives {', '.join(outputs)}"
             )
+        if len(self.shape) == 1 and len(self.input_names) not in {0, self.n_features}:
+            raise ScorerError(f"{self.path}: damaged, names {len(self.input_names)} of {self.n_features} columns")
 
-    def score(self, x: npt.ArrayLike, *, metric: str | None = None) -> npt.NDArray[np.float64]:
+    def score(self, x: Events, *, metric: str | None = None) -> npt.NDArray[np.float64]:
         """Return (n,) scores of finite events x (n, ...), larger = more anomalous; metric: the one of the file or None.
 
-        x: rows (n, d), or images of the sizes in `shape`, which are not checked to sum to one.
+        x: rows (n, d), or images of the sizes in `shape`, which are not checked to sum to one. Columns with names are put in the order
+        of `input_names`, those of a plain array are taken as they are.
         """
         check_metric(metric, self.metrics, "the ONNX file")
         if len(self.shape) == 1:
-            rows = as_matrix(x, n_columns=self.n_features)
+            names = self.input_names or None
+            rows = as_matrix(named_inputs(x, self.input_names), n_columns=self.n_features, columns=names)
         else:
-            rows = np.asarray(x, dtype=np.float64)
+            taken = named_inputs if len(self.shape) > 2 else single_jet
+            rows = np.asarray(taken(x, self.input_names), dtype=np.float64)
             if rows.shape[1:] != self.shape:
                 raise ShapeError(f"x: events of {rows.shape[1:]}, {self.shape} are expected")
         with np.errstate(over="ignore"):
