@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,7 @@ __all__ = ["check_analysis"]
 
 def check_analysis(analysis: Analysis) -> None:
     """Raise ValueError, which names the key, where an analysis cannot be."""
-    for key, pair in (("fit_range", analysis.fit_range), ("masses", analysis.masses)):
-        if pair is not None and not (pair[0] < pair[1] < analysis.sqrt_s):
-            raise ValueError(f"{key}: [{pair[0]:g}, {pair[1]:g}] must rise and stay below sqrt_s = {analysis.sqrt_s:g}")
+    check_ranges(analysis)
     if analysis.blind and analysis.samples.background is None:
         raise ValueError("blind: needs samples.background, of which held-out events stand in for the data")
     if analysis.blind and analysis.weak_supervision:
@@ -45,8 +44,33 @@ def check_analysis(analysis: Analysis) -> None:
             "regions.shape: mosaic needs one model of a family of priors: samples.background, at least two "
             f"samples.priors, regions.axis: family, no weak_supervision, and a method with hypotheses: {', '.join(methods_with('mosaic'))}"
         )
+    if analysis.scheduler is not None and analysis.executor != "dask":
+        raise ValueError(f"scheduler: is of executor: dask, and executor is {analysis.executor}")
     check_columns(analysis)
     check_method(analysis)
+
+
+def check_ranges(analysis: Analysis) -> None:
+    """Refuse ranges that fall or reach beyond sqrt_s, a fit range of too few bins, and masses outside of it."""
+    for key, pair in (("fit_range", analysis.fit_range), ("masses", analysis.masses)):
+        if pair is not None and not (pair[0] < pair[1] < analysis.sqrt_s):
+            raise ValueError(f"{key}: [{pair[0]:g}, {pair[1]:g}] must rise and stay below sqrt_s = {analysis.sqrt_s:g}")
+    if analysis.fit_range is None:
+        return
+    from ..analysis import family_orders, mass_edges
+
+    low, high = analysis.fit_range
+    asked = f"[{low:g}, {high:g}]"
+    bins, parameters = len(mass_edges(low, high)) - 1, family_orders(analysis.background_function)[0] + 1
+    if bins < parameters + 2:
+        raise ValueError(
+            f"fit_range: {asked} holds {bins} bins, one of a mass resolution each; {analysis.background_function} has {parameters} "
+            f"parameters or more and a bump one more, so {parameters + 2} bins are needed"
+        )
+    if analysis.masses is not None and not (analysis.masses[0] < high and low < analysis.masses[1]):
+        raise ValueError(
+            f"masses: [{analysis.masses[0]:g}, {analysis.masses[1]:g}] lie outside of fit_range {asked}, where nothing is hunted"
+        )
 
 
 def check_columns(analysis: Analysis) -> None:
@@ -82,7 +106,10 @@ def check_method(analysis: Analysis) -> None:
         given = method.kind_options.get(representation.kind, {})
         method(**{**analysis.scorer_options, **given}).check(shape if all(shape) else ())
     except HunchError as error:
-        raise ValueError(f"scorer: {error}") from error
+        said = str(error)
+        sections = {**dict.fromkeys(analysis.training, "training"), **dict.fromkeys(analysis.scorer, "scorer")}
+        blamed = next((f"key '{sections[o]}.{o}'" for o in sections if re.search(rf"\b{o}\b", said)), "scorer")
+        raise ValueError(f"{blamed}: {said}") from error
     check_samples(analysis, representation)
     if analysis.scorer_options.get("decorrelation", 0) > 0 and representation.observable is None:
         section = "scorer" if "decorrelation" in analysis.scorer else "training"

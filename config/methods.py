@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import nearest
+from .quantities import number
 from .sections import Options
 
 __all__ = [
@@ -92,6 +94,7 @@ def checked_options(
             guess = nearest(str(key), names)
             hint = f"; did you mean {guess!r}?" if guess else ";"
             raise ValueError(f"unknown key '{section}.{key}'{hint} allowed: {', '.join(names)}")
+        value = value if re.search(r"\bstr\b", str(hints[key])) else number(value)  # noqa: PLW2901
         strict = not str(hints[key]).startswith(("tuple", "typing.Tuple")) and not isinstance(value, list)
         try:
             found[key] = TypeAdapter(hints[key]).validate_python(value, strict=strict)

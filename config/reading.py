@@ -39,6 +39,7 @@ def read_analysis(path: str | Path, overrides: Sequence[str] = ()) -> Analysis:
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{path}: holds no keys; samples and output are needed")
     lines = key_lines(node)
+    written = raw
     raw = overridden(raw, overrides)
     for text in overrides:  # line 0 is the command line
         named = tuple(full_key(text.partition("=")[0].strip(), raw).split("."))
@@ -46,8 +47,19 @@ def read_analysis(path: str | Path, overrides: Sequence[str] = ()) -> Analysis:
     try:
         analysis = Analysis.model_validate(raw)
     except ValidationError as error:
+        if overrides and is_valid(written):  # what is wrong came by the command line, whichever key it is said of
+            lines = {(): 0, **dict.fromkeys(lines, 0)}
         raise ConfigError("\n".join(explain(e, path, lines, raw) for e in error.errors())) from error
     return located(analysis, path, lines)
+
+
+def is_valid(raw: Mapping[str, Any]) -> bool:
+    """Tell whether the content of an analysis file is an analysis, whatever files it names."""
+    try:
+        Analysis.model_validate(raw)
+    except ValidationError:
+        return False
+    return True
 
 
 def overridden(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -156,7 +168,7 @@ def explain(error: Any, path: Path, lines: Mapping[Key, int], raw: Any) -> str:
     if not key:
         quoted = re.match(r"(?:unknown )?key '([^']+)'", message)
         named = tuple((quoted[1] if quoted else message.split(":")[0]).split("."))
-        line = next((lines[named[:n]] for n in range(len(named), 0, -1) if named[:n] in lines), 1)
+        line = next((lines[named[:n]] for n in range(len(named), -1, -1) if named[:n] in lines), 1)
         return f"{path}: line {line}: {message}" if line else f"on the command line: {message}"
     found = raw
     for part in key:

@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ..errors import HunchError
 from ..folds import FoldPlan, fold_plan
 from ..table import QUAK_FEATURES, is_table
 from .checks import check_analysis
 from .methods import OWN_KEYS, REPRESENTED_BY, SPACE_KEYS, checked_options, method_class, method_names, unknown
+from .quantities import ENERGY, energies_in, known_unit, luminosity_in_fb
 from .sections import (
     CountSettings,
     LimitSettings,
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FEW_FEATURES", "Analysis"]
 
-ENERGIES = {"TeV": 13.0, "MeV": 13_000_000.0}
-"""sqrt_s in units that are not GeV, where the analysis says none."""
+SQRT_S = 13_000.0  # GeV, where the analysis says nothing else
+ENERGY_KEYS = ("fit_range", "masses", "sqrt_s")
+"""Keys in the observable's unit."""
 
 FEW_FEATURES = ("mJ_1", "mJ_2", "tau21_1", "tau21_2", "tau32_1", "tau32_2")
 """Training columns where a family of hypotheses is searched through: its density ratios are better in six dimensions."""
@@ -48,12 +50,12 @@ class Analysis(Section):
     that repeat within a sample; folds: of data where there is no background sample, or with weak_supervision, which lets the other
     folds of the data narrow down the hypotheses; held_out: share of the background kept from training to fix regions on;
     fit_range, masses: [low, high], found from the spectrum when absent, and sqrt_s: in the observable's unit; luminosity: fb^-1, for limits on
-    cross-sections; blind: held-out background stands in for the data, expected results only; executor, workers, scheduler:
+    cross-sections; energies and the luminosity may have a unit, as in 3 TeV and 137/fb; blind: held-out background stands in for the data, expected results only; executor, workers, scheduler:
     coffea's; skip_bad_files: count unreadable files instead of stopping.
     """
 
     samples: Samples
-    output: str
+    output: Annotated[str, Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     representation: Options = Field(default_factory=lambda: {"name": "features"})
     features: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
@@ -70,12 +72,12 @@ class Analysis(Section):
     weak_supervision: bool = False
     fit_range: Pair | None = None
     masses: Pair | None = None
-    sqrt_s: Positive = 13_000.0
+    sqrt_s: Positive = SQRT_S
     background_function: str = "dijet"
     combination: Literal["fisher", "stouffer", "simes", "cauchy", "tippett", "harmonic", "harmonic_bound"] | None = None
     pseudo_experiments: Annotated[int, Field(ge=1)] = 5_000
     limits: LimitSettings = Field(default_factory=LimitSettings)
-    luminosity: Positive | None = None
+    luminosity: Annotated[Positive | None, BeforeValidator(luminosity_in_fb)] = None
     blind: bool = False
     plane_scan: PlaneScanSettings | None = None
     executor: Literal["iterative", "futures", "dask"] = "futures"
@@ -100,12 +102,16 @@ class Analysis(Section):
     @model_validator(mode="before")
     @classmethod
     def energy_in_its_unit(cls, given: Any) -> Any:
-        """Where the observable is in TeV or MeV, sqrt_s is too: its default is the same energy in that unit."""
-        observable = given.get("observable") if isinstance(given, Mapping) else None
-        unit = observable.get("unit") if isinstance(observable, Mapping) else None
-        if unit in ENERGIES and "sqrt_s" not in given and given.get("hunt") != "count":
-            return {**given, "sqrt_s": ENERGIES[unit]}
-        return given
+        """Energies with a unit are put in the observable's; where that is TeV or MeV, the default of sqrt_s is the same energy in it."""
+        if not isinstance(given, Mapping):
+            return given
+        observable = given.get("observable")
+        stated = observable.get("unit", "GeV") if isinstance(observable, Mapping) else "GeV"
+        unit = known_unit(stated) if isinstance(stated, str) else "GeV"
+        found = {**given, **energies_in(unit, given, ENERGY_KEYS)}
+        if unit != "GeV" and unit in ENERGY and "sqrt_s" not in given and given.get("hunt") != "count":
+            found["sqrt_s"] = SQRT_S / ENERGY[unit]
+        return found
 
     @field_validator("background_function")
     @classmethod

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from .quantities import known_unit, number
 
 __all__ = [
     "CountSettings",
@@ -27,10 +29,38 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def numbers(cls, given: Any) -> Any:
+        """Read 1e3 as a number, where no text is expected."""
+        if not isinstance(given, dict):
+            return given
+        texts = {name for name, field in cls.model_fields.items() if re.search(r"\bstr\b", str(field.annotation))}
+        return {
+            key: value if key in texts else [number(v) for v in value] if isinstance(value, list) else number(value)
+            for key, value in given.items()
+        }
 
-Files = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+
+def some_file(given: Any) -> Any:
+    """Refuse a key of a sample with nothing behind it; raises ValueError."""
+    if given is None or given == []:
+        raise ValueError("names no file; leave the key out where there is no such sample")
+    return given
+
+
+Files = Annotated[tuple[str, ...], BeforeValidator(some_file), Field(min_length=1, strict=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Pair = Annotated[tuple[Positive, Positive], Field(strict=False)]
+
+
+def two_numbers(given: Any) -> Any:
+    """Refuse what is a list of other than two values; raises ValueError."""
+    if isinstance(given, list | tuple) and len(given) != 2:
+        raise ValueError(f"two numbers, [low, high], are expected, {len(given) or 'none'} given")
+    return given
+
+
+Pair = Annotated[tuple[Positive, Positive], BeforeValidator(two_numbers), Field(strict=False)]
 Options = dict[str, Any]
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
@@ -49,6 +79,12 @@ class Samples(Section):
     exposure: Files | None = None
     signals: dict[str, Files] = Field(default_factory=dict)
     validation: Files | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def some_file(cls, given: Any) -> Any:
+        """A key with nothing behind it is a mistake, and no sample that is left out."""
+        return some_file(given)
 
     @field_validator("priors", "signals")
     @classmethod
@@ -118,4 +154,4 @@ class ObservableKey(Section):
     """A column that is hunted in, with its unit."""
 
     name: Annotated[str, Field(min_length=1)]
-    unit: str = "GeV"
+    unit: Annotated[str, BeforeValidator(lambda given: known_unit(given) if isinstance(given, str) else given)] = "GeV"

@@ -198,7 +198,7 @@ MISTAKES |= {
         "did you mean 'two_prong'",
     ),
     "axes of a sample": (MINIMAL + "hunt: count\ncount: {axes: [background, family]}\n", 8, "count.axes: are of"),
-    "architecture": (MINIMAL + "training: {architecture: mfa}\n", 1, "did you mean 'maf'"),
+    "architecture": (MINIMAL + "training: {architecture: mfa}\n", 7, "did you mean 'maf'"),
     "solver": (
         MINIMAL + "representation: images\nscorer: {name: EventToEnsemble, solver: exct}\n",
         8,
@@ -250,15 +250,15 @@ MISTAKES |= {
     ),
     "limits in a count": (MINIMAL + "hunt: count\nlimits: {points: 2}\n", 8, "limits.points: is of hunt: bump"),
     "sqrt_s in a count": (MINIMAL + "hunt: count\nsqrt_s: 8000\n", 8, "sqrt_s: is of hunt: bump"),
-    "negative decorrelation": (MINIMAL + "training: {decorrelation: -1}\n", 1, "decorrelation is -1"),
+    "negative decorrelation": (MINIMAL + "training: {decorrelation: -1}\n", 7, "decorrelation is -1"),
     "decorrelation of Flow": (MINIMAL + "scorer: {name: Flow, decorrelation: -1}\n", 7, "decorrelation is -1"),
     "decorrelation from nothing": (
         MINIMAL + "hunt: count\nscorer: {name: Flow, decorrelation: 5}\n",
         8,
         "key 'scorer.decorrelation': needs an observable",
     ),
-    "no hidden units": (MINIMAL + "training: {hidden: 0}\n", 1, "hidden is 0"),
-    "device": (MINIMAL + "training: {device: gpu}\n", 1, "no device 'gpu'; allowed: auto, cpu, cuda"),
+    "no hidden units": (MINIMAL + "training: {hidden: 0}\n", 7, "hidden is 0"),
+    "device": (MINIMAL + "training: {device: gpu}\n", 7, "no device 'gpu'; allowed: auto, cpu, cuda"),
     "device of images": (
         MINIMAL + "representation: images\nscorer: {name: ConvVae, device: gpu}\n",
         8,

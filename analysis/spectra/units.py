@@ -182,8 +182,8 @@ def ask_unit(high: float, *, sqrt_s: float, where: str, hint: str) -> None:
 
 
 def read_luminosity(text: str) -> Luminosity:
-    """Read an integrated luminosity: "19.7" and "19.7/fb" are inverse femtobarn, "19700/pb" inverse picobarn."""
-    match = re.fullmatch(r"\s*([0-9.eE+]+?)\s*(?:/?\s*(fb|pb)(?:\^?-1)?)?\s*", text)
+    """Read an integrated luminosity: "19.7" and "19.7/fb" are inverse femtobarn, "19700/pb" inverse picobarn; 0.02 ab^-1 as well."""
+    match = re.fullmatch(r"\s*([0-9.eE+]+?)\s*(?:/?\s*(mb|ub|nb|pb|fb|ab)(?:\s*\^?-1)?)?\s*", text)
     try:
         number = Decimal(match.group(1)) if match else Decimal(0)
     except InvalidOperation:
