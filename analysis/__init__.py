@@ -47,10 +47,10 @@ from .regions.l5 import signed_l5
 from .regions.mass_curve import DECORRELATIONS
 from .regions.metrics import Metrics, evaluate, roc, significance_improvement
 from .regions.plane_scan import PlaneScan, plane_windows, scan_plane
-from .regions.regions import SHAPES, Regions, fix_regions, read_regions
+from .regions.regions import SHAPES, Regions, fix_regions, read_regions, regions_fixed_by
 from .regions.scored import RegionChoice, Scored, stand_in
 from .regions.thresholds import fix_thresholds
-from .resonance_search import Search, search
+from .resonance_search import Search, choose_fit_range, given_edges, hunted_masses, search
 from .results import draw_figures, draw_spectrum_figures, result_of, spectrum_result
 from .significance.bumphunt import BumpHunt, GlobalP, HuntSettings, hunt
 from .significance.bumphunter import BumpHunterResult, WindowScan, bump_hunter, scan_windows
@@ -127,6 +127,7 @@ __all__ = [
     "bump_hunter",
     "choose_background",
     "choose_degree",
+    "choose_fit_range",
     "cls_limits",
     "combine",
     "compare_sculpting",
@@ -155,6 +156,7 @@ __all__ = [
     "fit_with_minuit",
     "fix_regions",
     "fix_thresholds",
+    "given_edges",
     "global_p_gross_vitells",
     "global_uniformity",
     "goodness_of_fit",
@@ -162,6 +164,7 @@ __all__ = [
     "hunt_counts",
     "hunt_of",
     "hunt_spectra",
+    "hunted_masses",
     "joint_gross_vitells",
     "joint_scan",
     "limit_figure",
@@ -177,6 +180,7 @@ __all__ = [
     "read_luminosity",
     "read_regions",
     "read_spectra",
+    "regions_fixed_by",
     "result_of",
     "roc",
     "roc_figure",

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..errors import InputError
 from ..table import MJJ, Observable
 from .checks.background_only import Sculpting, Spurious, sculpting, spurious_signal
-from .fits.background import choose_background, goodness_of_fit
+from .fits.background import choose_background, family_orders, goodness_of_fit
 from .regions.difference import difference_score
 from .regions.metrics import Metrics, evaluate
 from .regions.regions import Regions
@@ -24,7 +24,7 @@ from .spectra.bins import FitRange, mass_edges, mass_grid, spectrum
 from .spectra.signal_shape import SignalShape, fit_signal_shape
 from .spectrum_hunt import SpectrumHunt, hunt_in_range
 
-__all__ = ["Search", "choose_fit_range", "search", "spurious_signals"]
+__all__ = ["Search", "choose_fit_range", "given_edges", "hunted_masses", "search", "spurious_signals"]
 
 log = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float64]
@@ -55,14 +55,8 @@ def choose_fit_range(
     """
     if fit_range is None:
         return find_fit_range(mass, sqrt_s=settings.sqrt_s, family=settings.family, reach=reach)
-    edges = mass_edges(*fit_range)
-    masses = np.asarray(mass, dtype=np.float64)
-    counts = np.histogram(masses, edges)[0].astype(np.float64)
-    if counts.sum() == 0:
-        of = settings.observable
-        span = of.span(masses.min(), masses.max()) if len(masses) else "no events"
-        asked = f"[{fit_range[0]:g}, {fit_range[1]:g}] {of.unit}".rstrip()
-        raise InputError(f"fit_range {asked} holds none of the {len(masses)} events ({span})")
+    edges = given_edges(mass, fit_range, settings)
+    counts = np.histogram(np.asarray(mass, dtype=np.float64), edges)[0].astype(np.float64)
     fit = choose_background(counts[None], edges, sqrt_s=settings.sqrt_s, family=settings.family)
     p = float(goodness_of_fit(counts[None], fit.expected, fit.n_parameters)[0])
     if p < 0.05:
@@ -70,6 +64,23 @@ def choose_fit_range(
             "the inclusive spectrum does not fit the %s family in the given fit_range: p = %.2g", settings.family, p
         )
     return FitRange(tuple(edges.tolist()), "given", p)
+
+
+def given_edges(mass: npt.ArrayLike, fit_range: tuple[float, float], settings: HuntSettings) -> Floats:
+    """Return the bin edges (GeV) of a given fit range; raises InputError where it holds no event (n,), or too few bins to fit."""
+    edges, of = mass_edges(*fit_range), settings.observable
+    masses = np.asarray(mass, dtype=np.float64)
+    asked = f"[{fit_range[0]:g}, {fit_range[1]:g}] {of.unit}".rstrip()
+    if not ((masses >= edges[0]) & (masses < edges[-1])).any():
+        span = of.span(masses.min(), masses.max()) if len(masses) else "no events"
+        raise InputError(f"fit_range {asked} holds none of the {len(masses)} events ({span})")
+    parameters = family_orders(settings.family)[0] + 1
+    if len(edges) - 1 < parameters + 2:
+        raise InputError(
+            f"fit_range {asked} holds {len(edges) - 1} bins of a mass resolution each; {settings.family} has {parameters} parameters "
+            f"or more and a bump one more, so {parameters + 2} bins are needed"
+        )
+    return edges
 
 
 def spurious_signals(

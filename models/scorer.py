@@ -78,7 +78,8 @@ class Method:
     """Base of the methods of this room: keyword-only dataclasses whose constructor's fields are their options.
 
     takes: the kinds of events that the method works on; uses: what else `fit` can use, of "exposure", "weights", "mass"; trains:
-    whether it is trained in epochs, with a checkpoint and a validation sample, or only chosen; spans: whether it is a space
+    whether it is trained in epochs, with a checkpoint and a validation sample, or only chosen; least: rows or jets that `fit` needs
+    at least; spans: whether it is a space
     by itself; mosaic: whether it can train `hypotheses=n` neighbourhoods; narrows: whether it has `narrow`, which is weak
     supervision; kind_options: kind of events -> options that follow from it; kind_defaults: likewise,
     what a space takes where its maker says nothing; shown: the options that its repr always shows.
@@ -90,6 +91,7 @@ class Method:
     takes: ClassVar[tuple[str, ...]]
     uses: ClassVar[tuple[str, ...]] = ()
     trains: ClassVar[bool] = True
+    least: ClassVar[int] = 1
     spans: ClassVar[bool] = False
     mosaic: ClassVar[bool] = False
     narrows: ClassVar[bool] = False

@@ -20,7 +20,7 @@ import torch
 from ..errors import shown, unknown_name
 from .axis_fit import SPLIT, fit_axis, in_order, n_jets, remove_finished, single_jets
 from .columns import columns_of
-from .inputs import MissingPackageError, ScorerError, ShapeError, check_metric
+from .inputs import MissingPackageError, NonFiniteError, ScorerError, ShapeError, TooFewRowsError, check_metric
 from .sample import (
     Events,
     Sample,
@@ -30,7 +30,7 @@ from .sample import (
     refuse_unknown_priors,
     refuse_unused,
 )
-from .scorer import Scorer, rebuilt, require_fitted, save_scorer, scorer_class
+from .scorer import Method, Scorer, rebuilt, require_fitted, save_scorer, scorer_class
 from .storage import read_folder
 
 __all__ = ["BACKGROUND", "PER_JET", "ScorerSpace"]
@@ -57,6 +57,26 @@ class ManyMetrics(Protocol):
 def is_column(values: Any) -> bool:
     """Tell whether a value of a mapping is a column, (n,) numbers, and no sample of events."""
     return not isinstance(values, Sample) and columns_of(values) is None and np.ndim(values) == 1
+
+
+def called(axis: str) -> str:
+    """Return what the sample of an axis is called in errors."""
+    return axis if axis == BACKGROUND else f"prior {axis!r}"
+
+
+def check_trainable(scorer: Scorer, events: Sample, where: str) -> None:
+    """Raise TooFewRowsError or NonFiniteError, naming the sample, where a scorer cannot be trained on events."""
+    jets = n_jets(events.inputs)
+    found, least = len(events) * jets, scorer.least if isinstance(scorer, Method) else 1
+    if found < least:
+        told = f"{len(events)} events" if jets == 1 else f"{len(events)} events of {jets} jets"
+        raise TooFewRowsError(f"{where}: has {told}, at least {least} {'rows' if jets == 1 else 'jets'} are needed")
+    if events.inputs.dtype.kind == "f":
+        bad = int((~np.isfinite(events.inputs)).any(axis=tuple(range(1, events.inputs.ndim))).sum())
+        if bad:
+            columns = [name for i, name in enumerate(events.names) if not np.isfinite(events.inputs[:, i]).all()]
+            told = f", in {', '.join(columns)}" if columns else ""
+            raise NonFiniteError(f"{where}: NaN or infinity in {bad} of {len(events)} events{told}")
 
 
 class ScorerSpace:
@@ -147,14 +167,16 @@ class ScorerSpace:
         held = None if validation is None else self._axes(validation, names, where="validation")
         if not fitted:
             refuse_unknown_priors(priors, tuple(self.scorers)[1:])
-            others = {n: as_sample(priors[n], names[n], where=f"prior {n!r}") for n in list(self.scorers)[1:]}
+            others = {n: as_sample(priors[n], names[n], where=called(n)) for n in list(self.scorers)[1:]}
             given = {BACKGROUND: axes[BACKGROUND], **others}
             for name, events in given.items():
                 uses = getattr(self.scorers[name], "uses", ())
                 refuse_unused(events, uses, type(self.scorers[name]).__name__, exposure=exposure)
+            for name, events in given.items():  # all of them before the first training
+                check_trainable(self.scorers[name], events, called(name))
             scorers = {}
             for number, (name, events) in enumerate(given.items()):
-                ordered = in_order(events, names[name], name if name == BACKGROUND else f"prior {name!r}")
+                ordered = in_order(events, names[name], called(name))
                 own = None if held is None or name != BACKGROUND else in_order(held[name], names[name], "validation")
                 beside = None
                 if exposure is not None:

@@ -86,11 +86,7 @@ def test_the_command_line_reads_a_luminosity_as_the_file_does() -> None:
         ("fit_range: [1000]", "key 'fit_range': two numbers, [low, high], are expected, 1 given"),
         ("fit_range: [3000, 2000]", "fit_range: [3000, 2000] must rise"),
         ("fit_range: [2000, 2000]", "fit_range: [2000, 2000] must rise"),
-        ("fit_range: [2000, 2100]", "fit_range: [2000, 2100] holds 2 bins"),
-        (
-            "fit_range: [2000, 2600]\nbackground_function: (1-x)**p1 * x**(p2 + p3*x + p4*x**2 + p5*x**3)",
-            "parameters or more",
-        ),
+        ("fit_range: [2000, 2010]", "fit_range: [2000, 2010] holds one bin"),
         ("fit_range: [2000, 3000]\nmasses: [3500, 4000]", "masses: [3500, 4000] lie outside of fit_range [2000, 3000]"),
         ("fit_range: [2 TeV, 14 TeV]", "below sqrt_s = 13000"),
         ("scheduler: tcp://a:1", "scheduler: is of executor: dask, and executor is futures"),

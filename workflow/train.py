@@ -12,6 +12,7 @@ from ..config import Analysis
 from ..files import make_folder, remove
 from ..folds import fold_hash
 from ..table import EVENT_ID, Table, read_table, table_info
+from .before_training import check_before_training
 from .layout import model_paths, table_path, training_samples
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ def train(analysis: Analysis, progress: bool) -> None:
     """Train one space on the background, or one a fold of the data, as the plan of folds says.
 
     With weak supervision and a background sample, model i has the densities of the background sample and the hypotheses that all
-    folds of the data but i narrow down, against those held-out background events that do not fix the regions of fold i.
+    folds of the data but i narrow down, against those held-out background events that do not fix the regions of fold i. Raises
+    InputError before the first training for what the tables alone tell that training or the hunt cannot do.
     """
     from ..models.space import make_space
 
+    check_before_training(analysis)
     plan, folders = analysis.plan, model_paths(analysis)
     tables = {name: training_table(analysis, name) for name in training_samples(analysis)}
     hashes = {name: fold_hash(table, analysis.represented.content) for name, table in tables.items()}

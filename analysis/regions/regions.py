@@ -121,6 +121,19 @@ class Regions:
         write_json(path, asdict(self))
 
 
+def regions_fixed_by(held_out: Sequence[int], events: int, *, shape: str, n_regions: int) -> int:
+    """Return how many of the regions asked for so many held-out events of each fold fix, where `events` are hunted in.
+
+    Raises InputError where they are too few.
+    """
+    affordable = SHAPES[shape].affordable(n_regions, events)
+    if min(held_out) < 2 * affordable:
+        raise InputError(
+            f"{min(held_out)} held-out events in the fit range cannot fix {affordable} regions; give fewer or more data"
+        )
+    return affordable
+
+
 def read_regions(path: str | Path) -> Regions:
     """Read regions.json; raises InputError naming the file where it is missing, damaged or of an earlier version."""
     try:
@@ -195,14 +208,9 @@ def fix_regions(
     masses = [None] * len(held_out) if decorrelation is None else [np.asarray(m, dtype=np.float64) for m in mass]
     if decorrelation is not None and [len(m) for m in masses if m is not None] != [len(x) for x in held_out]:
         raise InputError("decorrelation needs the mass of each held-out event")
-    fewest = min(len(x) for x in held_out)
-    events = expected_events or sum(len(x) for x in held_out)
-    n_regions = kind.affordable(n_regions, events)
+    events = int(expected_events or sum(len(x) for x in held_out))
+    n_regions = regions_fixed_by([len(x) for x in held_out], events, shape=shape, n_regions=n_regions)
     raised = max(fraction, min(1.0, kind.least_events * n_regions / max(events, 1)))
-    if fewest < 2 * n_regions:
-        raise InputError(
-            f"{fewest} held-out events in the fit range cannot fix {n_regions} regions; give fewer or more data"
-        )
     rule = kind(n_regions, alpha, raised).arranged(held_out)
     fixed = [rule.fix(x, m, decorrelation=decorrelation) for x, m in zip(held_out, masses, strict=True)]
     return Regions(

@@ -52,6 +52,7 @@ class ConvVae(Method):
     """
 
     takes: ClassVar = ("images",)
+    least: ClassVar = MIN_IMAGES
     metrics: ClassVar = ("loss", "reconstruction", "kl", "mse", "mae", "wass1", "wass2", "latent_radius")
     shown: ClassVar = ("latent",)
 

@@ -32,6 +32,7 @@ class DensityScorer(Method):
 
     takes: ClassVar = ("rows",)
     uses: ClassVar = ("mass",)
+    least: ClassVar = MIN_ROWS
     metrics: ClassVar[tuple[str, ...]]
 
     hidden: int = 64

@@ -68,6 +68,7 @@ class Quak(Method):
 
     takes: ClassVar = ("rows",)
     uses: ClassVar = ("mass",)
+    least: ClassVar = MIN_ROWS
     spans: ClassVar = True
     mosaic: ClassVar = True
     narrows: ClassVar = True
