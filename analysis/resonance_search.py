@@ -77,7 +77,7 @@ def given_edges(mass: npt.ArrayLike, fit_range: tuple[float, float], settings: H
     parameters = family_orders(settings.family)[0] + 1
     if len(edges) - 1 < parameters + 2:
         raise InputError(
-            f"fit_range {asked} holds {len(edges) - 1} bins of a mass resolution each; {settings.family} has {parameters} parameters "
+            f"fit_range {asked} is too short to scan: it holds {len(edges) - 1} bins of a mass resolution each; {settings.family} has {parameters} parameters "
             f"or more and a bump one more, so {parameters + 2} bins are needed"
         )
     return edges

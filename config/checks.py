@@ -62,9 +62,7 @@ def check_ranges(analysis: Analysis) -> None:
     low, high = analysis.fit_range
     asked = f"[{low:g}, {high:g}]"
     if len(mass_edges(low, high)) < 3:
-        raise ValueError(
-            f"fit_range: {asked} holds one bin, which is a mass resolution wide; nothing can be fitted to it"
-        )
+        raise ValueError(f"fit_range: {asked} is too short to scan: it holds one bin, which is a mass resolution wide")
     if analysis.masses is not None and not (analysis.masses[0] < high and low < analysis.masses[1]):
         raise ValueError(
             f"masses: [{analysis.masses[0]:g}, {analysis.masses[1]:g}] lie outside of fit_range {asked}, where nothing is hunted"

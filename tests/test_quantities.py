@@ -86,7 +86,7 @@ def test_the_command_line_reads_a_luminosity_as_the_file_does() -> None:
         ("fit_range: [1000]", "key 'fit_range': two numbers, [low, high], are expected, 1 given"),
         ("fit_range: [3000, 2000]", "fit_range: [3000, 2000] must rise"),
         ("fit_range: [2000, 2000]", "fit_range: [2000, 2000] must rise"),
-        ("fit_range: [2000, 2010]", "fit_range: [2000, 2010] holds one bin"),
+        ("fit_range: [2000, 2010]", "fit_range: [2000, 2010] is too short to scan: it holds one bin"),
         ("fit_range: [2000, 3000]\nmasses: [3500, 4000]", "masses: [3500, 4000] lie outside of fit_range [2000, 3000]"),
         ("fit_range: [2 TeV, 14 TeV]", "below sqrt_s = 13000"),
         ("scheduler: tcp://a:1", "scheduler: is of executor: dask, and executor is futures"),
