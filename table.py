@@ -35,6 +35,7 @@ __all__ = [
     "Table",
     "TableInfo",
     "concatenate",
+    "differing_settings",
     "identity_numbers",
     "is_table",
     "is_table_folder",
@@ -79,6 +80,11 @@ METADATA_KEY = b"hunch"
 
 SHAPE_KEY = b"shape"
 """Of a parquet field: the shape of one row of a column with more than one axis, as JSON."""
+
+CHOICE = ("features", "observable", "unit")
+"""Settings of a representation that choose columns and make none."""
+CUTS = ("min_pt", "max_pt", "max_abs_eta", "min_leading_pt", "max_deta", "min_mjj", "max_mjj")
+"""Settings of a representation that choose events; what a column means does not depend on them."""
 
 PARTS_RECORD = "_table.json"
 """What a folder of parts says of itself, written last; other readers of parquet pass over names with an underscore."""
@@ -226,6 +232,23 @@ def concatenate(tables: Sequence[Table], source: str) -> Table:
                 )
     joined = {name: np.concatenate([table[name] for table in tables]) for name in names}
     return Table(joined, tables[0].metadata, source)
+
+
+def differing_settings(
+    made: Mapping[str, Any], reference: Mapping[str, Any], *, cuts: bool = True
+) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that two tables were made with otherwise: name -> (of the first, of the second).
+
+    made, reference: metadata, whose "settings" are those of a representation; only what both say is compared. cuts: whether the
+    choice of events is, too.
+    """
+    mine, other = (m["settings"] if isinstance(m.get("settings"), Mapping) else {} for m in (made, reference))
+    apart = {*CHOICE, *(() if cuts else CUTS)}
+    return {
+        name: (mine[name], other[name])
+        for name in mine
+        if name in other and name not in apart and mine[name] != other[name]
+    }
 
 
 def is_table(path: str | Path) -> bool:

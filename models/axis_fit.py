@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,16 @@ def single_jets(inputs: Array) -> Array:
     return inputs.reshape(-1 if inputs.size else 0, *inputs.shape[2:]) if inputs.ndim == 4 else inputs
 
 
-def in_order(sample: Sample, names: Sequence[str], where: str) -> Sample:
+def in_order(sample: Sample, names: Sequence[str], made: Mapping[str, Any], where: str) -> Sample:
     """Return a sample with the columns of its inputs in the order of `names`, where both have names; rows alone keep the names."""
-    inputs = named_inputs(sample, names, where=where)
+    inputs = named_inputs(sample, names, made=made, where=where)
     return Sample(
         inputs,
         tuple(names) if inputs.ndim == 2 else (),
         observable=sample.observable,
         weight=sample.weight,
         event=sample.event,
+        made=sample.made,
     )
 
 

@@ -11,10 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import unknown_name
-from ..table import EVENT_ID, IDENTITY
+from ..table import CHOICE, EVENT_ID, IDENTITY, Table, differing_settings
 from .inputs import DtypeError, ScorerError, ShapeError
 
-__all__ = ["NO_INPUTS", "columns_of", "input_columns", "refuse_missing", "say_surplus", "stacked"]
+__all__ = [
+    "NO_INPUTS",
+    "columns_of",
+    "input_columns",
+    "made_by",
+    "refuse_missing",
+    "refuse_other_settings",
+    "say_surplus",
+    "stacked",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +108,24 @@ def refuse_missing(names: Sequence[str], found: Collection[str], where: str) -> 
     if missing:
         more = f"; {len(missing)} are missing in all: {', '.join(missing[:12])}" if len(missing) > 1 else ""
         raise ScorerError(f"{unknown_name('column', missing[0], found, where)}{more}")
+
+
+def made_by(x: Any) -> dict[str, Any]:
+    """Return how the columns of a table were made: "representation" and "settings" of its metadata; nothing of other events."""
+    if not isinstance(x, Table) or not isinstance(x.metadata.get("settings"), Mapping):
+        return {}
+    settings = {name: value for name, value in x.metadata["settings"].items() if name not in CHOICE}
+    return {"representation": x.metadata.get("representation"), "settings": settings}
+
+
+def refuse_other_settings(made: Mapping[str, Any], trained: Mapping[str, Any], where: str) -> None:
+    """Raise ScorerError where columns were made with other settings than those of the training, as jets of another radius."""
+    differing = differing_settings(made, trained, cuts=False)
+    if differing:
+        told = ", ".join(f"{name} = {mine}, trained on {other}" for name, (mine, other) in differing.items())
+        raise ScorerError(
+            f"{where}: its columns were made with other settings than those that the scorer was trained on: {told}"
+        )
 
 
 def as_column(values: Any, name: str, where: str) -> Array:

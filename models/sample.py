@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import unknown_name
-from .columns import columns_of, input_columns, refuse_missing, say_surplus, stacked
+from .columns import columns_of, input_columns, made_by, refuse_missing, refuse_other_settings, say_surplus, stacked
 from .inputs import DtypeError, ScorerError, ShapeError
 
 __all__ = ["Events", "Sample", "as_sample", "event_hashes", "named_inputs", "sample_names", "single_jet", "split_rows"]
@@ -30,7 +30,8 @@ class Sample:
     inputs: (n, d) rows, (n, jets, a, b) images or (n, jets, k, c) sets, where (n, a, b) are events of one jet, or what names its
     columns itself (`columns_of`: a table, a data frame), of which those in `names` are taken, all where none are named; names: of the
     inputs' columns, d or one a jet, or none; observable: (n,) what is hunted in, such as the mass; weight: (n,); event: (n,)
-    uint64 hashes that tell which event a row is. Raises ShapeError for lengths that differ, ScorerError for names that repeat, for a
+    uint64 hashes that tell which event a row is; made: how the columns were made, as the metadata of a table say, of which it is taken where
+    the inputs are one. Raises ShapeError for lengths that differ, ScorerError for names that repeat, for a
     column that is not there and one that nothing trains on.
     """
 
@@ -39,10 +40,12 @@ class Sample:
     observable: npt.NDArray[np.float64] | None = None
     weight: npt.NDArray[np.float64] | None = None
     event: UInt64 | None = None
+    made: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = tuple(self.names)
         columns = columns_of(self.inputs, "inputs")
+        object.__setattr__(self, "made", dict(self.made) or made_by(self.inputs))
         if columns is not None:
             names = names or input_columns(columns, "inputs")
             object.__setattr__(self, "inputs", stacked(columns, names, "inputs"))
@@ -101,7 +104,7 @@ def as_sample(x: Any, names: Sequence[str] = (), *, where: str = "x") -> Sample:
     if columns is None:
         return Sample(plain_array(x, where))
     chosen = tuple(names) or input_columns(columns, where)
-    found = Sample(stacked(columns, chosen, where), chosen)
+    found = Sample(stacked(columns, chosen, where), chosen, made=made_by(x))
     if names:
         say_surplus(tuple(columns), chosen, where)
     return found
@@ -128,14 +131,17 @@ def plain_array(x: Any, where: str) -> Array:
         raise ShapeError(f"{where}: a list whose events have different shapes: {error}") from error
 
 
-def named_inputs(x: Any, names: Sequence[str], *, where: str = "x") -> Array:
+def named_inputs(x: Any, names: Sequence[str], *, made: Mapping[str, Any] | None = None, where: str = "x") -> Array:
     """Return the inputs of events with their columns in the order of `names`, those of the training.
+
+    made: how the columns of the training were made; those that were made otherwise, as jets of another radius, are refused.
 
     Columns are matched by name where both sides have names. A plain array has none, and is taken as it is; so are events with
     names where the training had none, which is logged, and what the training did not have is left out, which is logged too. Raises
     ScorerError for names that are missing, with the nearest one.
     """
     sample = as_sample(x, names, where=where)
+    refuse_other_settings(sample.made, made or {}, where)
     if not sample.names or sample.names == tuple(names):
         return sample.inputs
     refuse_missing(names, sample.names, where)
@@ -145,17 +151,20 @@ def named_inputs(x: Any, names: Sequence[str], *, where: str = "x") -> Array:
     return np.asarray(sample.inputs[:, [sample.names.index(name) for name in names]])
 
 
-def sample_names(x: Any, *, where: str = "x") -> tuple[str, ...]:
-    """Return the names of the columns of events that are trained on, none of a plain array; raises ScorerError as `as_sample`."""
+def sample_names(x: Any, *, where: str = "x") -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the names of the columns of events that are trained on and how they were made; nothing of a plain array.
+
+    Raises ScorerError as `as_sample`.
+    """
     if isinstance(x, Sample):
-        return x.names
+        return x.names, dict(x.made)
     columns = columns_of(x, where)
-    return () if columns is None else input_columns(columns, where)
+    return () if columns is None else input_columns(columns, where), made_by(x)
 
 
-def single_jet(x: Any, names: Sequence[str] = (), *, where: str = "x") -> Array:
+def single_jet(x: Any, names: Sequence[str] = (), *, made: Mapping[str, Any] | None = None, where: str = "x") -> Array:
     """Return the inputs of events of one jet without the axis of jets: (n, a, b) of (n, 1, a, b); others as they are."""
-    inputs = named_inputs(x, names, where=where)
+    inputs = named_inputs(x, names, made=made, where=where)
     return inputs[:, 0] if inputs.ndim == 4 and inputs.shape[1] == 1 else inputs
 
 

@@ -84,7 +84,8 @@ class Method:
     supervision; kind_options: kind of events -> options that follow from it; kind_defaults: likewise,
     what a space takes where its maker says nothing; shown: the options that its repr always shows.
 
-    input_names: of the columns that it was trained on, in order, none where they had none; training_: the record of the training,
+    input_names: of the columns that it was trained on, in order, none where they had none; made_: how those were made, as the
+    metadata of a table say ("representation", "settings"); training_: the record of the training,
     empty before.
     """
 
@@ -102,6 +103,7 @@ class Method:
     seed: int = 0
     device: str = "auto"
     input_names: tuple[str, ...] = dataclasses.field(default=(), init=False)
+    made_: dict[str, Any] = dataclasses.field(default_factory=dict, init=False)
     training_: dict[str, Any] = dataclasses.field(default_factory=dict, init=False)
 
     def parameters(self) -> dict[str, Any]:
@@ -201,6 +203,7 @@ def save_scorer(
         "metrics": list(scorer.metrics),
         "n_features": n_features,
         "input_names": list(getattr(scorer, "input_names", ())),
+        "inputs_made": dict(getattr(scorer, "made_", {})),
         "state": dict(state),
         "training": dict(training),
     }
@@ -242,6 +245,7 @@ def rebuilt(record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> S
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ScorerError(f"input_names is {shown(names)}, a list of names is expected")
         scorer.input_names = tuple(names)
+        scorer.made_ = dict(record.get("inputs_made", {}))
     return scorer
 
 

@@ -113,6 +113,7 @@ class ScorerSpace:
         self.left_out_: dict[str, dict[str, str]] = {}
         self.jets_: dict[str, int] = {}
         self.names_: dict[str, tuple[str, ...]] = {}
+        self.made_: dict[str, Any] = {}
         self.trained_on = event_hashes([])
         self.rows_ = 0
 
@@ -174,13 +175,17 @@ class ScorerSpace:
                 refuse_unused(events, uses, type(self.scorers[name]).__name__, exposure=exposure)
             for name, events in given.items():  # all of them before the first training
                 check_trainable(self.scorers[name], events, called(name))
-            scorers = {}
+            scorers, made = {}, axes[BACKGROUND].made
             for number, (name, events) in enumerate(given.items()):
-                ordered = in_order(events, names[name], called(name))
-                own = None if held is None or name != BACKGROUND else in_order(held[name], names[name], "validation")
+                ordered = in_order(events, names[name], made, called(name))
+                own = (
+                    None
+                    if held is None or name != BACKGROUND
+                    else in_order(held[name], names[name], made, "validation")
+                )
                 beside = None
                 if exposure is not None:
-                    beside = in_order(as_sample(exposure, names[name], where="exposure"), names[name], "exposure")
+                    beside = in_order(as_sample(exposure, names[name], where="exposure"), names[name], made, "exposure")
                 scorers[name] = fit_axis(
                     copy.copy(self.scorers[name]),  # a fit that fails leaves the space as it was
                     ordered,
@@ -192,6 +197,7 @@ class ScorerSpace:
             for name, fitted_scorer in scorers.items():
                 vars(self.scorers[name]).update(vars(fitted_scorer))
             self.spreads_ = None
+        self.made_ = dict(axes[BACKGROUND].made)
         self.names_, self.jets_ = names, {name: n_jets(given.inputs) for name, given in axes.items()}
         self.rows_ = len(axes[BACKGROUND])
         self.spreads_, self.left_out_ = self._spreads(axes)
@@ -231,7 +237,7 @@ class ScorerSpace:
         require_fitted(self.spreads_, self)
         found = []
         for name, events in self._axes(x, self.names_).items():
-            inputs, jets = named_inputs(events, self.names_[name]), self.jets_[name]
+            inputs, jets = named_inputs(events, self.names_[name], made=self.made_), self.jets_[name]
             of_rows = getattr(self.scorers[name], "takes", ()) == ("rows",)  # which says itself that these are no rows
             if n_jets(inputs) != jets and not of_rows:
                 raise ShapeError(f"x: {n_jets(inputs)} jets an event, the space was fitted with {jets}")
@@ -310,6 +316,7 @@ class ScorerSpace:
             if not 1 <= jets <= MAX_JETS:
                 raise ScorerError(f"axis {shown(name)}: {shown(jets)} jets an event, allowed: 1 to {MAX_JETS}")
         space.names_ = {axis["name"]: tuple(axis["input_names"]) for axis in axes}
+        space.made_ = dict(record.get("inputs_made", {}))
         space.rows_ = int(record["training"]["rows"][0])
         space.trained_on = tensors["trained_on"].numpy()
         return space

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..errors import HunchError, InputError, unknown_name
 from ..folds import UInt64, already_trained_on, same_event_hash, told_by
-from ..table import Table
+from ..table import EVENT_ID, Table, differing_settings
 from .representations import read_inputs
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def sample_of(table: Table, representation: Representation, *, weight: npt.Array
     """Return the events of a table as a space takes them: inputs with their names, observable, weight, and who they are."""
     from ..models.space import Sample
 
+    refuse_other_settings(table, representation)
     observable = representation.observable
     return Sample(
         inputs=read_inputs(table, representation),
@@ -72,7 +73,28 @@ def sample_of(table: Table, representation: Representation, *, weight: npt.Array
         observable=None if observable is None else np.asarray(table[observable.name], dtype=np.float64),
         weight=None if weight is None else np.asarray(weight, dtype=np.float64),
         event=same_event_hash(table, representation.content),
+        made=made_by(table, representation),
     )
+
+
+def made_by(table: Table, representation: Representation) -> dict[str, Any]:
+    """Return how the inputs were made: as the table's metadata say, else, of events, by the representation; nothing of other tables."""
+    settings = table.metadata.get("settings")
+    if isinstance(settings, Mapping):
+        return {"representation": table.metadata.get("representation"), "settings": dict(settings)}
+    if EVENT_ID not in table or not representation.of_events:
+        return {}
+    return {"representation": representation.name, "settings": representation.settings()}
+
+
+def refuse_other_settings(table: Table, representation: Representation, *, cuts: bool = False) -> None:
+    """Raise InputError for a table of this representation that was made with other settings; cuts: choices of events too."""
+    if table.metadata.get("representation") != representation.name:
+        return
+    differing = differing_settings(table.metadata, {"settings": representation.settings()}, cuts=cuts)
+    if differing:
+        told = "; ".join(f"{name} is {mine}, not {other}" for name, (mine, other) in differing.items())
+        raise InputError(f"{table.source}: was made with other settings than those asked for: {told}")
 
 
 def score_events(sample: Sample, spaces: Sequence[SpaceLike], model: Ints) -> Floats:

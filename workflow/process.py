@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import Analysis
-from ..errors import InputError, unknown_name
+from ..errors import InputError
 from ..files import remove, write_folder_aside
 from ..folds import check_counting, check_shared, comparable_hashes, repeated_events, same_event_hash
 from ..table import (
     EVENT_ID,
     IDENTITY,
     Table,
+    TableInfo,
     is_table,
     is_table_folder,
     table_info,
@@ -25,6 +26,7 @@ from ..table import (
     write_part,
     write_parts_record,
 )
+from .before_processing import check_before_processing
 from .layout import running_of, table_path
 from .stamps import file_hash, key_of, source_hash, stamp_holds, write_stamp
 
@@ -43,7 +45,8 @@ def process(analysis: Analysis, progress: bool) -> None:
 
     A sample whose table is up to date is left alone. Where samples share events, what was written in this call is removed.
     """
-    written = []
+    written: list[tuple[Path, Path]] = []
+    infos: dict[str, list[TableInfo]] | None = None
     for sample, files in analysis.sample_files().items():
         path, stamp = table_path(analysis, sample), Path(analysis.output) / ".stages" / "tables" / f"{sample}.json"
         key = key_of(
@@ -55,10 +58,11 @@ def process(analysis: Analysis, progress: bool) -> None:
         )
         if stamp_holds(stamp, key, [path]):
             continue
+        infos = check_before_processing(analysis) if infos is None else infos
         stamp.unlink(missing_ok=True)
         written.append((path, stamp))
         try:
-            make_table(analysis, sample, files, progress=progress)
+            make_table(analysis, sample, files, infos.get(sample, []), progress=progress)
             check_sample(analysis, sample)
         except BaseException:
             forget(written)
@@ -92,12 +96,14 @@ def forget(written: Sequence[tuple[Path, Path]]) -> None:
             path.parent.rmdir()
 
 
-def make_table(analysis: Analysis, sample: str, files: tuple[str, ...], *, progress: bool) -> None:
+def make_table(
+    analysis: Analysis, sample: str, files: tuple[str, ...], infos: Sequence[TableInfo], *, progress: bool
+) -> None:
     """Write one sample's table: from event files by the processor, or from tables."""
     from ..processors import read_fileset, run_table
 
     if is_table(files[0]):
-        copy_tables(analysis, sample, files)
+        copy_tables(analysis, sample, files, infos)
         return
     if not is_table_folder(table_path(analysis, sample)):
         remove(table_path(analysis, sample))  # of an older version
@@ -105,10 +111,12 @@ def make_table(analysis: Analysis, sample: str, files: tuple[str, ...], *, progr
     run_table(read_fileset(files), analysis.represented, running, output=table_path(analysis, sample))
 
 
-def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...]) -> None:
-    """Write the columns of tables that this analysis reads, usable rows only; what was left out is counted."""
+def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...], infos: Sequence[TableInfo]) -> None:
+    """Write the columns of tables that this analysis reads, usable rows only; what was left out is counted.
+
+    infos: what each file holds, of `check_before_processing`.
+    """
     representation = analysis.represented
-    infos = [table_info(file) for file in files]
     own = set.intersection(*(set(info.metadata["identity"]) for info in infos))
     made_of = {info.metadata.get("representation") for info in infos}
     wanted = representation.content
@@ -116,10 +124,7 @@ def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...]) -> None
     names: list[str] = []
     rows = 0
     with write_folder_aside(table_path(analysis, sample)) as folder:
-        for number, (file, info) in enumerate(zip(files, infos, strict=True)):
-            for name in wanted:
-                if name not in info.columns:
-                    raise InputError(missing_column(analysis, name, info.columns, f"{file} (sample {sample})"))
+        for number, file in enumerate(files):
             more = [name for name in (EVENT_ID, *EVALUATION) if all(name in i.columns for i in infos)]
             for place, part in enumerate(table_parts(file, tuple(dict.fromkeys((*wanted, *more))))):
                 kept, lost = usable_rows(part, representation)
@@ -133,18 +138,12 @@ def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...]) -> None
             "identity": [name for name in IDENTITY if name in own],
             "ntrk": infos[0].metadata.get("ntrk"),
             **({"representation": made_of.pop()} if len(made_of) == 1 else {}),
+            **({"settings": infos[0].metadata["settings"]} if all("settings" in i.metadata for i in infos) else {}),
             "cutflow": cutflow,
             "skipped": [pair for info in infos for pair in info.metadata.get("skipped", [])],
             "files": list(files),
         }
         write_parts_record(folder, names, metadata, rows=rows)
-
-
-def missing_column(analysis: Analysis, name: str, columns: Sequence[str], where: str) -> str:
-    """Return what is said of a table without a column that is needed."""
-    if analysis.features is None and analysis.represented.kind == "rows" and name in analysis.represented.inputs:
-        return f"{where}: no column {name!r}; a table of your own needs the training columns named: features: [column, ...]"
-    return unknown_name("column", name, columns, where)
 
 
 def usable_rows(part: Table, representation: Representation) -> tuple[Table, dict[str, int]]:

@@ -10,6 +10,7 @@ from ..config import Analysis
 from ..errors import HunchError, InputError
 from ..folds import told_by
 from ..table import EVENT_ID, Table, is_table, table_info, table_parts
+from .before_processing import refuse_other_tables
 from .layout import model_paths, running_of, table_path, training_samples
 from .stages import check_earlier
 from .stamps import only_run
@@ -65,8 +66,11 @@ def how_trained(analysis: Analysis) -> str:
 
 def rows_of(analysis: Analysis, files: Sequence[str], trained: str) -> Iterator[Table]:
     """Give the rows of tables, the columns that a search needs, part by part, told as those that the models trained on are."""
+    reference = next(table_path(analysis, name) for name in training_samples(analysis))
+    trained_on = table_info(reference).metadata
     for file in files:
         info = table_info(file)
+        refuse_other_tables(file, info.metadata, "the tables that the models trained on", trained_on)
         own = told_by(info)
         if trained not in {own, "content"}:
             raise InputError(untold(file, own, trained))

@@ -23,11 +23,12 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..files import read_json, write_aside
+from ..models.columns import refuse_other_settings
 from ..models.export.onnx_scorer import OnnxScorer
 from ..models.sample import Events, Sample
 from ..models.scorer import Scorer, load_scorer, method_class
 from ..models.storage import RECORD
-from ..table import PARTS_RECORD, is_table_folder
+from ..table import PARTS_RECORD, is_table_folder, table_info
 from .stream_columns import NO_FEATURES, Layout, is_number, laid_out
 
 __all__ = ["NO_FEATURES", "Opened", "StreamReport", "open_scorer", "stream_scores"]
@@ -126,7 +127,7 @@ def stream_scores(
     first_skipped = ""
     with opened_output(output) as target:
         writer = csv.writer(target, lineterminator="\n")
-        for source in in_parts(sources or (STANDARD,)):
+        for source in in_parts(sources or (STANDARD,), model):
             with opened_source(source, columns, model) as (layout, chunks):
                 if first is None:
                     first = layout
@@ -149,10 +150,11 @@ def stream_scores(
     return StreamReport(rows, skipped, first_skipped)
 
 
-def in_parts(sources: Sequence[str | Path]) -> Iterator[str | Path]:
-    """Give sources with the parts of a table in place of its folder."""
+def in_parts(sources: Sequence[str | Path], model: Opened) -> Iterator[str | Path]:
+    """Give sources with the parts of a table in place of its folder; ScorerError where it was made otherwise than those of the training."""
     for source in sources:
         if str(source) != STANDARD and is_table_folder(source):
+            refuse_other_settings(table_info(source).metadata, getattr(model.scorer, "made_", {}), str(source))
             yield from sorted(Path(source).glob("*.parquet"))
         else:
             yield source

@@ -90,7 +90,7 @@ class ConvVae(Method):
         TooFewRowsError, ShapeError, EmptyImageError, NegativePixelError, NotNormalisedError, DeviceError.
         """
         refuse_unused(x, self.uses, type(self).__name__)
-        names = sample_names(x)
+        names, made = sample_names(x)
         images = self._images(single_jet(x, names), "x")
         if len(images) < MIN_IMAGES:
             raise TooFewRowsError(f"x: has {len(images)} images, at least {MIN_IMAGES} are needed")
@@ -99,7 +99,7 @@ class ConvVae(Method):
         if validation is None:
             train, held = split_rows(flat, np.random.default_rng(self.seed))
         else:
-            held_out = single_jet(validation, names, where="validation")
+            held_out = single_jet(validation, names, made=made, where="validation")
             other = self._images(held_out, "validation", shape=images.shape[1:])
             if not len(other):
                 raise TooFewRowsError("validation: has 0 images, at least 1 is needed")
@@ -122,27 +122,33 @@ class ConvVae(Method):
         self.training_ = {**record, "scale": network.scale, **asdict(sizes)}
         # scores are float64 on the CPU wherever the training ran
         self.network_ = network.to("cpu").double().requires_grad_(requires_grad=False)
-        self.input_names = names
+        self.input_names, self.made_ = names, made
         return self
 
     def score(self, x: Events, *, metric: str | None = None) -> npt.NDArray[np.float64]:
         """Return (n,) scores, larger = more anomalous; metric: one of `metrics`. Errors as in `fit`."""
         metric = check_metric(metric, self.metrics, type(self).__name__)
         network = require_fitted(self.network_, self)
-        images = self._images(single_jet(x, self.input_names), "x", shape=(network.sizes.height, network.sizes.width))
+        images = self._images(
+            single_jet(x, self.input_names, made=self.made_), "x", shape=(network.sizes.height, network.sizes.width)
+        )
         return self._by_parts(images, lambda part: self._term(network, part, metric))
 
     def latent_means(self, x: Events) -> npt.NDArray[np.float64]:
         """Return the latent means (n, latent) of images; distances between them are the latent distances of the paper."""
         network = require_fitted(self.network_, self)
-        images = self._images(single_jet(x, self.input_names), "x", shape=(network.sizes.height, network.sizes.width))
+        images = self._images(
+            single_jet(x, self.input_names, made=self.made_), "x", shape=(network.sizes.height, network.sizes.width)
+        )
         means = self._by_parts(images, lambda part: network.encode(part)[0][0].numpy())
         return means.reshape(len(images), network.sizes.latent)
 
     def reconstruct(self, x: Events) -> npt.NDArray[np.float64]:
         """Return the reconstructions (n, height, width) of images at the latent mean; each sums to one."""
         network = require_fitted(self.network_, self)
-        images = self._images(single_jet(x, self.input_names), "x", shape=(network.sizes.height, network.sizes.width))
+        images = self._images(
+            single_jet(x, self.input_names, made=self.made_), "x", shape=(network.sizes.height, network.sizes.width)
+        )
         made = self._by_parts(images, lambda part: network.decode(network.encode(part)[0])[0].numpy())
         return made.reshape(images.shape)
 

@@ -94,7 +94,7 @@ class DensityScorer(Method):
         width, held = rows.shape[1], None
         if validation is not None:
             own = as_sample(validation, names, where="validation")
-            held = named_inputs(own, names, where="validation")
+            held = named_inputs(own, names, made=sample.made, where="validation")
             held = as_matrix(held, name="validation", n_columns=width, min_rows=1, columns=names or None)
             validation_mass = own.observable if validation_mass is None else validation_mass
         mass = sample.observable if mass is None else mass
@@ -114,7 +114,7 @@ class DensityScorer(Method):
             checkpoint=checkpoint,
             progress=progress,
         )
-        self.input_names = names
+        self.input_names, self.made_ = names, dict(sample.made)
         return self
 
     def score(self, x: Events, *, metric: str | None = None) -> npt.NDArray[np.float64]:
@@ -124,7 +124,7 @@ class DensityScorer(Method):
         """
         metric = check_metric(metric, self.metrics, type(self).__name__)
         density = require_fitted(self.density_, self)
-        inputs, names = named_inputs(x, self.input_names), self.input_names or None
+        inputs, names = named_inputs(x, self.input_names, made=self.made_), self.input_names or None
         rows = as_matrix(inputs, n_columns=density.columns.n_columns, columns=names)
         return np.asarray(self.term(density, rows, metric)[:, 0])
 

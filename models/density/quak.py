@@ -160,14 +160,14 @@ class Quak(Method):
         """
         refuse_unused(sample, self.uses, type(self).__name__, exposure=exposure)
         background = as_sample(sample, where="background")
-        names = background.names
+        names, made = background.names, dict(background.made)
         rows = as_matrix(background.inputs, name="background", min_rows=MIN_ROWS, columns=names or None)
         width = rows.shape[1]
         check_prior_names(priors or {})
-        samples = [self._rows(x, f"prior {name!r}", width, names) for name, x in (priors or {}).items()]
-        held = None if validation is None else self._rows(validation, "validation", width, names, least=1)
+        samples = [self._rows(x, f"prior {name!r}", width, names, made) for name, x in (priors or {}).items()]
+        held = None if validation is None else self._rows(validation, "validation", width, names, made, least=1)
         refuse_constant(rows, names)
-        unlabelled = rows if data is None else self._rows(data, "data", width, names)
+        unlabelled = rows if data is None else self._rows(data, "data", width, names, made)
         masses = checked_masses(
             self.decorrelation,
             (background.observable, len(rows)),
@@ -189,7 +189,7 @@ class Quak(Method):
             keep_checkpoint=True,
             progress=progress,
         )
-        self.prior_names, self.input_names = tuple(priors or {}), names
+        self.prior_names, self.input_names, self.made_ = tuple(priors or {}), names, made
         if self._has_family:
             fitting = self._fitting(density, rows, masses[0], settings, checkpoint, progress=progress)
             # a penalised density is not that of the background: what it is off must not pass for a signal
@@ -207,9 +207,18 @@ class Quak(Method):
         remove_checkpoints(checkpoint)
         return self
 
-    def _rows(self, x: Events, name: str, width: int, names: tuple[str, ...], *, least: int = MIN_ROWS) -> Matrix:
+    def _rows(
+        self,
+        x: Events,
+        name: str,
+        width: int,
+        names: tuple[str, ...],
+        made: Mapping[str, Any],
+        *,
+        least: int = MIN_ROWS,
+    ) -> Matrix:
         """Return the rows (n, d) of events with the columns in the order of the background's."""
-        inputs = named_inputs(x, names, where=name)
+        inputs = named_inputs(x, names, made=made, where=name)
         return as_matrix(inputs, name=name, n_columns=width, min_rows=least, columns=names or None)
 
     def _fitting(
@@ -252,13 +261,13 @@ class Quak(Method):
         if tuple(priors) != self.prior_names:
             raise PriorNameError(f"priors {', '.join(priors)} given, fitted with {', '.join(self.prior_names)}")
         refuse_unused(data, self.uses, type(self).__name__)
-        width, names = density.columns.n_columns, self.input_names
-        rows = self._rows(data, "data", width, names)
-        samples = [self._rows(x, f"prior {name!r}", width, names, least=0) for name, x in priors.items()]
+        width, names, made = density.columns.n_columns, self.input_names, self.made_
+        rows = self._rows(data, "data", width, names, made)
+        samples = [self._rows(x, f"prior {name!r}", width, names, made, least=0) for name, x in priors.items()]
         masses = checked_masses(self.decorrelation, (observable_of(data), len(rows)), (None, None), of="data")
         if masses[0] is not None and reference is None:
             raise ScorerError("decorrelation needs reference: rows of pure background beside the data")
-        known = None if reference is None else self._rows(reference, "reference", width, names)
+        known = None if reference is None else self._rows(reference, "reference", width, names, made)
         own = density.select(range(1 + len(self.prior_names)))
         fitting = self._fitting(own, rows, masses[0], self.settings(width), checkpoint, progress=progress)
         narrow, told = with_family(own, samples, rows, fitting, events=FAMILY_EVENTS, reference=known)
@@ -267,7 +276,7 @@ class Quak(Method):
             narrow = narrow.append(density.select(range(first, first + self.n_neighbourhoods_)))
         other = type(self)(**self.parameters())
         other.prior_names, other.background_max_ = self.prior_names, self.background_max_
-        other.n_neighbourhoods_, other.input_names = self.n_neighbourhoods_, names
+        other.n_neighbourhoods_, other.input_names, other.made_ = self.n_neighbourhoods_, names, made
         other.training_ = {**{k: v for k, v in self.training_.items() if k != FAMILY}, FAMILY: told}
         other.trained_on = np.union1d(self.trained_on, event_hashes([data, reference, *priors.values()]))
         other.density_ = narrow
@@ -282,7 +291,7 @@ class Quak(Method):
         −log p(x | z) + KL at the latent mean.
         """
         density = require_fitted(self.density_, self)
-        inputs, names = named_inputs(x, self.input_names), self.input_names or None
+        inputs, names = named_inputs(x, self.input_names, made=self.made_), self.input_names or None
         rows = as_matrix(inputs, n_columns=density.columns.n_columns, columns=names)
         first, second = density.terms(rows)
         return np.asarray(first + second)

@@ -110,7 +110,7 @@ class EventToEnsemble(Method):
         """
         self._check_options()
         refuse_unused(x, self.uses, type(self).__name__)
-        names = sample_names(x)
+        names, made = sample_names(x)
         jets = self._prepared(as_jets(single_jet(x, names)), "x")
         chosen = self._chosen(len(jets))
         training: dict[str, Any] = {"rows": [len(chosen)], "rows_given": len(jets)}
@@ -127,7 +127,7 @@ class EventToEnsemble(Method):
             k = self.k or elbow(path.inertia)
             self.references_ = jets[chosen[path.rows[k - 1]]]
             training |= {"k": k, "medoids": chosen[path.rows[k - 1]].tolist(), "inertia": path.inertia.tolist()}
-        self.training_, self.input_names = training, names
+        self.training_, self.input_names, self.made_ = training, names, made
         if validation is not None:
             scores = self.score(validation)
             training["validation_mean"] = float(scores.mean()) if len(scores) else None
@@ -144,7 +144,7 @@ class EventToEnsemble(Method):
     def score_each(self, x: Events, metrics: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
         """Return the scores (n,) of several metrics; the distances are computed once."""
         references = require_fitted(self.references_, self)
-        jets = as_jets(single_jet(x, self.input_names))
+        jets = as_jets(single_jet(x, self.input_names, made=self.made_))
         self._require_shape(jets, references)
         scores = {metric: np.empty(len(jets)) for metric in metrics}
         for first in range(0, len(jets), CHUNK):

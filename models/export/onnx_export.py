@@ -60,8 +60,8 @@ def export_onnx(scorer: Scorer, path: str | Path, *, metric: str | None = None, 
     half the memory and time. The input is `x`: rows (n, d), any n, in the order of the columns of training, images
     (n, height, width), or of a space of images (n, jets, height, width); finite values, and images without negative pixels that sum
     to one or are normalised by the scorer, are the caller's duty. Outputs: `score` (n,), and of a `Quak` or a space also `losses`
-    (n, m). The file's metadata hold the version, class, architecture, metric, precision, the sizes of one event, axis names and the names
-    of the columns of training, as JSON, none where they had none.
+    (n, m). The file's metadata hold the version, class, architecture, metric, precision, the sizes of one event, axis names, the names of
+    the columns of training, none where they had none, and how those were made, the last ones as JSON.
     Raises ScorerError where the package onnx is missing or the scorer cannot be exported, as exact transport cannot,
     UnknownMetricError.
     """
@@ -105,6 +105,7 @@ def export_onnx(scorer: Scorer, path: str | Path, *, metric: str | None = None, 
         "n_columns": str(math.prod(made.shape)),
         "axis_names": json.dumps(list(made.axes)),
         "input_names": json.dumps(list(getattr(scorer, "input_names", ()))),
+        "inputs_made": json.dumps(getattr(scorer, "made_", {})),
     }
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)

@@ -56,6 +56,8 @@ class OnnxScorer:
             self.axis_names = tuple(parse_json(self.metadata["axis_names"], f"{self.path}: metadata 'axis_names'"))
             names = self.metadata.get("input_names", "[]")
             self.input_names = tuple(parse_json(names, f"{self.path}: metadata 'input_names'"))
+            made = self.metadata.get("inputs_made", "{}")
+            self.made_ = dict(parse_json(made, f"{self.path}: metadata 'inputs_made'"))
             self.metrics = (self.metadata["metric"],)
             self.dtype = PRECISIONS[self.metadata["precision"]]
         except (KeyError, ValueError, TypeError, InputError) as error:
@@ -79,10 +81,12 @@ class OnnxScorer:
         check_metric(metric, self.metrics, "the ONNX file")
         if len(self.shape) == 1:
             names = self.input_names or None
-            rows = as_matrix(named_inputs(x, self.input_names), n_columns=self.n_features, columns=names)
+            rows = as_matrix(
+                named_inputs(x, self.input_names, made=self.made_), n_columns=self.n_features, columns=names
+            )
         else:
             taken = named_inputs if len(self.shape) > 2 else single_jet
-            rows = np.asarray(taken(x, self.input_names), dtype=np.float64)
+            rows = np.asarray(taken(x, self.input_names, made=self.made_), dtype=np.float64)
             if rows.shape[1:] != self.shape:
                 raise ShapeError(f"x: events of {rows.shape[1:]}, {self.shape} are expected")
         with np.errstate(over="ignore"):

@@ -26,6 +26,7 @@ from hunch.models import (
     ScorerFolderError,
     ScorerSpace,
     ShapeError,
+    TooFewRowsError,
     Vae,
     load_scorer,
     make_space,
@@ -229,6 +230,49 @@ def test_a_column_of_images_is_asked_for_by_its_name(make: Callable[[], Any]) ->
         scorer.score(rows())
     with pytest.raises(ShapeError):
         scorer.score(np.ones((3, 8, 8)) / 64)
+
+
+def made(x: np.ndarray, **settings: Any) -> Table:
+    return Table(
+        named(x, OTHER), {"representation": "features", "settings": {"radius": 1.0, "min_pt": 50.0, **settings}}
+    )
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_jets_of_another_radius_are_not_scored(name: str, tmp_path: Path) -> None:
+    x = rows()
+    scorer: Any = MAKERS[name]().fit(made(x))
+    scorer.save(tmp_path / "s")
+    exported = OnnxScorer(export_onnx(scorer, tmp_path / "m.onnx"))
+    for own in (scorer, load_scorer(tmp_path / "s"), exported):
+        with pytest.raises(
+            ScorerError, match=r"x: its columns were made with other settings .*: radius = 0\.8, trained on 1\.0"
+        ):
+            own.score(made(x, radius=0.8))
+        np.testing.assert_array_equal(
+            own.score(made(x, min_pt=200.0)), own.score(made(x))
+        )  # other events, the same columns
+        np.testing.assert_array_equal(own.score(Table(named(x))), own.score(made(x)))
+    with pytest.raises(ScorerError, match="validation: its columns were made with other settings"):
+        MAKERS[name]().fit(made(x), validation=made(x, radius=0.8))
+
+
+def test_priors_of_another_radius_are_not_trained_on() -> None:
+    for name in ("Flow", "Quak"):
+        space = make_space(name, kind="rows", priors=("near",), options=FLOW)
+        with pytest.raises(ScorerError, match="prior 'near': its columns were made with other settings"):
+            space.fit(made(rows()), priors={"near": made(rows(), radius=0.8)})
+
+
+def test_all_axes_are_looked_at_before_the_first_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Flow, "fit", lambda *_, **__: pytest.fail("trained"))
+    space = make_space("Flow", kind="rows", priors=("near",), options=FLOW)
+    with pytest.raises(TooFewRowsError, match="prior 'near': has 30 events, at least 100 rows are needed"):
+        space.fit(rows(), priors={"near": rows(30)})
+    bad = rows()
+    bad[3, 1] = np.nan
+    with pytest.raises(NonFiniteError, match="prior 'near': NaN or infinity in 1 of 120 events, in heavy"):
+        space.fit(Table(named(rows())), priors={"near": Table(named(bad))})
 
 
 def test_a_space_of_two_jets_takes_their_columns_by_name() -> None:

@@ -1,0 +1,92 @@
+"""What the samples' files say of themselves, looked at before the first is processed: columns, branches, and how tables were made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..config import Analysis
+from ..errors import InputError, unknown_name
+from ..table import CUTS, TableInfo, differing_settings, is_table, table_info
+
+__all__ = ["check_before_processing", "refuse_other_tables"]
+
+
+def check_before_processing(analysis: Analysis) -> dict[str, list[TableInfo]]:
+    """Raise InputError for tables without a column that is needed, tables made otherwise than the analysis or each other, and bad event files.
+
+    Of event files the first of each sample is opened. Returns what the tables of each sample hold.
+    """
+    found: dict[str, list[TableInfo]] = {}
+    for sample, files in analysis.sample_files().items():
+        if is_table(files[0]):
+            found[sample] = [table_info(file) for file in files]
+            for file, info in zip(files, found[sample], strict=True):
+                for name in analysis.represented.content:
+                    if name not in info.columns:
+                        raise InputError(missing_column(analysis, name, info.columns, f"{file} (sample {sample})"))
+    named = {
+        f"{file} (sample {s})": i
+        for s, infos in found.items()
+        for file, i in zip(analysis.sample_files()[s], infos, strict=True)
+    }
+    refuse_settings(analysis, named)
+    check_event_files(analysis)
+    return found
+
+
+def check_event_files(analysis: Analysis) -> None:
+    """Raise InputError where the first event file of a sample cannot be processed; not where such files are to be skipped."""
+    if analysis.skip_bad_files:
+        return
+    from ..processors import read_fileset
+    from ..processors.runner import open_files
+
+    for files in analysis.sample_files().values():
+        if not is_table(files[0]):
+            open_files(read_fileset([files[0]]), same_counting=analysis.represented.same_counting)
+
+
+def missing_column(analysis: Analysis, name: str, columns: Sequence[str], where: str) -> str:
+    """Return what is said of a table without a column that is needed."""
+    if analysis.features is None and analysis.represented.kind == "rows" and name in analysis.represented.inputs:
+        return f"{where}: no column {name!r}; a table of your own needs the training columns named: features: [column, ...]"
+    return unknown_name("column", name, columns, where)
+
+
+def refuse_settings(analysis: Analysis, tables: Mapping[str, TableInfo]) -> None:
+    """Raise InputError for tables that were made with other settings than those of the analysis, or of each other.
+
+    Tables that do not say how they were made are taken, but no cut that the analysis gives can be applied to them.
+    """
+    representation = analysis.represented
+    asked: Mapping[str, Any] = {"settings": representation.settings()}
+    given = {**analysis.jets, **{k: v for k, v in analysis.representation.items() if k != "name"}}
+    cuts = [key for key in given if key in {"radius", *CUTS}]
+    for where, info in tables.items():
+        if info.metadata.get("representation") == representation.name:
+            differing = differing_settings(info.metadata, asked)
+            if differing:
+                told = "; ".join(
+                    f"{name} is {mine}, the analysis has {other}" for name, (mine, other) in differing.items()
+                )
+                key = "jets" if all(name in analysis.jets for name in differing) else "representation"
+                hint = ", ".join(f"{name}: {mine}" for name, (mine, _) in differing.items())
+                raise InputError(f"{where}: was made with other settings: {told}; {key}: {{{hint}}} takes it as it is")
+        elif cuts and "settings" not in info.metadata:
+            raise InputError(
+                f"{where}: does not say how it was made, and {cuts[0]} = {given[cuts[0]]} cannot be applied to a table"
+            )
+    first: tuple[str, Mapping[str, Any]] | None = None
+    for where, info in tables.items():
+        if "settings" in info.metadata:
+            first = first or (where, info.metadata)
+            refuse_other_tables(where, info.metadata, *first)
+
+
+def refuse_other_tables(where: str, made: Mapping[str, Any], other: str, reference: Mapping[str, Any]) -> None:
+    """Raise InputError where a table was made with other settings than another one, which no analysis may mix."""
+    differing = differing_settings(made, reference)
+    if differing:
+        told = "; ".join(f"{name} is {mine}, there {theirs}" for name, (mine, theirs) in differing.items())
+        raise InputError(f"{where}: was made with other settings than {other}: {told}")
