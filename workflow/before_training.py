@@ -136,7 +136,14 @@ def check_spectrum(analysis: Analysis, tables: dict[str, Table], hashes: dict[st
 
 
 def check_unit(analysis: Analysis, mass: dict[str, Floats], observable: Observable) -> None:
-    """Ask for the unit of masses that end below 20 "GeV" in collisions of TeV, where the analysis says nothing of them."""
+    """Refuse masses above sqrt_s, and ask for the unit of those that end below 20 "GeV" in collisions of TeV, where nothing is said of them."""
+    for name, values in mass.items():
+        if len(values) and np.median(values) >= analysis.sqrt_s:
+            held = observable.span(float(values.min()), float(values.max()))
+            raise InputError(
+                f"sqrt_s: {analysis.sqrt_s:g} {observable.unit} is below most of the {len(values)} events of sample {name}, "
+                f"{observable.name} of {held}; energies may have a unit, as in sqrt_s: 13 TeV"
+            )
     stated = {"fit_range", "masses", "sqrt_s"} & analysis.model_fields_set
     if stated or observable.unit != "GeV" or (analysis.observable and "unit" in analysis.observable.model_fields_set):
         return

@@ -80,6 +80,16 @@ TOO_LATE = {
         {"background": events(600, 1, scale=1e-3)},
         "holds none of the 600 events",
     ),
+    "sqrt_s in another unit": (
+        "sqrt_s: 13\n",
+        {},
+        "sqrt_s: 13 GeV is below most of the 600 events of sample data, mjj of 2",
+    ),
+    "background in MeV": (
+        "",
+        {"background": events(600, 1, scale=1e3)},
+        "sqrt_s: 13000 GeV is below most of .* sample background",
+    ),
     "data elsewhere": (
         "fit_range: [2000, 5000]\n",
         {"data": {**events(600, 0), "mjj": np.full(600, 900.0)}},
