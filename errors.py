@@ -1,4 +1,4 @@
-"""The base exception of the project and the one way its messages name what was meant."""
+"""The base exception of the project, the one way its messages name what was meant, and how names of others are shown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["HunchError", "InputError", "nearest", "shown", "unknown_name"]
+__all__ = ["HunchError", "InputError", "nearest", "printable", "shown", "unknown_name"]
 
 
 class HunchError(Exception):
@@ -51,3 +51,23 @@ def shown(value: Any, *, limit: int = 60) -> str:
         return f"a whole number of {value.bit_length()} bits"  # Python writes out none of 4,300 digits or more
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def printable(text: str, *, keep: str = "", limit: int | None = None) -> str:
+    r"""Return text with every character that cannot be seen written out, as Python writes it in a repr.
+
+    Names of regions, samples and columns come from files: an escape sequence in one would move the cursor of a terminal, a
+    line feed would forge a line, a lone surrogate has no UTF-8. keep: characters that stay as they are; limit: characters,
+    of which the middle is left out.
+
+    >>> printable("QCD\x1b[31m\nHT")
+    'QCD\\x1b[31m\\nHT'
+    >>> printable("a_name_that_is_longer_than_a_legend", limit=12)
+    'a_name…egend'
+    """
+    if limit is not None and len(text) > limit:
+        end = (limit - 1) // 2
+        text = f"{text[: limit - 1 - end]}…{text[len(text) - end :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c in keep or c.isprintable() else repr(c)[1:-1] for c in text)

@@ -20,7 +20,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError, unknown_name
+from .errors import InputError, printable, unknown_name
 from .files import finite, parse_json, read_json, write_aside, write_json
 from .tabular import arrow_values, csv_columns, csv_header, is_number
 
@@ -66,6 +66,8 @@ DIJET_COLUMNS = (
 
 SAID = 400
 """Characters of a library's message that ours repeats."""
+LONGEST_LABEL = 60
+"""Characters of a column's name that fit beside an axis."""
 SHOWN = 16
 """Columns that the repr of a table names."""
 EVENT_ID = "event_id"
@@ -107,12 +109,12 @@ class Observable:
         """
         if name == MJJ.name:
             return cls(unit=unit)
-        return cls(name, unit, name.replace("$", r"\$"))
+        return cls(name, unit, printable(name, limit=LONGEST_LABEL).replace("$", r"\$"))
 
     @property
     def axis_label(self) -> str:
         """Return label and unit for an axis, the label alone where there is no unit."""
-        unit = self.unit.replace("$", r"\$")
+        unit = printable(self.unit, limit=LONGEST_LABEL).replace("$", r"\$")
         return f"{self.label} [{unit}]" if unit else self.label
 
     @property

@@ -7,22 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .page import write_page
+from .page import HEAD, write_page
 
 __all__ = ["write_counting_report"]
 
-TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>hunch: counting experiment</title>
-<style>
-body{font:16px/1.55 system-ui,sans-serif;color:#1a1a1a;max-width:60rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.7rem;margin-bottom:.2rem} h2{font-size:1.25rem;margin-top:2.4rem;border-bottom:1px solid #ccc}
-table{border-collapse:collapse;margin:.8rem 0;font-variant-numeric:tabular-nums} td,th{padding:.25rem .8rem;border-bottom:1px solid #e4e4e4;text-align:right}
-td:first-child,th:first-child{text-align:left;padding-left:0} figure{margin:1.2rem 0} img{max-width:100%} figcaption{color:#555;font-size:.92rem}
-.answer{background:#eef4fb;border-left:4px solid #3f90da;padding:.9rem 1.2rem;font-size:1.08rem} .note{background:#fdf3e1;border-left:4px solid #ffa90e;padding:.5rem 1rem}
-.small{color:#555;font-size:.9rem} pre{background:#f6f6f6;padding:.8rem;overflow-x:auto;font-size:.85rem}
-</style></head><body>
-<h1>Counting experiment</h1>
+TEMPLATE = (
+    HEAD
+    + """<h1>Counting experiment</h1>
 <p class="small">hunch {{ r.hunch }}, seed {{ r.seed }}. Representation {{ r.representation.name }}, score {{ r.score }}.</p>
 <div class="answer">{% if c.result is none %}Blind: <b>{{ number(e.events) }}</b> background events are expected above the threshold; those of the data were not counted.
 {% else %}<b>{{ c.result.observed }} events</b> lie above the threshold, where {{ number(e.events) }} ± {{ number(c.result.statistical_error) }} (stat) ± {{ number(c.result.systematic_error) }} (syst) are expected:
@@ -59,6 +50,7 @@ At {{ "%.0f"|format(100 * l.confidence) }} % confidence {% if l.observed is not 
 <p class="small">{% for k, v in r.versions.items() %}{{ k }} {{ v }}{{ ", " if not loop.last }}{% endfor %}. The same numbers in result.json.</p>
 </body></html>
 """
+)
 
 
 def write_counting_report(path: str | Path, result: Mapping[str, Any], figures: str | Path) -> None:
@@ -68,6 +60,7 @@ def write_counting_report(path: str | Path, result: Mapping[str, Any], figures: 
         path,
         TEMPLATE,
         result,
+        title="counting experiment",
         c=result["counting"],
         e=result["counting"]["expectation"],
         l=result["counting"]["limits"],

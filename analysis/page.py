@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ..errors import printable
 from ..files import write_aside
 from ..table import MJJ, Observable
 
@@ -24,18 +25,29 @@ CAPTIONS = {
     "roc_sic": "Truth is known in this file: rejection and significance improvement of the scores. Labels were read for this figure alone.",
 }
 
-TEMPLATE = """<!doctype html>
+FIGURE = Markup(
+    '<figure><img alt="{text}" src="data:image/png;base64,{encoded}"><figcaption>{text}</figcaption></figure>'
+)
+"""Its `format` escapes what it is given."""
+
+HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>hunch: search report</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>hunch: {{ title }}</title>
 <style>
 body{font:16px/1.55 system-ui,sans-serif;color:#1a1a1a;max-width:60rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.7rem;margin-bottom:.2rem} h2{font-size:1.25rem;margin-top:2.4rem;border-bottom:1px solid #ccc}
-table{border-collapse:collapse;margin:.8rem 0;font-variant-numeric:tabular-nums} td,th{padding:.25rem .8rem;border-bottom:1px solid #e4e4e4;text-align:right}
-td:first-child,th:first-child{text-align:left;padding-left:0} td.wide{text-align:left;min-width:12rem} figure{margin:1.2rem 0} img{max-width:100%} figcaption{color:#555;font-size:.92rem}
+body{overflow-wrap:break-word} table{border-collapse:collapse;margin:.8rem 0;font-variant-numeric:tabular-nums} td,th{padding:.25rem .8rem;border-bottom:1px solid #e4e4e4;text-align:right}
+td:first-child,th:first-child{text-align:left;padding-left:0;min-width:7rem;overflow-wrap:anywhere} td.wide{text-align:left;min-width:12rem} figure{margin:1.2rem 0} img{max-width:100%} figcaption{color:#555;font-size:.92rem}
 .answer{background:#eef4fb;border-left:4px solid #3f90da;padding:.9rem 1.2rem;font-size:1.08rem} .note{background:#fdf3e1;border-left:4px solid #ffa90e;padding:.5rem 1rem}
 .small{color:#555;font-size:.9rem} pre{background:#f6f6f6;padding:.8rem;overflow-x:auto;font-size:.85rem} .pair{display:flex;flex-wrap:wrap;gap:1rem} .pair figure{flex:1 1 26rem}
 </style></head><body>
-<h1>Search for a resonance in {{ observable }}</h1>
+"""
+"""The start of every page. Names are escaped; the policy stops a script in one all the same."""
+
+TEMPLATE = (
+    HEAD
+    + """<h1>Search for a resonance in {{ observable }}</h1>
 <p class="small">hunch {{ r.hunch }}, seed {{ r.seed }}. Fit range {{ at(r.fit_range.low) }} to {{ at(r.fit_range.high) }} ({{ r.fit_range.chosen }}).</p>
 <div class="answer">The largest excess is at <b>{{ at(b.mass) }}</b>:
 local p = {{ p(b.p_local) }} ({{ "%.2f"|format(b.z_local) }} σ){% if r.regions.n_regions > 1 %}, combined over {{ r.regions.n_regions }} regions with {{ r.scan.combination }}{% endif %}.
@@ -110,6 +122,7 @@ They were fixed before the hunted events were looked at, on events that no model
 <p class="small">{% for k, v in r.versions.items() %}{{ k }} {{ v }}{{ ", " if not loop.last }}{% endfor %}. The same numbers in result.json{% if r.features is defined %}, the spectra in spectra.root{% endif %}.</p>
 </body></html>
 """
+)
 
 
 def write_report(
@@ -122,26 +135,25 @@ def write_report(
     best = result["scan"]["masses"].index(result["best"]["mass"])
     observable = Observable(**result["observable"])
 
-    def figure(name: str, caption: str = "") -> str:
+    def figure(name: str, caption: str = "") -> Markup:
         file = (more or {}).get(name, Path(figures) / f"{name}.png")
         if not file.is_file():
-            return ""
-        text = caption or CAPTIONS.get(name, "")
+            return Markup()
+        text = printable(caption or CAPTIONS.get(name, ""))
         encoded = base64.b64encode(file.read_bytes()).decode()
-        return (
-            f'<figure><img alt="{text}" src="data:image/png;base64,{encoded}"><figcaption>{text}</figcaption></figure>'
-        )
+        return FIGURE.format(text=text, encoded=encoded)
 
     write_page(
         path,
         TEMPLATE,
         result,
+        title="search report",
         b=result["best"],
         best=best,
         at=lambda value, with_unit=True: (observable if with_unit else Observable(unit="")).at(value),
         unit=observable.unit,
         observable=Markup("m<sub>jj</sub>") if observable.name == MJJ.name else observable.name,
-        figure=lambda *a: Markup(figure(*a)),
+        figure=figure,
         verdict=verdict(result["best"]),
     )
 
@@ -150,7 +162,7 @@ def write_page(path: str | Path, template: str, result: Mapping[str, Any], **val
     """Write a page from a template; its `r` is the result, and what the result has no number for is shown as a dash."""
     import yaml
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=seen)
     environment.filters["format"] = lambda form, value: "–" if value is None else form % value
     text = environment.from_string(template).render(
         r=result,
@@ -162,6 +174,11 @@ def write_page(path: str | Path, template: str, result: Mapping[str, Any], **val
     )
     with write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def seen(value: Any) -> Any:
+    """Write out what cannot be seen in a text that is none of ours; lines stay lines."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value, keep="\n")
 
 
 def show_p(value: float | None) -> str:

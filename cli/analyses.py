@@ -12,6 +12,7 @@ import click
 from ..errors import HunchError, shown
 from ..files import read_yaml
 from ..table import Observable
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..config import Analysis
@@ -143,4 +144,4 @@ def stage_command(obj: dict[str, Any], settings: Analysis, stage: str, *, force:
     from ..workflow.stages import run_stage
 
     ran = run_stage(settings, stage, force=force, progress=obj["progress"])
-    click.echo(f"{stage}: {'done' if ran else 'up to date'} in {settings.output}")
+    say(f"{stage}: {'done' if ran else 'up to date'} in {settings.output}")

@@ -11,6 +11,7 @@ import click
 
 from ..errors import HunchError
 from .analyses import ANALYSIS, analysis_of, overriding, refuse, stage_command, yaml_keys
+from .terminal import say
 
 __all__ = ["export", "score"]
 
@@ -74,12 +75,12 @@ def score(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     if report.skipped:
-        click.echo(
+        say(
             f"skipped {report.skipped} bad rows of {report.rows + report.skipped}; first: {report.first_skipped}",
             err=True,
         )
     if obj["progress"]:
-        click.echo(f"{report.rows} rows scored", err=True)
+        say(f"{report.rows} rows scored", err=True)
 
 
 @click.command()
@@ -120,7 +121,7 @@ def export(
         refuse({"representation": representation, "values": values}, "only with an ANALYSIS")
         scorer = load_scorer(target)
     export_onnx(scorer, output, metric=metric, precision=precision)
-    click.echo(f"{output}: {output.stat().st_size} bytes")
+    say(f"{output}: {output.stat().st_size} bytes")
 
 
 def only_model(path: Path, analysis: Any) -> Path:

@@ -15,6 +15,7 @@ from .models import export, score
 from .samples import convert, fetch, simulate
 from .spectra import hunt, limits
 from .stages import process, report, run_command, search, train, validate
+from .terminal import PlainFormatter, say, say_error
 
 __all__ = ["cli", "main"]
 
@@ -37,7 +38,7 @@ def cli(ctx: click.Context, *, debug: bool, quiet: bool) -> None:
     ctx.obj = {"progress": not quiet}
     level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s" if not debug else "%(name)s: %(message)s"))
+    handler.setFormatter(PlainFormatter("%(message)s" if not debug else "%(name)s: %(message)s"))
     logger = logging.getLogger("hunch")
     logger.handlers[:] = [handler]
     logger.setLevel(level)
@@ -72,24 +73,24 @@ def main() -> None:
         cli(standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
+        say("interrupted", err=True)
         sys.exit(130)
     except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
+        say("interrupted", err=True)
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        say_error(error)
         sys.exit(2)
     except HunchError as error:
         if debug:
             raise
-        click.echo(f"hunch: {error}", err=True)
+        say(f"hunch: {error}", err=True)
         sys.exit(2)
     except OSError as error:
         if debug:
             raise
         place = error.filename or ("standard output" if error.errno in WITHOUT_NAME else "input/output")
-        click.echo(f"hunch: {place}: {write_reason(error)}", err=True)
+        say(f"hunch: {place}: {write_reason(error)}", err=True)
         if error.filename is None:
             os.dup2(
                 os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
@@ -98,5 +99,5 @@ def main() -> None:
     except MemoryError as error:
         if debug:
             raise
-        click.echo(f"hunch: the memory does not suffice: {error or 'no more is to be had'}", err=True)
+        say(f"hunch: the memory does not suffice: {error or 'no more is to be had'}", err=True)
         sys.exit(2)

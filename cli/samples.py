@@ -10,6 +10,7 @@ import click
 
 from ..errors import HunchError, shown
 from .analyses import ANALYSIS, cores
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..samples import ConversionReport
@@ -73,7 +74,7 @@ def simulate(
         parameters=masses(parameters),
         progress=obj["progress"],
     )
-    click.echo(
+    say(
         f"{report.path}: {report.accepted} events of {report.tries} tried, {report.accepted / report.seconds:.0f} a second"
     )
 
@@ -103,7 +104,7 @@ def fetch(obj: dict[str, Any], name: str, *, output: Path) -> None:
     from ..samples import fetch as fetch_record
 
     for path in fetch_record(name, output, progress=obj["progress"]):
-        click.echo(path)
+        say(path)
 
 
 @click.group()
@@ -121,7 +122,7 @@ def lhco(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) ->
     from ..samples import convert_lhco
 
     report = convert_lhco(source, target, key=key, progress=obj["progress"])
-    click.echo(f"{target}: {report.n_events} events, {counted(report)}")
+    say(f"{target}: {report.n_events} events, {counted(report)}")
 
 
 @convert.command()
@@ -134,7 +135,7 @@ def toptag(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) 
     from ..samples import convert_toptag
 
     report = convert_toptag(source, target, key=key, progress=obj["progress"])
-    click.echo(f"{target}: {report.n_events} jets, {counted(report)}")
+    say(f"{target}: {report.n_events} jets, {counted(report)}")
 
 
 def counted(report: ConversionReport) -> str:

@@ -9,6 +9,7 @@ import click
 
 from ..errors import HunchError
 from .analyses import ANALYSIS, analysis_of, answer, overriding, refuse, stage_command, yaml_keys
+from .terminal import say
 
 __all__ = ["hunt", "limits"]
 
@@ -95,8 +96,8 @@ def hunt(
     result = hunt_files(
         sources, output, progress=obj["progress"], **{k: v for k, v in options.items() if v is not None}
     )
-    click.echo(answer(result))
-    click.echo(f"report: {output / 'report.html'}")
+    say(answer(result))
+    say(f"report: {output / 'report.html'}")
 
 
 @click.command()
@@ -148,5 +149,5 @@ def limits(
     of = found["signals"]["signal"]
     for mass, observed, expected in zip(of["masses"], of["observed"], of["expected"], strict=True):
         told = "no limit" if observed is None else f"below {observed:.3g} events (expected {expected[2]:.3g})"
-        click.echo(f"{mass:6.0f} GeV  {told}")
-    click.echo(f"report: {target / 'report.html'}")
+        say(f"{mass:6.0f} GeV  {told}")
+    say(f"report: {target / 'report.html'}")

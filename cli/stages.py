@@ -23,6 +23,7 @@ from .analyses import (
     set_values,
     stage_command,
 )
+from .terminal import say
 
 __all__ = ["process", "report", "run_command", "search", "train", "validate"]
 
@@ -58,8 +59,8 @@ def run_command(
 
     settings = analysis_of(analysis, representation, values)
     result = run(settings, force=force, progress=obj["progress"])
-    click.echo(answer(result))
-    click.echo(f"report: {Path(settings.output) / 'report.html'}")
+    say(answer(result))
+    say(f"report: {Path(settings.output) / 'report.html'}")
 
 
 def renamed(_: click.Context, option: click.Parameter, value: str | None) -> None:
@@ -132,11 +133,11 @@ def process(
     chosen = representation_with(representation or "features", set_values(values))
     result = run_table(read_fileset(files), chosen, Running(progress=obj["progress"], **running), output=output)
     for path, reason in result.skipped:
-        click.echo(f"skipped {path}: {reason}", err=True)
+        say(f"skipped {path}: {reason}", err=True)
     width = max(len(name) for name in result.cutflow)
     for name, count in result.cutflow.items():
-        click.echo(f"{name:{width}}  {count}")
-    click.echo(f"{output}: {result.cutflow['kept']} events, {len(result.skipped)} files skipped")
+        say(f"{name:{width}}  {count}")
+    say(f"{output}: {result.cutflow['kept']} events, {len(result.skipped)} files skipped")
 
 
 process = taking_renamed(process)
@@ -233,8 +234,8 @@ def validate(
         checks, output = validate_analysis(settings, retrain=retrain, **options), Path(settings.output)
     for check in checks["checks"]:
         word = {True: "pass", False: "FAIL", None: "-"}[check["passed"]]
-        click.echo(f"{word:4}  {check['name']}: {check['found']}")
-    click.echo(f"report: {output / 'report.html'}")
+        say(f"{word:4}  {check['name']}: {check['found']}")
+    say(f"report: {output / 'report.html'}")
     if any(check["passed"] is False for check in checks["checks"]):
         sys.exit(1)
 
@@ -267,5 +268,5 @@ def search(
     result = search_files(analysis_of(analysis, representation, values), files, progress=obj["progress"])
     regions = range(result.spectra.axes[0].size)
     write_spectra(output, [f"region {r}" for r in regions], [result.spectra[r, :] for r in regions])
-    click.echo(json.dumps({"cutflow": result.cutflow, "skipped": [list(s) for s in result.skipped]}))
-    click.echo(f"{output}: {int(result.spectra.sum())} events in {len(regions)} regions")
+    say(json.dumps({"cutflow": result.cutflow, "skipped": [list(s) for s in result.skipped]}))
+    say(f"{output}: {int(result.spectra.sum())} events in {len(regions)} regions")

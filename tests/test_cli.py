@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ import uproot
 from click.testing import CliRunner
 
 from hunch.cli import cli, main
+from hunch.cli.terminal import PlainFormatter
 from hunch.models import Flow, Quak
 from hunch.table import DIJET_COLUMNS, Table, read_table
 from hunch.workflow.given_spectra import RESULT_KEYS
@@ -725,3 +728,31 @@ def test_want_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pyte
     monkeypatch.setattr("hunch.samples.fetch", much)
     status, _, err = call(monkeypatch, capfd, "fetch", "lhco_rnd")
     assert (status, err) == (2, "hunch: the memory does not suffice: Unable to allocate 8 TiB\n")
+
+
+def test_names_of_files_reach_no_terminal_raw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name = "a\x1b]0;owned\x07\x1b[2Kb\r\x00"
+    folder = tmp_path / "x\x1b[31m"
+    folder.mkdir()
+    source = folder / "s.json"
+    source.write_text(json.dumps({"edges": EDGES, "counts": {name: [-1, *FALLING[1:]]}}))
+    status, text, err = call(monkeypatch, capfd, "hunt", str(source), "-o", str(tmp_path / "out"))
+    assert (status, text) == (2, "")
+    assert r"x\x1b[31m" in err
+    assert r"a\x1b]0;owned\x07\x1b[2Kb\r\x00" in err
+    assert not set("\x1b\x07\r\0") & set(err)
+    status, _, err = call(monkeypatch, capfd, "hunt", "--width", "\x1b[31m", "x")
+    assert (status, "\x1b" in err) == (2, False)
+
+
+def test_a_log_message_is_one_line_and_plain() -> None:
+    record = logging.LogRecord("hunch", logging.WARNING, "", 0, "%s", ("region a\nlocal: p = 1e-9\x1b[31m",), None)
+    assert PlainFormatter("%(message)s").format(record) == r"region a\nlocal: p = 1e-9\x1b[31m"
+
+
+def test_the_command_line_prints_in_one_place() -> None:
+    folder = Path(__file__).resolve().parents[1] / "cli"
+    printing = [p.name for p in folder.glob("*.py") if re.search(r"click\.s?echo|\bprint\(", p.read_text("utf-8"))]
+    assert printing == ["terminal.py"]

@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 def count(analysis: Analysis) -> None:
     """Fix thresholds on held-out background, count, and write result.json and the figure."""
     from ..analysis import CountingChoice, counting_figure, hunt_counts
-    from ..analysis.figures.base import literal, save_figure
+    from ..analysis.figures.base import save_figure
     from .hunt import before_the_hunt, how_it_was_made
 
     space = loaded_spaces(analysis)[0]
@@ -58,7 +58,7 @@ def count(analysis: Analysis) -> None:
         shown.folds,
         found.thresholds,
         title="held-out background" if analysis.blind else "data",
-        labels=[literal(name) for name in counted_axes(analysis, space)] if choice.expectation == "abcd" else ["score"],
+        labels=counted_axes(analysis, space) if choice.expectation == "abcd" else ["score"],
     )
     save_figure(figure, output / "figures", "counting")
     result = {

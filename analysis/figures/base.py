@@ -15,13 +15,16 @@ import matplotlib as mpl
 import mplhep
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.legend import Legend
 
+from ...errors import printable
 from ...files import write_aside
 
 __all__ = ["COLOURS", "INK", "literal", "on_axes", "on_figure", "save_figure", "style"]
 
 COLOURS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadb")
 INK = "#1a1a1a"
+LONGEST = 40  # characters of a name: a legend of two columns holds twice as many
 
 
 @contextmanager
@@ -32,6 +35,7 @@ def style() -> Iterator[None]:
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],
         "mathtext.fontset": "dejavusans",
+        "text.usetex": False,  # TeX would read every name as a program
     }
     small: dict[str, Any] = {
         "font.size": 13,
@@ -69,9 +73,11 @@ def on_figure(figure: Figure | SubFigure | None, size: tuple[float, float]) -> I
 def literal(name: str) -> str:
     """Return a name that somebody else gave so that matplotlib shows it letter by letter, no `$` begins mathematics.
 
-    A legend leaves out labels that start with an underscore: these get a space before it.
+    Characters that cannot be seen are written out, the middle of a name of more than 40 characters is left out. A legend
+    leaves out labels that start with an underscore: these get a space before it.
     """
-    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
+    shown = printable(name, limit=LONGEST)
+    return (" " if shown.startswith("_") else "") + shown.replace("$", r"\$")
 
 
 def save_figure(drawn: Axes | Figure | SubFigure, folder: str | Path, name: str) -> list[Path]:
@@ -79,6 +85,8 @@ def save_figure(drawn: Axes | Figure | SubFigure, folder: str | Path, name: str)
     figure = drawn.figure if isinstance(drawn, Axes) else drawn
     while isinstance(figure, SubFigure):
         figure = figure.figure
+    for legend in figure.findobj(Legend):
+        legend.set_in_layout(False)  # a legend of long names would squeeze its axes to nothing
     paths = []
     for suffix in (".pdf", ".png"):
         path = Path(folder) / f"{name}{suffix}"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ...errors import InputError
 from ..regions.thresholds import as_axes
-from .base import COLOURS, INK, style
+from .base import COLOURS, INK, literal, style
 from .spectrum_figures import poisson_interval
 
 __all__ = ["counting_figure"]
@@ -55,7 +55,7 @@ def counting_figure(
                 other = from_threshold(background, background_folds, thresholds)[:, 0]
             draw_spectrum(axes, hunted[:, 0], other, scale, labels[0])
         if title:
-            axes.set_title(title, loc="left")
+            axes.set_title(literal(title), loc="left")
     return figure
 
 
@@ -100,7 +100,7 @@ def draw_spectrum(axes: Axes, hunted: Floats, background: Floats | None, scale: 
     axes.set_yscale("log")
     axes.set_ylim(0.3 * min(scale, 1.0), 5 * max(float(counts.max()), 1.0))
     axes.set_xlim(edges[0], edges[-1])
-    axes.set_xlabel(f"{label} - threshold of its fold")
+    axes.set_xlabel(f"{literal(label)} - threshold of its fold")
     axes.set_ylabel("events / bin")
     axes.legend(loc="upper right", frameon=True, framealpha=1.0, edgecolor="none")
 
@@ -137,5 +137,5 @@ def draw_plane(axes: Axes, hunted: Floats, labels: Sequence[str]) -> None:
             fontsize=12,
             bbox={"facecolor": "white", "edgecolor": INK, "linewidth": 0.6, "boxstyle": "round,pad=0.25"},
         )
-    axes.set_xlabel(f"{labels[0]} - threshold of its fold")
-    axes.set_ylabel(f"{labels[1]} - threshold of its fold")
+    axes.set_xlabel(f"{literal(labels[0])} - threshold of its fold")
+    axes.set_ylabel(f"{literal(labels[1])} - threshold of its fold")

@@ -14,6 +14,7 @@ from .base import COLOURS, INK, literal, on_axes
 __all__ = ["leading_regions", "scan_figure"]
 
 MOST_REGIONS = 6
+LONG = 25  # characters of a name: two columns of them fit no figure
 
 
 def leading_regions(hunt: BumpHunt) -> list[int]:
@@ -62,5 +63,5 @@ def scan_figure(hunt: BumpHunt, names: Sequence[str], *, ax: Axes | None = None)
             bound = "< " if hunt.global_p.is_bound else "= "
             title += f": local {hunt.combined[best]:.2g}, global {bound}{hunt.global_p.p:.2g}"
         axes.set_title(title, loc="left")
-        axes.legend(loc="lower left", ncols=2)
+        axes.legend(loc="lower left", ncols=2 if max(len(name) for name in names) < LONG else 1)
     return axes

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from ...errors import InputError
 from ...table import MJJ, Observable
 from ..regions.plane_scan import FOR_LOCATING, PlaneScan
-from .base import INK, on_figure, save_figure
+from .base import INK, literal, on_figure, save_figure
 
 __all__ = ["draw_plane_scan", "plane_scan_figure"]
 
@@ -70,7 +70,7 @@ def plane_scan_figure(
         right.set_title("cells", loc="left")
         if shown is not None:
             drawn.colorbar(shown, ax=[left, right], label=f"signed local z\n({FOR_LOCATING})")
-        drawn.suptitle(f"loss plane at {observable.at(scan.masses[m])}: {FOR_LOCATING}", fontsize=14)
+        drawn.suptitle(f"loss plane at {literal(observable.at(scan.masses[m]))}: {FOR_LOCATING}", fontsize=14)
     return drawn
 
 

@@ -44,7 +44,7 @@ def spectrum_figure(
         mplhep.histplot(expected, edges, color=COLOURS[0], label=fit_label, ax=main, linewidth=2, edges=False)
         signal = hunt.scan.signal[region, hunt.best] * hunt.templates[hunt.best]
         mass = hunt.masses[hunt.best]
-        label = f"fitted signal at {observable.at(mass)}: {hunt.scan.signal[region, hunt.best]:.1f} events"
+        label = f"fitted signal at {literal(observable.at(mass))}: {hunt.scan.signal[region, hunt.best]:.1f} events"
         if signal.sum() > 0:
             mplhep.histplot(
                 np.where(signal > 1e-3, signal, np.nan), edges, color=COLOURS[2], linestyle="--", label=label, ax=main
@@ -121,7 +121,7 @@ def range_figure(
             *fit_range,
             color=COLOURS[1],
             alpha=0.12,
-            label=literal(f"fit range {observable.at(fit_range[0])} to {observable.at(fit_range[1])}"),
+            label=f"fit range {literal(observable.span(*fit_range))}",
         )
         axes.set_yscale("log")
         axes.set_xlabel(observable.axis_label)

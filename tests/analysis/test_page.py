@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hunch.analysis import HuntSettings, RegionChoice, Scored, TailFit, draw_figures, result_of, search, write_report
+from hunch.analysis import (
+    HuntSettings,
+    RegionChoice,
+    Scored,
+    TailFit,
+    cls_limits,
+    draw_figures,
+    result_of,
+    search,
+    write_report,
+)
 from hunch.analysis.figures.spectrum_figures import poisson_interval, signed_pulls
 from hunch.analysis.results import best_of, scan_of
 from hunch.errors import InputError
@@ -175,6 +185,48 @@ def test_the_page_holds_its_figures_and_no_links(page: Path) -> None:
 
     Balance().feed(text)
     assert opened == []
+
+
+ATTACK = "\"'><script>document.title=1</script><img src=x onerror=alert(1)>{{ 7*7 }}\x00\x1b[31m\ud800\u202e"
+
+
+def test_a_name_reaches_the_page_as_text(found: Any, page: Path, tmp_path: Path) -> None:
+    named = dataclasses.replace(found, names=tuple(f"{ATTACK}{r}" for r in range(3)), notes=(ATTACK,))
+    told = dict.fromkeys(("spectrum_0", f"limits_{ATTACK}"), next(page.glob("figures/*.png")))
+    limits = cls_limits(found.hunt, masses=[3000.0], efficiencies=[0.3, 0.3, 0.3]).as_dict()
+    skipped = {"events": 1, "cutflow": {"read": 1}, "skipped_files": [[ATTACK, ATTACK]]}
+    about = {
+        "hunch": ATTACK, "seed": 1, "versions": {ATTACK: ATTACK}, "features": [ATTACK], "cutflow": {ATTACK: 1},
+        "samples": {ATTACK: skipped}, "configuration": {ATTACK: ATTACK},
+        "limits": {"notes": [ATTACK], "signals": {ATTACK: limits}},
+        "validation": {"checks": [{"name": ATTACK, "found": ATTACK, "allowed": ATTACK, "passed": True}]},
+    }  # fmt: skip
+    result = result_of(named) | about
+    result["observable"] = {"name": ATTACK, "unit": ATTACK, "label": ATTACK}
+    result["best"]["no_significance"] = ATTACK
+    write_report(tmp_path / "report.html", result, tmp_path, told)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert text.count("&lt;script&gt;") > 20
+    assert text.count(r"\x00\x1b[31m\ud800\u202e") > 20
+    assert not set("\0\x1b\u202e") & set(text)
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: Any) -> None:
+            assert tag != "script"
+            assert {name for name, _ in attrs} <= {
+                "lang",
+                "charset",
+                "name",
+                "content",
+                "http-equiv",
+                "class",
+                "alt",
+                "src",
+            }
+            assert tag != "img" or dict(attrs)["src"].startswith("data:image/png;base64,")
+
+    Tags().feed(text)
+    assert "default-src 'none'" in text  # and where all of that fails no script runs
 
 
 def test_the_tail_fit_is_shown_where_there_is_one(found: Any, page: Path, tmp_path: Path) -> None:
