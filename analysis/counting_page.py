@@ -17,7 +17,7 @@ TEMPLATE = (
 <p class="small">hunch {{ r.hunch }}, seed {{ r.seed }}. Representation {{ r.representation.name }}, score {{ r.score }}.</p>
 <div class="answer">{% if c.result is none %}Blind: <b>{{ number(e.events) }}</b> background events are expected above the threshold; those of the data were not counted.
 {% else %}<b>{{ c.result.observed }} events</b> lie above the threshold, where {{ number(e.events) }} ± {{ number(c.result.statistical_error) }} (stat) ± {{ number(c.result.systematic_error) }} (syst) are expected:
-p = <b>{{ p(c.result.p_value) }}</b> ({{ "%.2f"|format(c.result.z) }} σ).{% endif %}
+p <b>{{ is_p(c.result.p_value) }}</b> ({{ "%.2f"|format(c.result.z) }} σ).{% endif %}
 At {{ "%.0f"|format(100 * l.confidence) }} % confidence {% if l.observed is not none %}a signal has fewer than <b>{{ number(l.observed) }}</b> events above the threshold{% endif %} (expected {{ number(l.expected[2]) }}, {{ number(l.expected[1]) }} to {{ number(l.expected[3]) }}).</div>
 {% for note in r.notes %}<p class="note">{{ note }}</p>{% endfor %}
 {% if figure %}<figure><img alt="scores and threshold" src="data:image/png;base64,{{ figure }}"><figcaption>Scores of the hunted events, each measured from the threshold of its fold{% if e.method == "abcd" %}: the plane of two axes, and the events of its four regions{% endif %}.</figcaption></figure>{% endif %}

@@ -9,12 +9,12 @@ from typing import Any
 from ..files import make_folder
 from .figures.base import save_figure
 from .figures.brazil_band import limit_figure
-from .limits.cls import Limits, model_discovery_p
+from .fits.log_p import p_of_z
+from .limits.cls import Limits, model_discovery_z
 from .limits.export import write_datacard, write_hepdata, write_histograms
 from .limits.model import limit_model, write_workspaces
 from .limits.signals import JOINT, joint_global_p
 from .significance.bumphunt import BumpHunt
-from .significance.combination import z_value
 
 __all__ = ["write_limits"]
 
@@ -50,8 +50,8 @@ def write_limits(
             for m, mass in enumerate(of.masses.tolist())
         ]
         usable = [model for model in models if not isinstance(model, str)]
-        p = [None if isinstance(model, str) else model_discovery_p(model) for model in models]
-        z = [None if value is None else float(z_value(value)) for value in p]
+        z = [None if isinstance(model, str) else model_discovery_z(model) for model in models]
+        p = [None if value is None else float(p_of_z(value)) for value in z]
         joint[name] = {"masses": of.masses.tolist(), "p_q0": p, "z": z, "note": JOINT}
         joint[name]["gross_vitells"] = joint_global_p(found, of.efficiencies[0])
         write_workspaces(usable, own)

@@ -13,6 +13,8 @@ from markupsafe import Markup
 from ..errors import printable
 from ..files import write_aside
 from ..table import MJJ, Observable
+from .fits.log_p import shown_p, stated_p
+from .verdicts import verdict
 
 __all__ = ["write_report"]
 
@@ -50,15 +52,15 @@ TEMPLATE = (
     + """<h1>Search for a resonance in {{ observable }}</h1>
 <p class="small">hunch {{ r.hunch }}, seed {{ r.seed }}. Fit range {{ at(r.fit_range.low) }} to {{ at(r.fit_range.high) }} ({{ r.fit_range.chosen }}).</p>
 <div class="answer">The largest excess is at <b>{{ at(b.mass) }}</b>:
-local p = {{ p(b.p_local) }} ({{ "%.2f"|format(b.z_local) }} σ){% if r.regions.n_regions > 1 %}, combined over {{ r.regions.n_regions }} regions with {{ r.scan.combination }}{% endif %}.
-{% if b.no_significance is defined %}<b>No significance is quoted: {{ b.no_significance }}.</b>{% elif b.p_global is defined %}Global p {{ "<" if b.p_global_is_bound else "=" }} <b>{{ p(b.p_global) }}</b>
+local p {{ is_p(b.p_local) }} ({{ "%.2f"|format(b.z_local) }} σ){% if r.regions.n_regions > 1 %}, combined over {{ r.regions.n_regions }} regions with {{ r.scan.combination }}{% endif %}.
+{% if b.no_significance is defined %}<b>No significance is quoted: {{ b.no_significance }}.</b>{% elif b.p_global is defined %}Global p <b>{{ is_p(b.p_global, bound=b.p_global_is_bound) }}</b>
 ({{ "more than " if b.p_global_is_bound }}{{ "%.2f"|format(b.z_global) }} σ): the probability that background alone shows an excess this large anywhere in the scan.{% endif %}
 {{ verdict }}</div>
 {% for note in r.notes %}<p class="note">{{ note }}</p>{% endfor %}
 {{ figure("p_value_scan") }}
 {% if b.p_global is defined and b.no_significance is not defined %}<p>Global p from {{ b.pseudo_experiments }} pseudo-experiments that repeat the whole procedure (choice of function, every region, every mass);
 {{ b.pseudo_experiments_above }} of them show a smaller combined p somewhere: p &lt; {{ p(b.p_global_upper_95) }} at 95 % confidence.
-{% if b.p_global_tail is not none %}A fit of their tail, carried on to this excess, gives p = {{ p(b.p_global_tail) }} ({{ "%.2f"|format(b.z_global_tail) }} σ), {{ p(b.p_global_tail_interval[0]) }} to {{ p(b.p_global_tail_interval[1]) }} at 68 %: an extrapolation, which no experiment confirms.
+{% if b.p_global_tail is not none %}A fit of their tail, carried on to this excess, gives p {{ is_p(b.p_global_tail) }} ({{ "%.2f"|format(b.z_global_tail) }} σ), {{ p(b.p_global_tail_interval[0]) }} to {{ p(b.p_global_tail_interval[1]) }} at 68 %: an extrapolation, which no experiment confirms.
 {% endif %}Counting up-crossings instead (Gross and Vitells, approximate for a combination) gives {{ p(b.p_global_gross_vitells_approximate) }}.
 The local p is asymptotic; of the experiments {% if b.p_local_pseudo_experiments_is_bound %}none shows as small a p at this mass (p &lt; {{ p(b.p_local_pseudo_experiments) }}){% else %}a share of {{ p(b.p_local_pseudo_experiments) }} shows as small a p at this mass{% endif %}, and {{ "%.1f"|format(b.expected_background_in_window) }} background events are expected within two widths of {{ at(b.mass) }} in all regions together.</p>{% endif %}
 
@@ -166,7 +168,8 @@ def write_page(path: str | Path, template: str, result: Mapping[str, Any], **val
     environment.filters["format"] = lambda form, value: "–" if value is None else form % value
     text = environment.from_string(template).render(
         r=result,
-        p=show_p,
+        p=shown_p,
+        is_p=stated_p,
         number=show_number,
         percent=lambda share: "–" if share is None else f"{100 * share:.0f} %",
         configuration=yaml.safe_dump(result["configuration"], sort_keys=False),
@@ -181,23 +184,6 @@ def seen(value: Any) -> Any:
     return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value, keep="\n")
 
 
-def show_p(value: float | None) -> str:
-    """Write a probability as people do: 0.12, 3.4e-05, or a dash for none."""
-    return "–" if value is None else f"{value:.2g}"
-
-
 def show_number(value: float | None) -> str:
     """Write a number of events in three digits, or a dash for none."""
     return "–" if value is None else f"{value:.3g}"
-
-
-def verdict(best: Mapping[str, Any]) -> str:
-    """Say in one sentence what the global p-value means."""
-    z = best.get("z_global")
-    if z is None:
-        return ""
-    if z < 2:
-        return "That is what background alone commonly does."
-    if z < 3:
-        return "That is unusual for background alone, and no evidence."
-    return "Background alone rarely does that: look at the checks below before believing it."

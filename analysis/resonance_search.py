@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..table import MJJ, Observable
 from .checks.background_only import Sculpting, Spurious, sculpting, spurious_signal
 from .fits.background import choose_background, family_orders, goodness_of_fit
+from .fits.log_p import stated_p
 from .regions.difference import difference_score
 from .regions.metrics import Metrics, evaluate
 from .regions.regions import Regions
@@ -61,7 +62,9 @@ def choose_fit_range(
     p = float(goodness_of_fit(counts[None], fit.expected, fit.n_parameters)[0])
     if p < 0.05:
         log.warning(
-            "the inclusive spectrum does not fit the %s family in the given fit_range: p = %.2g", settings.family, p
+            "the inclusive spectrum does not fit the %s family in the given fit_range: p %s",
+            settings.family,
+            stated_p(p),
         )
     return FitRange(tuple(edges.tolist()), "given", p)
 

@@ -18,12 +18,12 @@ from .figures.p_values import leading_regions, scan_figure
 from .figures.region_figures import plane_figure, roc_figure, sculpting_figure
 from .figures.spectrum_figures import inclusive_figure, range_figure, spectrum_figure
 from .fits.background import choose_background
+from .fits.log_p import SMALLEST
 from .fits.minuit_fit import MinuitFit
 from .regions.difference import difference_score
 from .regions.scored import Scored, regions_of_events
 from .resonance_search import Search
 from .significance.bumphunt import BumpHunt
-from .significance.combination import z_value
 from .significance.envelope import background_envelope
 from .significance.fit_quality import fit_qualities
 from .significance.tail import TailFit
@@ -80,7 +80,7 @@ def spectrum_result(found: SpectrumHunt, *, no_significance: str | None = None) 
 def best_of(hunted: BumpHunt, no_significance: str | None = None) -> dict[str, Any]:
     """Return the mass where the combined p is smallest with its local and global p.
 
-    p_local: asymptotic; p_local_pseudo_experiments: share of the experiments with a combined p as small at this mass, an upper
+    p_local: asymptotic, an upper limit where it is 1e-300 (p_local_is_bound), which z_local is not; p_local_pseudo_experiments: share of the experiments with a combined p as small at this mass, an upper
     limit where there is none (p_local_pseudo_experiments_is_bound).
     p_global: (1 + k) / (1 + n) of n pseudo-experiments, k of which show a combined p as small, an upper limit where k = 0
     (p_global_is_bound); p_global_upper_95: the 95 % upper limit that k of n give, 3 / n where k = 0.
@@ -92,7 +92,8 @@ def best_of(hunted: BumpHunt, no_significance: str | None = None) -> dict[str, A
     answer: dict[str, Any] = {
         "mass": float(hunted.masses[best]),
         "p_local": float(hunted.combined[best]),
-        "z_local": float(z_value(hunted.combined)[best]),
+        "p_local_is_bound": bool(hunted.combined[best] <= SMALLEST),
+        "z_local": float(hunted.z_combined[best]),
         "expected_background_in_window": float(hunted.expected_in_window[best]),
     }
     if no_significance is not None:
@@ -137,7 +138,7 @@ def tail_of(tail: TailFit | None) -> dict[str, Any]:
 
 
 def scan_of(hunted: BumpHunt, names: Sequence[str], q0_p: Sequence[Sequence[float | None]]) -> dict[str, Any]:
-    """Return p, z and the fitted yield at every mass, of every region and combined.
+    """Return p, z and the fitted yield at every mass, of every region and combined. p of 1e-300 stand for smaller ones too, z do not.
 
     Each region has its largest z too, and the global p of that by up-crossings (`gross_vitells.py`), null where no
     pseudo-experiments were made: of this region alone, without the trial of having looked into several.
@@ -146,7 +147,7 @@ def scan_of(hunted: BumpHunt, names: Sequence[str], q0_p: Sequence[Sequence[floa
     return {
         "masses": hunted.masses.tolist(),
         "p_combined": hunted.combined.tolist(),
-        "z_combined": z_value(hunted.combined).tolist(),
+        "z_combined": hunted.z_combined.tolist(),
         "combination": hunted.settings.combination,
         "expected_background_in_window": hunted.expected_in_window.tolist(),
         "regions": [

@@ -63,7 +63,7 @@ def whole_scans() -> list[dict[str, Any]]:
     templates = signal_templates(SignalShape(), masses, edges)
     settings = HuntSettings(pseudo_experiments=EXPERIMENTS)
     start = time.perf_counter()
-    found = pseudo_experiments(spectra, edges, templates, 1e-4, settings=settings, progress=False)
+    found = pseudo_experiments(spectra, edges, templates, float(np.log(1e-4)), settings=settings, progress=False)
     seconds = time.perf_counter() - start
     print({"global_p": found.p, "failed": found.failed, "threads": 1}, file=sys.stderr)
     case = f"{EXPERIMENTS} pseudo-experiments, {REGIONS} regions, {MASSES} masses, F-test inside"

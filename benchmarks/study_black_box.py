@@ -30,7 +30,6 @@ from hunch.analysis import (
     hunt,
     mass_grid,
     spectrum,
-    z_value,
 )
 from hunch.analysis.regions.scored import choose_regions, regions_of_events
 from hunch.analysis.resonance_search import spurious_signals
@@ -98,8 +97,8 @@ def hunted(box: Scored, prepared: Prepared, *, experiments: int, seed: int) -> d
     found = hunt(spectra, prepared.masses, shape=prepared.shape, settings=settings, progress=False)
     near = int(np.argmin(np.abs(found.masses - SIGNAL[0])))
     return {
-        "z": float(z_value(found.combined[found.best])),
-        "z_at_signal": float(z_value(found.combined[near])),
+        "z": float(found.z_combined[found.best]),
+        "z_at_signal": float(found.z_combined[near]),
         "mass": float(found.masses[found.best]),
         "z_global": float("nan") if found.global_p is None else found.global_p.z,
     }

@@ -33,8 +33,8 @@ from hunch.analysis import (
     mass_grid,
     signal_templates,
     spectrum,
-    z_value,
 )
+from hunch.analysis.fits.log_p import z_of_log
 from hunch.analysis.regions.cuts import upper_cut
 from hunch.analysis.regions.scored import choose_regions, regions_of_events
 from hunch.analysis.resonance_search import spurious_signals
@@ -251,7 +251,7 @@ def hunted(events: Scored, fixed: Fixed) -> dict[str, float]:
     region = regions_of_events(events, fixed.regions)
     spectra = [spectrum(events.mass[region == r], fixed.window.edges) for r in range(fixed.regions.n_regions)]
     found = hunt(spectra, fixed.masses, shape=fixed.shape, settings=fixed.settings, progress=False)
-    z = z_value(found.combined)
+    z = found.z_combined
     return {
         "z_at_signal": float(z[fixed.at]),
         "z_largest": float(z[found.best]),
@@ -285,7 +285,7 @@ def expected_z(background: Floats, signal: Floats, fixed: Fixed, *, n_signal: in
     rng = np.random.default_rng([seed, n_signal])
     counts = rng.poisson(np.broadcast_to(mean, (EXPERIMENTS, *mean.shape))).astype(np.float64)
     templates = signal_templates(fixed.shape, fixed.masses[[fixed.at]], edges)
-    return float(np.median(z_value(procedure(counts, edges, templates, settings)[2][:, 0])))
+    return float(np.median(z_of_log(procedure(counts, edges, templates, settings)[2][:, 0])))
 
 
 # ------------------------------------------------------------------------------------------ the study

@@ -22,7 +22,6 @@ from hunch.analysis import (
     fit_signal_shape,
     hunt,
     spectrum,
-    z_value,
 )
 from hunch.analysis.regions.scored import choose_regions
 from hunch.config import FEW_FEATURES
@@ -130,7 +129,7 @@ def run() -> dict[str, Any]:
                 region = regions.assign(losses, names=pool.axes)
                 spectra = [spectrum(mass[region == r], window.edges) for r in range(regions.n_regions)]
                 found = hunt(spectra, [peak], shape=shape, settings=settings, progress=False)
-                values.append(float(z_value(found.combined[0])))
+                values.append(float(found.z_combined[0]))
             z[name] = round(float(np.median(values)), 2)
         rows.append(
             told(

@@ -78,26 +78,31 @@ def answer(result: dict[str, Any]) -> str:
     """Return the answer of a search in a few lines."""
     if "counting" in result:
         return counted(result["counting"])
+    from ..analysis.fits.log_p import stated_p
+    from ..analysis.verdicts import more_experiments
+
     best = result["best"]
+    local = f"p {stated_p(best['p_local'])}, {best['z_local']:.2f} sigma"
     mass = Observable(**result["observable"]).at(best["mass"])
     if "no_significance" in best:
         return (
-            f"largest excess at {mass}\n"
-            f"local:  p = {best['p_local']:.2g}, {best['z_local']:.2f} sigma from a fit that fails\n"
-            f"global: none, {best['no_significance']}"
+            f"largest excess at {mass}\nlocal:  {local} from a fit that fails\nglobal: none, {best['no_significance']}"
         )
-    sign = "<" if best["p_global_is_bound"] else "="
-    more = "more than " if best["p_global_is_bound"] else ""
-    return (
+    n, bound = best["pseudo_experiments"], best["p_global_is_bound"]
+    told = (
         f"largest excess at {mass}\n"
-        f"local:  p = {best['p_local']:.2g}, {best['z_local']:.2f} sigma\n"
-        f"global: p {sign} {best['p_global']:.2g}, {more}{best['z_global']:.2f} sigma "
-        f"({best['pseudo_experiments']} pseudo-experiments)"
+        f"local:  {local}\n"
+        f"global: p {stated_p(best['p_global'], bound=bound)}, {'more than ' if bound else ''}{best['z_global']:.2f} sigma "
+        f"({n} pseudo-experiments)"
     )
+    needed = more_experiments(n) if bound else ""
+    return f"{told}\n        none of them shows as much; {needed}" if needed else told
 
 
 def counted(counting: dict[str, Any]) -> str:
     """Return the answer of a counting experiment in a few lines."""
+    from ..analysis.fits.log_p import stated_p
+
     limits, found = counting["limits"], counting["result"]
     expected = f"expected limit {limits['expected'][2]:.3g} signal events"
     if found is None:
@@ -105,7 +110,7 @@ def counted(counting: dict[str, Any]) -> str:
     return (
         f"{found['observed']} events above the threshold, {found['expected']:.4g} ± {found['statistical_error']:.2g} (stat) "
         f"± {found['systematic_error']:.2g} (syst) expected\n"
-        f"p = {found['p_value']:.2g}, {found['z']:.2f} sigma\n"
+        f"p {stated_p(found['p_value'])}, {found['z']:.2f} sigma\n"
         f"limit: below {limits['observed']:.3g} signal events, {expected}"
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..fits.log_p import stated_p
 from ..regions.dependence import distance_correlation
 from ..regions.difference import difference_score
 from ..regions.regions import Regions
@@ -21,6 +22,7 @@ from .global_p import (
     drawn_from_fit,
     global_uniformity,
     hunt_experiments,
+    reaches,
     shared_distances,
 )
 from .injection import Linearity, injection_linearity
@@ -141,7 +143,7 @@ def uniformity_checks(of: Uniformity) -> tuple[Check, Check]:
         ),
         Check(
             f"{where}, bulk",
-            f"KS p = {of.ks_p:.2g}, {of.ks_distance:.3f} from uniform at most; {of.fewest:.2g} events in the emptiest bin of the window",
+            f"KS p {stated_p(of.ks_p)}, {of.ks_distance:.3f} from uniform at most; {of.fewest:.2g} events in the emptiest bin of the window",
             f"KS p above 0.01; with fewer than {ASYMPTOTIC:.0f} events in a bin, or one region alone, no verdict",
             True if of.ks_p > 0.01 else False if judged else None,
         ),
@@ -151,9 +153,11 @@ def uniformity_checks(of: Uniformity) -> tuple[Check, Check]:
 def global_check(of: GlobalUniformity) -> Check:
     """Judge the global p of outer experiments."""
     shared = "" if of.ks_p_shared is None else f" ({of.ks_p_shared:.2g} among experiments that share such a pool)"
+    # a p of n experiments ends at 1 / (1 + n): what lies below is no finding
+    tail = f"{of.below_1_percent:.3f}" if reaches(of.inner, 0.01) else f"not told by {of.inner} inner ones, 99 would"
     return Check(
         f"global p, {of.n} outer experiments of {of.inner} inner ones, drawn from {of.how}",
-        f"below 0.05: {of.below_5_percent:.3f}, below 0.01: {of.below_1_percent:.3f}, KS p = {of.ks_p:.2g}{shared}",
+        f"below 0.05: {of.below_5_percent:.3f}, below 0.01: {tail}, KS p {stated_p(of.ks_p)}{shared}",
         "rejections within 99 % binomial intervals, KS p above 0.01, of the shared pool where there is one",
         of.compatible,
     )

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ...errors import InputError
 from ..fits.background import choose_background, family_orders
+from ..fits.log_p import p_of_log
 from ..fits.scan import scan_spectra
 from ..regions.decorrelation import MovingCut, sample
 from ..regions.dependence import distance_correlation
@@ -226,7 +227,8 @@ def local_p_uniformity(
         for start in range(0, n, BLOCK):
             part = slice(start, min(start + BLOCK, n))
             counts = rng.poisson(expected, size=(part.stop - start, *expected.shape)).astype(np.float64)
-            _, scan, combined[part] = procedure(counts, edges, templates, settings)
+            _, scan, log_combined = procedure(counts, edges, templates, settings)
+            combined[part] = p_of_log(log_combined)
             if alone is not None:
                 p = np.where(scan.converged, scan.p, np.nan)
                 alone[part] = p.reshape(-1, len(expected), len(grid))

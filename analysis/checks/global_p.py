@@ -53,7 +53,7 @@ class GlobalUniformity:
     how: what they were drawn from; events: mean number an experiment; inner: pseudo-experiments in each; p: (n,); ks_p:
     Kolmogorov-Smirnov against uniform, as if experiments were independent; ks_p_shared: among experiments that share a pool as
     these do, None where they share none; compatible: ks_p_shared, or ks_p where there is none, above 0.01, and the rejections at
-    0.05 and 0.01 within their 99 % binomial intervals.
+    0.05 and 0.01 within their 99 % binomial intervals; a level that `inner` experiments cannot reach is not judged.
     """
 
     how: str
@@ -97,9 +97,14 @@ def global_uniformity(
         below_5_percent=tail[0.05] / n,
         below_1_percent=tail[0.01] / n,
         compatible=(ks.pvalue if among is None else among) > 0.01
-        and all(within_binomial(count, n, level) for level, count in tail.items()),
+        and all(within_binomial(count, n, level) for level, count in tail.items() if reaches(inner, level)),
         p=tuple(values.tolist()),
     )
+
+
+def reaches(inner: int, level: float) -> bool:
+    """Tell whether a global p from `inner` experiments, 1 / (1 + inner) at the least, can be as small as a level."""
+    return 1.0 / (1 + inner) <= level
 
 
 def drawn_from_events(
@@ -148,8 +153,8 @@ def global_p_of(counts: Floats, found: BumpHunt, *, inner: int, seed: int) -> fl
     return made.p
 
 
-def smallest_p_of_pool(found: BumpHunt, *, times: float, n: int, seed: int) -> Floats:
-    """Return the smallest combined p (n,) of experiments that share one pool of `times` their events, drawn from the fits."""
+def smallest_of_pool(found: BumpHunt, *, times: float, n: int, seed: int) -> Floats:
+    """Return ln of the smallest combined p (n,) of experiments that share one pool of `times` their events, drawn from the fits."""
     rng = np.random.default_rng(seed)
     pool = rng.poisson(times * found.background.expected)
     smallest = np.empty(n)
@@ -172,7 +177,7 @@ def shared_distances(
     hunt's own fits. Each smallest p is ranked among those of all pools, which is its global p.
     """
     seeds = [int(s) for s in np.random.SeedSequence([seed, 0x5DA]).generate_state(pools)]
-    jobs = [functools.partial(smallest_p_of_pool, light(found), times=times, n=n, seed=s) for s in seeds]
+    jobs = [functools.partial(smallest_of_pool, light(found), times=times, n=n, seed=s) for s in seeds]
     smallest = np.stack(done(jobs, "experiments of shared pools", "pool", workers=workers, progress=progress))
     p = stats.rankdata(smallest).reshape(smallest.shape) / (smallest.size + 1)
     return np.array([stats.kstest(row, "uniform").statistic for row in p])

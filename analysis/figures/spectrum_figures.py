@@ -12,6 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from scipy import special
 
 from ...table import MJJ, Observable
+from ..fits.log_p import stated_p
 from ..significance.bumphunt import BumpHunt
 from .base import COLOURS, INK, literal, on_axes, on_figure
 
@@ -40,7 +41,7 @@ def spectrum_figure(
             markersize=7,
         )
         order = int(hunt.background.order[region])
-        fit_label = f"{literal(hunt.settings.family)} fit, {order} parameters (p = {hunt.fit_p[region]:.2g})"
+        fit_label = f"{literal(hunt.settings.family)} fit, {order} parameters (p {stated_p(hunt.fit_p[region])})"
         mplhep.histplot(expected, edges, color=COLOURS[0], label=fit_label, ax=main, linewidth=2, edges=False)
         signal = hunt.scan.signal[region, hunt.best] * hunt.templates[hunt.best]
         mass = hunt.masses[hunt.best]

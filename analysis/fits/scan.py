@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from .background import BackgroundFit, is_log_linear, log_offset, orthonormal_basis
 from .bernstein import bernstein_basis, fit_bernstein, half_deviance
 from .formula_fit import curve_around
+from .log_p import p_of_z
 from .newton import LogLinear, fit_curve
 
 __all__ = ["LocalScan", "scan_spectra"]
@@ -33,7 +33,7 @@ PairFits = tuple[Floats, Floats, Floats, Bools]
 class LocalScan:
     """Signed local significance of many spectra at every mass.
 
-    z, p: (n_spectra, n_masses), one-sided; signal: fitted yield mu in events; error: its curvature error;
+    z, p: (n_spectra, n_masses), one-sided, p no smaller than 1e-300; signal: fitted yield mu in events; error: its curvature error;
     converged: where the fit reached its minimum (or, with mu < 0, the edge where a bin would turn negative).
     """
 
@@ -77,7 +77,7 @@ def scan_spectra(
             z[part] = (np.sign(mu) * np.sqrt(2 * np.maximum(gain, 0.0))).reshape(shape)
             converged[part] = ok.reshape(shape)
     converged &= background.converged[:, None]
-    return LocalScan(z=z, p=special.ndtr(-z), signal=signal, error=error, converged=converged)
+    return LocalScan(z=z, p=p_of_z(z), signal=signal, error=error, converged=converged)
 
 
 def pair_fits(

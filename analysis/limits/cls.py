@@ -18,10 +18,10 @@ from threadpoolctl import threadpool_limits
 
 from ...errors import InputError
 from ..significance.bumphunt import BumpHunt
-from ..significance.q0 import q0_p
+from ..significance.q0 import q0_p, q0_z
 from .model import MU_MAX, RESOLUTION_ERROR, SCALE_ERROR, LimitModel, limit_model, region_names, shares
 
-__all__ = ["Limits", "cls_limits", "model_cls", "model_discovery_p"]
+__all__ = ["Limits", "cls_limits", "model_cls", "model_discovery_p", "model_discovery_z"]
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -143,6 +143,11 @@ def model_cls(model: LimitModel, mu: float) -> tuple[float, Floats]:
 def model_discovery_p(model: LimitModel) -> float | None:
     """Return pyhf's q0 p-value of the joint fit, capped at 0.5 and so never to be combined; None where a fit fails."""
     return q0_p(*model.build())
+
+
+def model_discovery_z(model: LimitModel) -> float | None:
+    """Return the z of `model_discovery_p`, however large it is; 0 for every deficit."""
+    return q0_z(*model.build())
 
 
 def with_fallback(ask: Callable[[], Answer]) -> Answer:

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from ...errors import InputError
 from ...files import make_folder, private_folder, write_aside
 from ...table import Observable
+from ..fits.log_p import SMALLEST
 from ..fits.minuit_fit import fit_with_minuit
 from ..significance.bumphunt import BumpHunt
-from ..significance.combination import z_value
 from .cls import Limits
 from .model import LimitModel, region_names
 
@@ -229,7 +229,8 @@ def scan_table(lib: Any, found: BumpHunt, names: Sequence[str]) -> Any:
     table = new_table(
         lib,
         "p-value scan",
-        "Signed local p-values (a deficit has p above 0.5) against mass; no look-elsewhere effect in them.",
+        "Signed local p-values (a deficit has p above 0.5) against mass; no look-elsewhere effect in them. "
+        f"A p-value of {SMALLEST:.0e} stands for smaller ones too, the significance does not.",
         "P-VALUE",
         found.settings.sqrt_s,
     )
@@ -239,8 +240,7 @@ def scan_table(lib: Any, found: BumpHunt, names: Sequence[str]) -> Any:
         table.add_variable(column(lib, "Local p-value", p, region=name))
     combination = found.settings.combination
     table.add_variable(column(lib, "Local p-value", found.combined, region="all", combination=combination))
-    z = np.asarray(z_value(found.combined), dtype=np.float64)
-    table.add_variable(column(lib, "Local significance", z, region="all", combination=combination))
+    table.add_variable(column(lib, "Local significance", found.z_combined, region="all", combination=combination))
     return table
 
 

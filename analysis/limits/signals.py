@@ -19,7 +19,6 @@ from ..fits.background import is_log_linear
 from ..regions.regions import Regions
 from ..regions.scored import Scored, regions_of_events
 from ..significance.bumphunt import BumpHunt, HuntSettings, hunt
-from ..significance.combination import z_value
 from ..significance.joint_scan import joint_gross_vitells
 from ..spectra.bins import as_hist
 from ..spectra.signal_shape import SignalShape, peak_of
@@ -134,7 +133,7 @@ def joint_global_p(found: BumpHunt, shares: Floats) -> dict[str, Any] | None:
     mass, of = joint_gross_vitells(found, shares)
     return {
         "mass": mass,
-        "z": float(z_value(of.p_local)),
+        "z": of.z_local,
         "p_global": of.p,
         "p_global_error": of.p_error,
         "z_global": of.z,

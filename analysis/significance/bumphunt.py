@@ -21,9 +21,10 @@ from tqdm import tqdm
 from ...errors import InputError
 from ...table import MJJ, Observable
 from ..fits.background import BackgroundFit, choose_background, family_orders, goodness_of_fit
+from ..fits.log_p import log_p_of_z, p_of_log, stated_p, z_of_log
 from ..fits.scan import LocalScan, scan_spectra
 from ..spectra.signal_shape import SignalShape, signal_templates
-from .combination import combine, z_value
+from .combination import combine_log, z_value
 from .gross_vitells import GrossVitells, from_crossings, up_crossings
 from .tail import TailFit, fit_tail, upper_limit
 
@@ -84,8 +85,7 @@ class GlobalP:
 
     def __repr__(self) -> str:
         """Return the p-value in one line."""
-        sign = "<" if self.is_bound else "="
-        return f"GlobalP(p {sign} {self.p:.3g}, z {'>' if self.is_bound else '='} {self.z:.2f}, {self.above} of {self.n:,} above)"
+        return f"GlobalP(p {stated_p(self.p, bound=self.is_bound)}, z {'>' if self.is_bound else '='} {self.z:.2f}, {self.above} of {self.n:,} above)"
 
     @property
     def p_local(self) -> float | None:
@@ -95,7 +95,7 @@ class GlobalP:
 
 @dataclass(frozen=True, repr=False)
 class BumpHunt:
-    """One hunt: spectra and background fits (regions, bins), scan (regions, masses), combined p (masses,), global p."""
+    """One hunt: spectra and background fits (regions, bins), scan (regions, masses), ln of combined p (masses,), global p."""
 
     edges: Floats
     masses: Floats
@@ -104,7 +104,7 @@ class BumpHunt:
     fit_p: Floats
     scan: LocalScan
     templates: Floats
-    combined: Floats
+    log_combined: Floats
     global_p: GlobalP | None
     shape: SignalShape
     settings: HuntSettings
@@ -118,15 +118,25 @@ class BumpHunt:
         """Return what was hunted in and found, in one line."""
         at = self.settings.observable.at
         found = f"regions: {len(self.counts)}, {at(self.edges[0])} to {at(self.edges[-1])}, masses: {len(self.masses)}"
-        best = f"largest excess at {at(self.masses[self.best])} with local p = {self.combined[self.best]:.2g}"
+        best = f"largest excess at {at(self.masses[self.best])} with local p {stated_p(self.combined[self.best])}"
         glob = self.global_p
-        wide = "" if glob is None else f", global p {'<' if glob.is_bound else '='} {glob.p:.2g}"
+        wide = "" if glob is None else f", global p {stated_p(glob.p, bound=glob.is_bound)}"
         return f"{found}, {best}{wide}"
 
     @property
     def best(self) -> int:
-        """Return the index of the mass where the combined local p is smallest."""
-        return int(np.argmin(self.combined))
+        """Return the index of the mass where the combined local p is smallest, by its logarithm: p itself ends at 1e-300."""
+        return int(np.argmin(self.log_combined))
+
+    @property
+    def combined(self) -> Floats:
+        """Return the combined local p at every mass (masses,), 1e-300 where it is smaller."""
+        return p_of_log(self.log_combined)
+
+    @property
+    def z_combined(self) -> Floats:
+        """Return the significance of the combined local p at every mass, however small that is: (masses,)."""
+        return z_of_log(self.log_combined)
 
     @property
     def expected_in_window(self) -> Floats:
@@ -145,7 +155,7 @@ class BumpHunt:
     @property
     def largest_z(self) -> Floats:
         """Return each region's largest signed z anywhere in the scan: (regions,)."""
-        return np.asarray(z_value(signed_p(self.scan)).max(axis=1))
+        return np.asarray(signed_z(self.scan).max(axis=1))
 
     def gross_vitells(self) -> list[GrossVitells] | None:
         """Return the global p of each region's own largest z; None without pseudo-experiments."""
@@ -195,7 +205,7 @@ def hunt(
         fit_p=goodness_of_fit(counts, background.expected, background.n_parameters),
         scan=scan,
         templates=templates,
-        combined=combined[0],
+        log_combined=combined[0],
         global_p=result,
         shape=shape,
         settings=settings,
@@ -257,7 +267,7 @@ def procedure(
 ) -> tuple[BackgroundFit, LocalScan, Floats]:
     """Do what is done to data: counts (n_experiments * n_regions, bins), regions fastest if given as (..., regions, bins).
 
-    Returns the background fits, the scan and the combined p (n_experiments, n_masses), of `signed_p`.
+    Returns the background fits, the scan and ln of the combined p (n_experiments, n_masses), of `signed_z`.
     """
     regions, bins = counts.shape[-2:]
     flat = counts.reshape(-1, bins)
@@ -272,25 +282,20 @@ def procedure(
         spare=settings.spare_orders,
     )
     scan = scan_spectra(flat, background, templates, edges, sqrt_s=settings.sqrt_s, family=settings.family)
-    p = signed_p(scan).reshape(-1, regions, len(templates))
-    return background, scan, combine(np.moveaxis(p, 1, 2), settings.combination)
+    log_p = log_p_of_z(signed_z(scan)).reshape(-1, regions, len(templates))
+    return background, scan, combine_log(np.moveaxis(log_p, 1, 2), settings.combination)
 
 
-def signed_p(scan: LocalScan) -> Floats:
-    """Return p (n_spectra, n_masses) to combine. A fit that failed says nothing: its p is put next to 0.5.
-
-    0.5 itself is how a capped q0 looks, which `combine` refuses.
-    """
-    # an empty window moves ln L by less than rounding and has p = 0.5 exactly: it says nothing either
-    informative = scan.converged & (scan.p != 0.5)
-    return np.where(informative, scan.p, np.nextafter(0.5, 1.0))
+def signed_z(scan: LocalScan) -> Floats:
+    """Return z (n_spectra, n_masses) to combine. A fit that failed says nothing: its z is 0."""
+    return np.where(scan.converged, scan.z, 0.0)
 
 
 def pseudo_experiments(
     expected: Floats,
     edges: Floats,
     templates: Floats,
-    observed: float,
+    log_observed: float,
     *,
     settings: HuntSettings,
     at: int | None = None,
@@ -299,7 +304,7 @@ def pseudo_experiments(
 ) -> GlobalP:
     """Draw background-only experiments from `expected` (regions, bins) and repeat the whole procedure on each.
 
-    observed: smallest combined p of the data, found at mass number `at`.
+    log_observed: ln of the smallest combined p of the data, found at mass number `at`.
     """
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x70E]))
     n = settings.pseudo_experiments
@@ -317,14 +322,14 @@ def pseudo_experiments(
             _, scan, combined = procedure(counts, edges, templates, settings)
             part = slice(start, start + size)
             smallest[part] = combined.min(axis=1)
-            local += 0 if at is None else int((combined[:, at] <= observed).sum())
-            crossings[part] = up_crossings(z_value(combined), level=level)
-            region_crossings[part] = up_crossings(z_value(signed_p(scan)), level=level).reshape(size, regions)
+            local += 0 if at is None else int((combined[:, at] <= log_observed).sum())
+            crossings[part] = up_crossings(z_of_log(combined), level=level)
+            region_crossings[part] = up_crossings(signed_z(scan), level=level).reshape(size, regions)
             failed += int((~scan.converged).sum())
             bar.update(size)
-    above = int((smallest <= observed).sum())
+    above = int((smallest <= log_observed).sum())
     p = (1 + above) / (1 + n)
-    approximate = from_crossings(float(z_value(observed)), crossings, level=level)
+    approximate = from_crossings(float(z_of_log(log_observed)), crossings, level=level)
     return GlobalP(
         p=p,
         z=float(z_value(p)),
@@ -335,9 +340,9 @@ def pseudo_experiments(
         crossing_level=level,
         crossings=approximate.crossings,
         region_crossings=region_crossings,
-        smallest=smallest,
+        smallest=p_of_log(smallest),
         failed=failed / (n * regions * len(templates)),
         upper_95=upper_limit(above, n),
         local_above=None if at is None else local,
-        tail=fit_tail(-np.log(smallest), float(-np.log(observed))),
+        tail=fit_tail(-smallest, -log_observed),
     )

@@ -26,6 +26,7 @@ from scipy import special
 from tqdm import tqdm
 
 from ...errors import InputError
+from ..fits.log_p import p_of_log, stated_p, z_of_log
 from .bumphunt import stack
 from .combination import z_value
 
@@ -61,7 +62,7 @@ class WindowScan:
 class BumpHunterResult:
     """One spectrum's most unlikely window, and the probability of one as unlikely anywhere under no signal.
 
-    t: -ln p_local; bins: (low, high) of the window, high excluded; window: its edges in the axis' unit (GeV);
+    t: -ln p_local, where p_local itself is no smaller than 1e-300; bins: (low, high) of the window, high excluded; window: its edges in the axis' unit (GeV);
     observed, expected: events; z_local: one-sided significance of p_local, before the look-elsewhere effect;
     p_global: (1 + above) / (1 + n) of n pseudo-experiments, with its binomial error; is_bound: none of them reached the
     observed t, p_global is an upper limit; deficit: windows with too few events were searched; experiments: (n,) their t.
@@ -85,10 +86,9 @@ class BumpHunterResult:
 
     def __repr__(self) -> str:
         """Return the value in a line."""
-        sign = "<" if self.is_bound else "="
         return (
             f"BumpHunterResult({self.window[0]:g} to {self.window[1]:g}, {self.observed:g} events where {self.expected:.3g} are "
-            f"expected, local p = {self.p_local:.2g}, global p {sign} {self.p_global:.2g})"
+            f"expected, local p {stated_p(self.p_local)}, global p {stated_p(self.p_global, bound=self.is_bound)})"
         )
 
 
@@ -135,7 +135,7 @@ def bump_hunter(
             bar.update(size)
     t = float(found.t[0])
     above = int((experiments >= t * (1 - 1e-12)).sum())  # equal counts have equal t but for rounding
-    p_local, p_global = float(np.exp(-t)), (1 + above) / (1 + n)
+    p_global = (1 + above) / (1 + n)
     low, high = int(found.low[0]), int(found.high[0])
     return BumpHunterResult(
         t=t,
@@ -143,8 +143,8 @@ def bump_hunter(
         window=(float(edges[low]), float(edges[high])),
         observed=float(found.observed[0]),
         expected=float(found.expected[0]),
-        p_local=p_local,
-        z_local=float(z_value(p_local)),
+        p_local=float(p_of_log(-t)),
+        z_local=float(z_of_log(-t)),
         p_global=p_global,
         p_global_error=float(np.sqrt(p_global * (1 - p_global) / (1 + n))),
         z_global=float(z_value(p_global)),

@@ -21,11 +21,13 @@ import numpy.typing as npt
 from scipy import special, stats
 
 from ...errors import InputError, unknown_name
+from ..fits.log_p import NEXT_TO_ONE, SMALLEST, p_of_log, z_of_log
 
 __all__ = [
     "COMBINATIONS",
     "cauchy",
     "combine",
+    "combine_log",
     "fisher",
     "harmonic",
     "harmonic_bound",
@@ -36,18 +38,32 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
-SMALLEST = 1e-300
+FAR = -600.0  # ln p from where sums of 1 / p go by logarithms
+LANDAU_TAIL = 40.0  # ln of 1 / HMP from where its Landau tail is 1 / (1 / HMP) to all digits
 
 
 def z_value(p: npt.ArrayLike) -> Floats:
-    """Return the one-sided significance of a p-value: 1 - Phi(z) = p; negative for a deficit."""
+    """Return the one-sided significance of a p-value: 1 - Phi(z) = p; negative for a deficit.
+
+    A p of 1e-300 or less stands for smaller ones too, and its z of 37.05 is a lower bound; what is known by its logarithm
+    has `fits.log_p.z_of_log`.
+    """
     return np.asarray(-special.ndtri(np.clip(np.asarray(p, dtype=np.float64), SMALLEST, 1.0 - 1e-16)))
 
 
 def fisher(p: npt.ArrayLike) -> Floats:
     """Fisher's method: -2 sum ln p is chi-squared with 2k degrees of freedom; independent p-values only."""
-    values = checked(p)
-    return np.asarray(stats.chi2.sf(-2.0 * np.log(values).sum(axis=-1), 2 * values.shape[-1]))
+    return p_of_log(log_fisher(logs(p)))
+
+
+def log_fisher(log_p: Floats) -> Floats:
+    """Return ln p of `fisher`: the tail of chi-squared with 2k degrees of freedom is exp(-s) sum over i < k of s^i / i!."""
+    s = np.maximum(-log_p.sum(axis=-1), 1e-300)
+    terms, total = np.zeros_like(s), np.zeros_like(s)
+    for i in range(1, log_p.shape[-1]):
+        terms = terms + np.log(s) - np.log(i)
+        total = np.logaddexp(total, terms)
+    return np.asarray(np.minimum(total - s, 0.0))
 
 
 def stouffer(
@@ -59,36 +75,59 @@ def stouffer(
     of the z-values under no signal, by default of independent ones; one that is only estimated does not keep the level.
     Raises InputError for weights or a correlation that cannot be.
     """
-    values = checked(p)
-    k = values.shape[-1]
+    return p_of_log(log_stouffer(logs(p), weights=weights, correlation=correlation))
+
+
+def log_stouffer(
+    log_p: Floats, *, weights: npt.ArrayLike | None = None, correlation: npt.ArrayLike | None = None
+) -> Floats:
+    """Return ln p of `stouffer`."""
+    k = log_p.shape[-1]
     w = np.ones(k) if weights is None else np.asarray(weights, dtype=np.float64)
     if w.shape != (k,) or not np.all(np.isfinite(w) & (w >= 0)) or not w.any():
         raise InputError(f"weights of {k} p-values are {w.tolist()}, needed: {k} numbers of 0 or more, not all 0")
     variance = float(w @ w) if correlation is None else float(w @ checked_correlation(correlation, k) @ w)
     if variance <= 1e-12 * float(w @ w):
         raise InputError("the weighted z-values cancel under this correlation: their sum has no spread")
-    return np.asarray(special.ndtr(-(z_value(values) @ w) / np.sqrt(variance)))
+    return np.asarray(special.log_ndtr(-(z_of_log(log_p) @ w) / np.sqrt(variance)))
 
 
 def tippett(p: npt.ArrayLike) -> Floats:
     """Tippett's method: 1 - (1 - min p)^k; exact for independent, conservative for positively dependent p-values."""
-    values = checked(p)
-    return np.asarray(-np.expm1(values.shape[-1] * np.log1p(-values.min(axis=-1))))
+    return p_of_log(log_tippett(logs(p)))
+
+
+def log_tippett(log_p: Floats) -> Floats:
+    """Return ln p of `tippett`."""
+    smallest, k = log_p.min(axis=-1), log_p.shape[-1]
+    near = np.log(-np.expm1(k * np.log1p(-np.exp(np.maximum(smallest, FAR)))))
+    return np.asarray(np.where(smallest > FAR, near, smallest + np.log(k)))
 
 
 def simes(p: npt.ArrayLike) -> Floats:
     """Simes' method: min over i of k p_(i) / i; independent or positively dependent (PRDS) p-values."""
-    values = np.sort(checked(p), axis=-1)
-    k = values.shape[-1]
-    return np.asarray((values * k / np.arange(1, k + 1)).min(axis=-1))
+    return p_of_log(log_simes(logs(p)))
+
+
+def log_simes(log_p: Floats) -> Floats:
+    """Return ln p of `simes`."""
+    k = log_p.shape[-1]
+    return np.asarray((np.sort(log_p, axis=-1) + np.log(k / np.arange(1, k + 1))).min(axis=-1))
 
 
 def cauchy(p: npt.ArrayLike) -> Floats:
     """Cauchy combination (ACAT): mean of tan((1/2 - p) pi); accurate in the tail for many kinds of dependence."""
-    values = checked(p)
+    return p_of_log(log_cauchy(logs(p)))
+
+
+def log_cauchy(log_p: Floats) -> Floats:
+    """Return ln p of `cauchy`; where a p is tiny, tan((1/2 - p) pi) is 1 / (pi p) and the others add nothing to it."""
+    near = np.maximum(log_p, FAR)
+    values, rest = np.exp(near), -np.expm1(near)
     # cot(pi p) and arctan2 keep p below 1e-16, where tan((1/2 - p) pi) stops at 1.6e16
-    statistic = (1.0 / np.tan(np.pi * values)).mean(axis=-1)
-    return np.asarray(np.arctan2(1.0, statistic) / np.pi)
+    terms = np.where(values < 0.5, 1.0 / np.tan(np.pi * np.minimum(values, 0.5)), -1.0 / np.tan(np.pi * rest))
+    by_angle = np.log(np.arctan2(1.0, terms.mean(axis=-1)) / np.pi)
+    return np.asarray(np.where(log_p.min(axis=-1) > FAR, by_angle, -log_mean_inverse(log_p)))
 
 
 def harmonic(p: npt.ArrayLike) -> Floats:
@@ -99,13 +138,20 @@ def harmonic(p: npt.ArrayLike) -> Floats:
     (4.7 % at 5 % for five), and hardly moved by positive dependence; it is no bound for every dependence. The HMP itself
     is no p-value: it rejects too often at every level.
     """
-    values = checked(p)
-    k = values.shape[-1]
+    return p_of_log(log_harmonic(logs(p)))
+
+
+def log_harmonic(log_p: Floats) -> Floats:
+    """Return ln p of `harmonic`."""
+    k = log_p.shape[-1]
     if k == 1:
-        return np.asarray(values[..., 0])
+        return np.asarray(log_p[..., 0])
     location = np.log(k) + 1.0 - np.euler_gamma + np.log(0.5 * np.pi)
+    log_h = log_mean_inverse(log_p)
+    h = np.exp(np.minimum(log_h, LANDAU_TAIL))
     # scipy's landau is the one of scale 1 in Wilson's notation, f(x | 0, 1): its upper tail is 2 / (pi x)
-    return np.asarray(stats.landau.sf(((1.0 / values).mean(axis=-1) - location) / (0.5 * np.pi)))
+    near = np.log(stats.landau.sf((h - location) / (0.5 * np.pi)))
+    return np.asarray(np.where(log_h < LANDAU_TAIL, near, -log_h))
 
 
 def harmonic_bound(p: npt.ArrayLike) -> Floats:
@@ -114,10 +160,19 @@ def harmonic_bound(p: npt.ArrayLike) -> Floats:
     Vovk and Wang, "Combining p-values via averaging", arXiv:1212.4966, for k > 2; twice the mean for two, which is above
     Bonferroni's 2 min p.
     """
-    values = checked(p)
-    k = values.shape[-1]
+    return p_of_log(log_harmonic_bound(logs(p)))
+
+
+def log_harmonic_bound(log_p: Floats) -> Floats:
+    """Return ln p of `harmonic_bound`."""
+    k = log_p.shape[-1]
     factor = 1.0 if k == 1 else 2.0 if k == 2 else np.e * np.log(k)
-    return np.asarray(np.minimum(1.0, factor / (1.0 / values).mean(axis=-1)))
+    return np.asarray(np.minimum(0.0, np.log(factor) - log_mean_inverse(log_p)))
+
+
+def log_mean_inverse(log_p: Floats) -> Floats:
+    """Return ln of the mean of 1 / p along the last axis."""
+    return np.asarray(special.logsumexp(-log_p, axis=-1) - np.log(log_p.shape[-1]))
 
 
 COMBINATIONS: dict[str, Callable[[npt.ArrayLike], Floats]] = {
@@ -129,13 +184,34 @@ COMBINATIONS: dict[str, Callable[[npt.ArrayLike], Floats]] = {
     "harmonic": harmonic,
     "harmonic_bound": harmonic_bound,
 }
+BY_LOGARITHM: dict[str, Callable[[Floats], Floats]] = {
+    "fisher": log_fisher,
+    "stouffer": log_stouffer,
+    "simes": log_simes,
+    "cauchy": log_cauchy,
+    "tippett": log_tippett,
+    "harmonic": log_harmonic,
+    "harmonic_bound": log_harmonic_bound,
+}
 
 
 def combine(p: npt.ArrayLike, method: str = "fisher") -> Floats:
-    """Combine signed local p-values over regions, shape (..., k) -> (...), by the named method."""
+    """Combine signed local p-values over regions, shape (..., k) -> (...), by the named method; 1e-300 where it is smaller."""
     if method not in COMBINATIONS:
         raise InputError(unknown_name("combination", method, COMBINATIONS))
     return COMBINATIONS[method](p)
+
+
+def combine_log(log_p: npt.ArrayLike, method: str = "fisher") -> Floats:
+    """Combine ln p of signed local p-values over regions, shape (..., k) -> (...), however small they are: ln of the combined p."""
+    if method not in BY_LOGARITHM:
+        raise InputError(unknown_name("combination", method, BY_LOGARITHM))
+    return BY_LOGARITHM[method](np.minimum(np.asarray(log_p, dtype=np.float64), NEXT_TO_ONE))
+
+
+def logs(p: npt.ArrayLike) -> Floats:
+    """Return ln p of values that are p-values; InputError else."""
+    return np.asarray(np.log(checked(p)))
 
 
 def checked_correlation(correlation: npt.ArrayLike, k: int) -> Floats:

@@ -18,8 +18,9 @@ import pyhf
 from scipy import special
 
 from ...errors import InputError, unknown_name
-from .combination import z_value
-from .q0 import q0_p
+from ..fits.log_p import SMALLEST, p_of_log, p_of_z, stated_p, z_of_log
+from .bumphunter import log_tail
+from .q0 import q0_z
 
 __all__ = [
     "CONSTRAINTS",
@@ -40,6 +41,9 @@ LARGEST_SYSTEMATIC = 1.0  # relative: a background known to less than a factor o
 STEPS = 6  # of a quadrature in ln x, per standard deviation: the trapezoidal rule is then exact to 1e-15
 NEGLIGIBLE = 0.01  # of the spread of observed minus expected: 1e-4 of its variance
 LOW, HIGH = 45.0, 700.0  # a quadrature ends where its density has fallen by exp of these, below and above
+MARGIN = 100.0  # by which HIGH lies above -ln p where p is smaller than any double
+MOST_NODES = 6_000  # points of one quadrature; fewer than STEPS a standard deviation move ln p by less than 1
+BY_LOGARITHM = 1e-290  # below, the incomplete beta function loses digits
 INTERPOLATION = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}  # what `pyhf cls` sets
 
 
@@ -129,29 +133,35 @@ def expectation_from_abcd(b: float, c: float, d: float) -> Expectation:
 class CountingResult:
     """The events counted, the events expected, and how unlikely as many are without a signal.
 
-    p_value, z: with the statistical and the systematic error, one-sided; a deficit has p > 0.5 and z < 0.
+    p_value, z: with the statistical and the systematic error, one-sided; a deficit has p > 0.5 and z < 0; log_p: ln of that p.
     p_statistical: without the systematic error; p_known: of an expectation known exactly, None where that is zero and events
-    were seen; p_pyhf: pyhf's asymptotic q0, 0.5 for every deficit, None where no fit converges. systematic: relative.
+    were seen; p_pyhf, z_pyhf: pyhf's asymptotic q0, 0.5 and 0 for every deficit, None where no fit converges. A p of 1e-300
+    stands for smaller ones too. systematic: relative.
     """
 
     observed: int
     expectation: Expectation
     systematic: float
     constraint: str
-    p_value: float
+    log_p: float
     p_statistical: float
     p_known: float | None
-    p_pyhf: float | None
+    z_pyhf: float | None
+
+    @property
+    def p_value(self) -> float:
+        """Return the p-value, 1e-300 where it is smaller."""
+        return float(p_of_log(self.log_p))
 
     @property
     def z(self) -> float:
         """Return the one-sided significance of `p_value`."""
-        return float(z_value(self.p_value))
+        return float(z_of_log(self.log_p))
 
     @property
-    def z_pyhf(self) -> float | None:
-        """Return the one-sided significance of pyhf's p-value."""
-        return None if self.p_pyhf is None else float(z_value(self.p_pyhf))
+    def p_pyhf(self) -> float | None:
+        """Return pyhf's p-value, 1e-300 where it is smaller."""
+        return None if self.z_pyhf is None else float(p_of_z(self.z_pyhf))
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything for strict JSON."""
@@ -163,6 +173,7 @@ class CountingResult:
             "systematic": self.systematic,
             "constraint": self.constraint,
             "p_value": self.p_value,
+            "p_value_is_bound": bool(self.p_value <= SMALLEST),
             "z": self.z,
             "p_statistical": self.p_statistical,
             "p_known": self.p_known,
@@ -176,7 +187,7 @@ class CountingResult:
         mean, stat = self.expectation.mean, self.expectation.stat
         return (
             f"CountingResult({self.observed} events, {mean:.4g} +- {stat:.2g} (stat) +- {self.systematic * mean:.2g} (syst) "
-            f"expected, p = {self.p_value:.3g}, z = {self.z:.2f})"
+            f"expected, p {stated_p(self.p_value)}, z = {self.z:.2f})"
         )
 
 
@@ -195,10 +206,10 @@ def count(
         expectation=expectation,
         systematic=systematic,
         constraint=constraint,
-        p_value=exact_p(number, expectation, systematic=systematic, constraint=constraint),
+        log_p=log_exact_p(number, expectation, systematic=systematic, constraint=constraint),
         p_statistical=exact_p(number, expectation, systematic=0.0),
         p_known=None if mean == 0 < number else poisson_p(number, mean),
-        p_pyhf=pyhf_p(number, expectation, systematic=systematic, constraint=constraint),
+        z_pyhf=pyhf_z(number, expectation, systematic=systematic, constraint=constraint),
     )
 
 
@@ -220,12 +231,22 @@ def check_systematic(systematic: float, constraint: str) -> None:
 
 
 def poisson_p(observed: int, mean: float) -> float:
-    """Return P(n >= observed) of a Poisson distribution of known mean, the regularised gamma function."""
-    return float(special.gammainc(observed, mean)) if observed else 1.0
+    """Return P(n >= observed) of a Poisson distribution of known mean, 1e-300 where it is smaller."""
+    return float(p_of_log(log_tail(np.array([float(observed)]), np.array([mean]))[0])) if observed else 1.0
 
 
 def exact_p(observed: int, expectation: Expectation, *, systematic: float = 0.0, constraint: str = "gamma") -> float:
-    """Return P(n >= observed) with the expectation's uncertainties integrated over.
+    """Return P(n >= observed) with the expectation's uncertainties integrated over, 1e-300 where it is smaller.
+
+    Raises InputError as `count` does.
+    """
+    return float(p_of_log(log_exact_p(observed, expectation, systematic=systematic, constraint=constraint)))
+
+
+def log_exact_p(
+    observed: int, expectation: Expectation, *, systematic: float = 0.0, constraint: str = "gamma"
+) -> float:
+    """Return ln P(n >= observed) with the expectation's uncertainties integrated over, however small it is.
 
     A count N that raises the expectation stands for a mean distributed as Gamma(N + 1), one that lowers it (D) for
     Gamma(N): the sides on which the test of a single ratio is exact (arXiv:physics/0702156). The integral over the first
@@ -236,46 +257,80 @@ def exact_p(observed: int, expectation: Expectation, *, systematic: float = 0.0,
     """
     check_systematic(systematic, constraint)
     if observed == 0:
-        return 1.0
-    log_ratio, share = ratio_nodes(expectation)
-    log_factor, weight = systematic_nodes(systematic, constraint)
+        return 0.0
     first = expectation.counts["control" if expectation.method == "sample" else "B"]
-    inverse = np.exp(-(log_ratio[:, None] + log_factor[None, :]))
-    tails = special.betainc(observed, first + 1.0, 1.0 / (1.0 + inverse))
-    return min(float(share @ tails @ weight), 1.0)
+
+    def log_integral(high: float) -> tuple[float, float]:
+        """Return ln of the integral, and of its largest tail where the uncertainties are likeliest."""
+        log_ratio, log_share = ratio_nodes(expectation, high=high)
+        log_factor, log_weight = systematic_nodes(systematic, constraint, high=high)
+        log_tails = log_betainc(observed, first + 1.0, log_ratio[:, None] + log_factor[None, :])
+        total = special.logsumexp(log_share[:, None] + log_tails + log_weight[None, :])
+        return float(total), float(log_tails[log_share.argmax(), log_weight.argmax()])
+
+    log_p, likeliest = log_integral(HIGH)
+    if -likeliest > HIGH - MARGIN:
+        # the integral is at least about the tail at the likeliest place, so what lies beyond this adds nothing to it
+        log_p, _ = log_integral(MARGIN - likeliest)
+    return min(log_p, 0.0)
 
 
-def ratio_nodes(expectation: Expectation) -> tuple[Floats, Floats]:
-    """Return ln of the hunted events that one event of the first count stands for, and weights that add up to one.
+def log_betainc(a: float, b: float, log_odds: Floats) -> Floats:
+    """Return ln of the regularised incomplete beta function I(x; a, b) at x = 1 / (1 + exp(-log_odds)), also below 1e-308.
+
+    There the series x^a (1 - x)^b / (a B(a, b)) times the sum of (a + b) ... (a + b + n) / ((a + 1) ... (a + 1 + n)) x^(n + 1)
+    converges: x lies far below its mean a / (a + b).
+    """
+    direct = special.betainc(a, b, special.expit(log_odds))
+    with np.errstate(divide="ignore"):
+        value = np.log(direct)
+    far = direct < BY_LOGARITHM
+    if far.any():
+        t = log_odds[far]
+        x, total, term, n = special.expit(t), np.ones(len(t)), np.ones(len(t)), 0
+        while np.any(term > 1e-15 * total):
+            term = term * x * (a + b + n) / (a + 1.0 + n)
+            total += term
+            n += 1
+        value[far] = (
+            -a * np.logaddexp(0.0, -t) - b * np.logaddexp(0.0, t) - np.log(a) - special.betaln(a, b) + np.log(total)
+        )
+    return np.asarray(value)
+
+
+def ratio_nodes(expectation: Expectation, *, high: float = HIGH) -> tuple[Floats, Floats]:
+    """Return ln of the hunted events that one event of the first count stands for, and ln of weights that add up to one.
 
     For ABCD that is C / D, whose distribution is the beta prime one of C + 1 and D.
     """
     if expectation.method == "sample":
-        return np.log([expectation.scale]), np.ones(1)
+        return np.log([expectation.scale]), np.zeros(1)
     a, b = expectation.counts["C"] + 1.0, expectation.counts["D"]
 
     def log_density(t: Floats) -> Floats:
         return np.asarray(a * t - (a + b) * np.logaddexp(0.0, t))
 
-    return nodes(log_density, float(np.log(a / b)), float(np.sqrt(special.polygamma(1, a) + special.polygamma(1, b))))
+    width = float(np.sqrt(special.polygamma(1, a) + special.polygamma(1, b)))
+    return nodes(log_density, float(np.log(a / b)), width, high=high)
 
 
-def systematic_nodes(systematic: float, constraint: str) -> tuple[Floats, Floats]:
-    """Return ln of the factor by which the systematic error moves the expectation, and weights that add up to one."""
+def systematic_nodes(systematic: float, constraint: str, *, high: float = HIGH) -> tuple[Floats, Floats]:
+    """Return ln of the factor by which the systematic error moves the expectation, and ln of weights that add up to one."""
     if systematic == 0:
-        return np.zeros(1), np.ones(1)
+        return np.zeros(1), np.zeros(1)
     if constraint == "lognormal":
         width = float(np.log1p(systematic))
-        return nodes(lambda t: -0.5 * (t / width) ** 2, 0.0, width)
+        return nodes(lambda t: -0.5 * (t / width) ** 2, 0.0, width, high=high)
     n = systematic**-2
-    return nodes(lambda t: (n + 1.0) * t - n * np.expm1(t), float(np.log1p(1.0 / n)), float(np.sqrt(1.0 / (n + 1.0))))
+    mode, width = float(np.log1p(1.0 / n)), float(np.sqrt(1.0 / (n + 1.0)))
+    return nodes(lambda t: (n + 1.0) * t - n * np.expm1(t), mode, width, high=high)
 
 
-def nodes(log_density: Callable[[Floats], Floats], mode: float, width: float) -> tuple[Floats, Floats]:
-    """Return equidistant points over a log-concave density of ln x, and the weights of the trapezoidal rule.
+def nodes(log_density: Callable[[Floats], Floats], mode: float, width: float, *, high: float) -> tuple[Floats, Floats]:
+    """Return equidistant points over a log-concave density of ln x, and ln of the weights of the trapezoidal rule.
 
-    The points reach further up than down: a larger expectation makes a p-value larger, so what is cut off below is small
-    beside what stays, while p-values of 1e-300 are made by the far upper tail.
+    The points reach further up than down, to where the density has fallen by exp(high): a larger expectation makes a p-value
+    larger, so what is cut off below is small beside what stays, while small p-values are made by the far upper tail.
     """
 
     def reach(direction: float, fall: float) -> float:
@@ -285,22 +340,24 @@ def nodes(log_density: Callable[[Floats], Floats], mode: float, width: float) ->
             distance *= 1.25
         return distance
 
-    t = np.arange(mode - reach(-1.0, LOW), mode + reach(1.0, HIGH), width / STEPS)
+    below, above = reach(-1.0, LOW), reach(1.0, high)
+    step = max(width / STEPS, (below + above) / MOST_NODES)
+    t = np.arange(mode - below, mode + above, step)
     log_values = log_density(t)
-    return t, np.exp(log_values - special.logsumexp(log_values))
+    return t, log_values - special.logsumexp(log_values)
 
 
-def pyhf_p(observed: int, expectation: Expectation, *, systematic: float, constraint: str) -> float | None:
-    """Return pyhf's asymptotic q0 p-value (arXiv:1007.1727, eq. 53), 0.5 for a deficit; None where no fit converges."""
+def pyhf_z(observed: int, expectation: Expectation, *, systematic: float, constraint: str) -> float | None:
+    """Return the z of pyhf's asymptotic q0 (arXiv:1007.1727, eq. 53), 0 for a deficit; None where no fit converges."""
     if observed <= expectation.mean:
-        return 0.5
+        return 0.0
     workspace = counting_workspace(observed, expectation, systematic=systematic, constraint=constraint)
     model, data = open_workspace(workspace)
     if sum(model.config.suggested_fixed()) == model.config.npars - 1:
         # with all but mu known there is nothing to fit: eq. 12 with the best signal observed - mean
         mean = float(expectation.mean)
-        return float(special.ndtr(-np.sqrt(2 * (observed * np.log(observed / mean) - (observed - mean)))))
-    return q0_p(model, data)
+        return float(np.sqrt(2 * (observed * np.log(observed / mean) - (observed - mean))))
+    return q0_z(model, data)
 
 
 def open_workspace(workspace: Mapping[str, Any]) -> tuple[Any, list[float]]:

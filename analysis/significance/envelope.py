@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from ...errors import InputError
 from ..fits.background import FAMILIES, BackgroundFit, choose_background, family_orders, fit_background, goodness_of_fit
+from ..fits.log_p import shown_p, stated_p
 from ..fits.scan import LocalScan, scan_spectra
 from .bumphunt import BumpHunt
 from .fit_quality import away_from
@@ -232,4 +233,4 @@ def why_left_out(found: BumpHunt, family: str, fit: BackgroundFit, p: Floats, re
             )
     if outside > DESCRIBES:
         return ""
-    return f"p = {p[region]:.2g}, and {outside:.2g} without the bins around {mass:.0f} GeV"
+    return f"p {stated_p(p[region])}, and {shown_p(outside)} without the bins around {mass:.0f} GeV"

@@ -29,10 +29,12 @@ from ..fits.background import (
     log_offset,
 )
 from ..fits.bernstein import half_deviance
+from ..fits.log_p import stated_p, z_of_log
 from ..fits.minuit_fit import MinuitFit
 from ..fits.scan import LocalScan, fit_signal
 from ..spectra.signal_shape import SignalShape, signal_templates
 from .bumphunt import BumpHunt
+from .bumphunter import log_tail
 
 __all__ = [
     "Excess",
@@ -161,8 +163,8 @@ def without_bump(
             p = float(goodness_of_fit(counts[None, away], fit.expected[:, away], fit.n_parameters)[0])
             if p > best:
                 best = p
-                fewer = special.pdtr(counts[~away], np.maximum(fit.expected[0, ~away], 1e-300))
-                deficit = float(-special.ndtri(np.maximum(fewer, 1e-300)).min(initial=0.0))
+                fewer = log_tail(counts[~away], np.maximum(fit.expected[0, ~away], 1e-300), deficit=True)
+                deficit = float(z_of_log(fewer).max(initial=0.0))
     return best, deficit
 
 
@@ -235,10 +237,10 @@ def quality_notes(qualities: Sequence[FitQuality], *, refusing: bool) -> list[st
     for q in qualities:
         if not q.doubtful:
             continue
-        said = f"{q.region}: the {q.family} function, order {q.order}, fits the spectrum with p = {q.p_value:.2g}"
+        said = f"{q.region}: the {q.family} function, order {q.order}, fits the spectrum with p {stated_p(q.p_value)}"
         if q.excess is not None:
             said += (
-                f"; no bump explains that: without the bins around {q.excess.mass:.0f} GeV p = {q.excess.p_outside:.2g}, one "
+                f"; no bump explains that: without the bins around {q.excess.mass:.0f} GeV p {stated_p(q.excess.p_outside)}, one "
                 f"of these lies {q.excess.deficit:.1f} sigma below that fit, {q.excess.bins_below} bins with events are below them, and "
                 f"of the {q.excess.z:.1f} sigma there a smoother function leaves {q.excess.z_smoother:.1f}"
             )

@@ -15,6 +15,7 @@ from scipy import stats
 from ...errors import InputError
 from ..fits.background import choose_background, family_orders, fit_log_linear, goodness_of_fit
 from ..fits.bernstein import half_deviance
+from ..fits.log_p import stated_p
 from ..fits.scan import scan_spectra
 from ..spectra.bins import MARGIN_BINS, MIN_BINS, FitRange, mass_grid, search_grid
 from ..spectra.signal_shape import SignalShape, signal_templates
@@ -82,12 +83,12 @@ def find_fit_range(
     if found is None or found > first + LONGEST_TURN_ON:
         near = next((low for low in lows[:-LONGEST_TURN_ON] if first_bins_fit(low)), None)
         if near is not None and (found is None or near < found):
-            found, chosen = near, f"whose first bins fit (the range as a whole has p = {fitted(near)[0]:.2g})"
+            found, chosen = near, f"whose first bins fit (the range as a whole has p {stated_p(fitted(near)[0])})"
     if found is None:
         best = max(((fitted(low)[0], grid[low]) for low in lows), default=(0.0, grid[first]))
         raise InputError(
             f"no edge above the peak at {grid[first]:.0f} GeV starts a range of {MIN_BINS} bins or more that the {family} "
-            f"family fits with p > {p_min:g} (best: {best[1]:.0f} GeV, p = {best[0]:.2g}); give fit_range: [low, high]"
+            f"family fits with p > {p_min:g} (best: {best[1]:.0f} GeV, p {stated_p(best[0])}); give fit_range: [low, high]"
         )
     # a threshold, unlike a turn-on, leaves at most its own bin and one more below the peak
     margin = MARGIN_BINS if (counts[:first] > 0).sum() > 2 else 0

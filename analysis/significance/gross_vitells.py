@@ -15,10 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from ...errors import InputError
-from .combination import z_value
+from ..fits.log_p import log_p_of_z, p_of_log, z_of_log
 
 __all__ = ["GrossVitells", "from_crossings", "global_p_gross_vitells", "up_crossings"]
 
@@ -29,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 class GrossVitells:
     """A global p-value from up-crossings, close to an upper bound where it is small.
 
-    p: global p of the largest z, z: its significance; p_local; crossings, crossings_error: mean number of up-crossings of
+    p: global p of the largest z, z: its significance; p_local, z_local: of that z itself; crossings, crossings_error: mean number of up-crossings of
     z = level and its error from n experiments; p_error: what that does to p.
     """
 
@@ -37,6 +36,7 @@ class GrossVitells:
     p_error: float
     z: float
     p_local: float
+    z_local: float
     level: float
     crossings: float
     crossings_error: float
@@ -76,8 +76,20 @@ def from_crossings(z_max: float, crossings: npt.ArrayLike, *, level: float = 0.5
         raise InputError("z is not finite; leave out experiments whose fit failed")
     n, mean = len(counts), float(counts.mean())
     error = float(counts.std(ddof=1) / np.sqrt(n)) if n > 1 else np.inf
-    local = float(special.ndtr(-z_max))
-    factor = float(np.exp(-0.5 * (z_max**2 - level**2))) if z_max > level else np.inf
-    p = min(1.0, local + mean * factor) if z_max > level else 1.0
-    p_error = error * factor if p < 1 else 0.0
-    return GrossVitells(p, p_error, float(z_value(p)), local, level, mean, error, n)
+    log_local = float(log_p_of_z(z_max))
+    log_factor = -0.5 * (z_max**2 - level**2)
+    with np.errstate(divide="ignore"):  # no crossing at all adds nothing
+        log_p = float(np.logaddexp(log_local, np.log(mean) + log_factor)) if z_max > level else 0.0
+    log_p = min(log_p, 0.0)
+    p_error = error * float(np.exp(log_factor)) if log_p < 0 else 0.0
+    return GrossVitells(
+        float(p_of_log(log_p)),
+        p_error,
+        float(z_of_log(log_p)),
+        float(p_of_log(log_local)),
+        float(z_max),
+        level,
+        mean,
+        error,
+        n,
+    )

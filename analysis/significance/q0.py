@@ -14,14 +14,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyhf
-from scipy import optimize, special
+from scipy import optimize
 
 from ..fits.background import fit_background, is_log_linear, orthonormal_basis
 from ..fits.bernstein import bernstein_basis
+from ..fits.log_p import p_of_z
 from ..fits.minuit_fit import fit_with_minuit
 from .bumphunt import BumpHunt
 
-__all__ = ["discovery_p", "q0_p", "q0_row", "spectrum_model", "window_model"]
+__all__ = ["discovery_p", "q0_p", "q0_row", "q0_z", "spectrum_model", "window_model"]
 
 Floats = npt.NDArray[np.float64]
 WINDOW_SHARE = 0.98
@@ -179,6 +180,12 @@ def discovery_p(
 
 def q0_p(model: Any, data: list[float]) -> float | None:
     """Return pyhf's asymptotic q0 p-value of a model and its data, 0.5 for every deficit; None where no fit converges."""
+    z = q0_z(model, data)
+    return None if z is None else float(p_of_z(z))
+
+
+def q0_z(model: Any, data: list[float]) -> float | None:
+    """Return the square root of pyhf's q0, the z of `q0_p` however large it is; 0 for every deficit."""
     config = model.config
     start, bounds, fixed = config.suggested_init(), config.suggested_bounds(), config.suggested_fixed()
     for optimizer in (pyhf.optimize.minuit_optimizer(tolerance=1e-3), pyhf.optimize.scipy_optimizer()):
@@ -189,7 +196,7 @@ def q0_p(model: Any, data: list[float]) -> float | None:
         except pyhf.exceptions.FailedMinimization:
             continue
         # the p of a deficit is 0.5 and not nearly so: `combine` knows it by that
-        return float(special.ndtr(-np.sqrt(q0))) if q0 > FIT_ERROR else 0.5
+        return float(np.sqrt(q0)) if q0 > FIT_ERROR else 0.0
     return None
 
 

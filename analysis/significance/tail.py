@@ -19,6 +19,7 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 from ...errors import InputError
+from ..fits.log_p import p_of_log
 
 __all__ = ["TailFit", "fit_tail", "upper_limit"]
 
@@ -107,10 +108,10 @@ def extrapolated(values: Floats, n_tail: int, observed: float) -> TailFit:
     wanted = best(centre) - HALF_WIDTH
     low, high = (edge_of(best, wanted, centre, direction) for direction in (-1.0, 1.0))
     return TailFit(
-        p=float(np.exp(centre)),
+        p=float(p_of_log(centre)),
         z=float(-special.ndtri_exp(centre)),
-        low=float(np.exp(low)),
-        high=float(np.exp(high)),
+        low=float(p_of_log(low)),
+        high=float(p_of_log(high)),
         n_tail=n_tail,
         threshold=threshold,
         scale=float(scales[i]),

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from hunch.analysis import HuntSettings, LocalScan, SignalShape, combine, fit_tail, hunt, signal_templates, z_value
-from hunch.analysis.significance.bumphunt import signed_p
+from hunch.analysis.significance.bumphunt import signed_z
 from hunch.analysis.significance.gross_vitells import from_crossings
 from hunch.errors import InputError
 
@@ -103,7 +103,9 @@ def test_a_tail_fit_stands_beside_the_bound(strong: Array, edges: Array) -> None
     assert answer.tail is not None
     assert found.combined.min() < answer.tail.low < answer.tail.p < answer.tail.high
     assert answer.tail.p < 1e-4 < answer.p
-    assert answer.tail == fit_tail(-np.log(answer.smallest), -np.log(found.combined.min()))
+    again = fit_tail(-np.log(answer.smallest), -np.log(found.combined.min()))
+    assert again is not None
+    assert dataclasses.astuple(answer.tail) == pytest.approx(dataclasses.astuple(again), rel=1e-9)
     quiet = hunt(spectra_of(np.round(found.background.expected), edges), MASSES, settings=settings, progress=False)
     assert quiet.global_p is not None
     assert quiet.global_p.above >= 10
@@ -148,8 +150,7 @@ def test_a_fit_that_says_nothing_is_no_excess() -> None:
     z = np.array([[2.0, 2.0, 0.0, -1.0]])
     fitted = np.array([[True, False, True, True]])
     scan = LocalScan(z=z, p=stats.norm.sf(z), signal=z, error=z, converged=fitted)
-    np.testing.assert_allclose(signed_p(scan), [[stats.norm.sf(2.0), 0.5, 0.5, stats.norm.sf(-1.0)]])
-    assert (signed_p(scan) != 0.5).all()  # exactly 0.5 is how a capped q0 looks
+    np.testing.assert_array_equal(signed_z(scan), [[2.0, 0.0, 0.0, -1.0]])
 
 
 def test_without_pseudo_experiments_there_is_no_global_p(strong: Array, edges: Array) -> None:
@@ -204,3 +205,35 @@ def test_local_p_by_experiments_agrees_with_the_asymptotic_one(edges: Array, tru
     # at two masses that are nearly one, local and global are nearly one
     assert answer.local_above is not None
     assert 0 <= answer.above - answer.local_above < 0.1 * answer.n
+
+
+def test_the_mass_of_an_excess_beyond_the_smallest_double(edges: Array, truth: Truth) -> None:
+    """z = 60 and more at several masses: p ends there, and the first of them is not the best."""
+    template = signal_templates(SignalShape(), [3000.0], edges)[0]
+    counts = np.round(truth(20_000) + 20_000 * template)
+    grid = np.arange(2700, 3301, 50.0)
+    found = hunt(spectra_of(counts[None], edges), grid, settings=HuntSettings(pseudo_experiments=20), progress=False)
+    z = found.scan.z[0]
+    assert np.sort(z)[-3] > 50
+    assert found.masses[found.best] == found.masses[z.argmax()] == 3000
+    beyond = found.scan.converged[0] & (z > 37.1)
+    assert beyond.sum() > 2
+    np.testing.assert_allclose(found.z_combined[beyond], z[beyond], rtol=1e-9)
+    assert found.combined.min() == 1e-300
+    assert found.largest_z[0] == z.max()
+    assert found.answer.count("p < 1e-300") == 1
+    answer, own = found.global_p, found.gross_vitells()
+    assert answer is not None
+    assert own is not None
+    assert (answer.above, answer.gross_vitells) == (0, 1e-300)
+    assert 0.9 * z.max() < own[0].z <= own[0].z_local == z.max()
+
+
+@pytest.mark.parametrize("method", ["fisher", "stouffer", "simes", "cauchy", "tippett", "harmonic", "harmonic_bound"])
+def test_two_regions_beyond_the_smallest_double(method: str, edges: Array, truth: Truth) -> None:
+    template = signal_templates(SignalShape(), [3000.0], edges)[0]
+    counts = np.round(np.stack([truth(20_000) + 20_000 * template, truth(10_000) + 2_000 * template]))
+    settings = HuntSettings(pseudo_experiments=0, combination=method)
+    found = hunt(spectra_of(counts, edges), np.arange(2700, 3301, 50.0), settings=settings, progress=False)
+    assert found.masses[found.best] == 3000
+    assert found.z_combined.max() > 50

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hunch.analysis import COMBINATIONS, combine, z_value
-from hunch.analysis.significance.combination import stouffer
+from hunch.analysis.fits.log_p import log_p_of_z, p_of_log, p_of_z, stated_p, z_of_log
+from hunch.analysis.significance.combination import combine_log, stouffer
 from hunch.errors import InputError
 
 SCIPY = {"fisher": "fisher", "stouffer": "stouffer", "tippett": "tippett"}
@@ -190,3 +191,34 @@ def test_unknown_method_names_the_nearest() -> None:
 
 def test_z_is_one_sided_and_signed() -> None:
     np.testing.assert_allclose(z_value([0.5, 0.158655254, 2.866515719e-7, 0.841344746]), [0, 1, 5, -1], atol=1e-6)
+
+
+@pytest.mark.parametrize("method", COMBINATIONS)
+def test_logarithms_carry_on_where_p_ends(method: str) -> None:
+    p = np.array([[0.3, 0.9, 0.02], [1e-12, 0.4, 1e-30], [1e-120, 1e-130, 0.999], [0.5, 0.7, 1e-17]])
+    np.testing.assert_allclose(combine_log(np.log(p), method), np.log(combine(p, method)), rtol=1e-9)
+    # ln p of 10, 50, 100, 500 and 1000 sigma beside another: smooth, falling, as far as they go
+    log_p = log_p_of_z(np.stack([np.linspace(2, 1000, 4000), np.full(4000, 1.0)], axis=1))
+    combined = combine_log(log_p, method)
+    assert np.isfinite(combined).all()
+    steps = np.diff(combined)
+    assert (steps < 0).all()
+    np.testing.assert_allclose(steps[1:], steps[:-1], rtol=0.2, atol=0.1)  # no jump between two ways to count
+    assert z_of_log(combined[-1]) > 700
+    assert float(combine([0.0, 0.2, 0.9], method)) < 1e-50
+
+
+def test_fisher_is_the_tail_of_chi_squared_far_out() -> None:
+    mpmath = pytest.importorskip("mpmath")
+
+    for k, z in ((1, 51.5), (2, 60.0), (24, 80.0)):
+        log_p = np.full(k, float(log_p_of_z(z)))
+        exact = mpmath.log(mpmath.gammainc(k, -mpmath.fsum(log_p), regularized=True))
+        assert float(combine_log(log_p)) == pytest.approx(float(exact), rel=1e-12)
+
+
+def test_a_p_that_is_a_bound_is_printed_as_one() -> None:
+    assert z_of_log(log_p_of_z([-3.0, 0.0, 5.0, 51.5, 1e4])) == pytest.approx([-3.0, 0.0, 5.0, 51.5, 1e4])
+    assert z_value(0.0) == z_value(1e-300) == pytest.approx(37.047, abs=1e-3)
+    assert (p_of_z(38.0), p_of_log(-1e9)) == (1e-300, 1e-300)
+    assert [stated_p(p) for p in (0.05, 1e-299, 1e-300, 0.0)] == ["= 0.05", "= 1e-299", "< 1e-300", "< 1e-300"]

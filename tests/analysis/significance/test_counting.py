@@ -11,6 +11,7 @@ import pytest
 from scipy import optimize, special, stats
 
 from hunch.analysis import count, counting_workspace, expectation_from_abcd, expectation_from_sample
+from hunch.analysis.fits.log_p import z_of_log
 from hunch.analysis.significance.counting import exact_p, open_workspace
 from hunch.errors import InputError
 
@@ -291,3 +292,34 @@ def test_what_cannot_be_is_refused_by_name() -> None:
         expectation_from_sample(5, scale=0.0)
     with pytest.raises(InputError, match="0 or more"):
         expectation_from_sample(-5, scale=1.0)
+
+
+@pytest.mark.parametrize("constraint", ["gamma", "lognormal"])
+def test_p_beyond_the_smallest_double(constraint: str) -> None:
+    """Against the same integral in arbitrary precision, on a fine grid."""
+    mpmath = pytest.importorskip("mpmath")
+
+    with mpmath.workdps(30):
+        known = count(2000, expectation_from_sample([1e9], scale=1e-8), systematic=0.0)
+        exact = mpmath.log(mpmath.gammainc(2000, 0, 10, regularized=True))
+        assert known.p_known == known.p_value == 1e-300
+        assert known.z == pytest.approx(float(z_of_log(float(exact))), rel=1e-4)
+        assert known.z > 100
+        found = count(3000, expectation_from_sample([100], scale=0.1), systematic=0.1, constraint=constraint)
+        t = np.linspace(-1, 7, 1601)
+        n, width = 100.0, np.log(1.1)
+        density = (n + 1) * t - n * np.expm1(t) if constraint == "gamma" else -0.5 * (t / width) ** 2
+        tails = [mpmath.betainc(3000, 101, 0, 1 / (1 + mpmath.exp(-s) / 0.1), regularized=True) for s in t]
+        weights = [mpmath.exp(d) for d in density]
+        whole = mpmath.fsum(w * p for w, p in zip(weights, tails, strict=True)) / mpmath.fsum(weights)
+    assert found.log_p == pytest.approx(float(mpmath.log(whole)), rel=1e-6)
+    assert found.as_dict()["p_value_is_bound"]
+    assert "p < 1e-300" in repr(found)
+    assert found.z_pyhf is None or found.z_pyhf > 37.1
+
+
+def test_an_abcd_expectation_beyond_the_smallest_double() -> None:
+    z = [count(n, expectation_from_abcd(100, 100, 1e4)).z for n in (200, 400, 1000, 3000, 20_000)]
+    assert z == sorted(z)
+    assert z[-1] > 40
+    assert z[2] < 37.04 or z[3] > z[2] + 1
