@@ -141,7 +141,7 @@ def hunt_in_range(
     said = (
         *notes,
         *quality_notes(fit_qualities(found, names), refusing=refusing),
-        *fit_notes(found, minuit),
+        *fit_notes(found, minuit, names),
     )
     for note in said:
         log.warning("%s", note)

@@ -147,7 +147,12 @@ def limits(
         points=points or 12,
     )
     of = found["signals"]["signal"]
+    reasons = {failure["mass"]: failure["reason"] for failure in of["failures"]}
     for mass, observed, expected in zip(of["masses"], of["observed"], of["expected"], strict=True):
-        told = "no limit" if observed is None else f"below {observed:.3g} events (expected {expected[2]:.3g})"
+        told = (
+            f"no limit: {reasons[mass]}"
+            if observed is None
+            else f"below {observed:.3g} events (expected {expected[2]:.3g})"
+        )
         say(f"{mass:6.0f} GeV  {told}")
     say(f"report: {target / 'report.html'}")

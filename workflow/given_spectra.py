@@ -17,7 +17,7 @@ from ..analysis.counting_page import write_counting_report
 from ..analysis.figures.check_figures import write_validation
 from ..analysis.limit_files import write_limits
 from ..analysis.limits.model import shares
-from ..analysis.limits.signals import Signal, hunt_of, limits_of
+from ..analysis.limits.signals import Signal, hunt_of, limits_of, notes_of
 from ..analysis.page import write_report
 from ..analysis.provenance import versions
 from ..analysis.results import draw_spectrum_figures, spectrum_result
@@ -141,11 +141,15 @@ def limit_folder(
     refuse_analysis(output)
     found, names = hunt_in(output)
     share = shares(efficiencies, len(names), 1)[0]
-    set_on = limits_of(found, [Signal("signal", share)], names=names, points=points, luminosity=luminosity)
+    signals = [Signal("signal", share)]
+    set_on = limits_of(found, signals, names=names, points=points, luminosity=luminosity)
+    notes = notes_of(set_on, signals, found.settings.observable)
+    for note in notes:
+        log.warning("%s", note)
     remove(output / "limits.json")
     remove(output / "limits")
     written: dict[str, Any] = finite(
-        {"signals": write_limits(found, set_on, output / "limits", names=names), "notes": []}
+        {"signals": write_limits(found, set_on, output / "limits", names=names), "notes": notes}
     )
     write_json(output / "limits.json", written)
     report_folder(output)

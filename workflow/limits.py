@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 def limits(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every stage takes progress
     """Set limits on every signal, or prior where there is none, and write limits.json and the folder limits."""
     from ..analysis import as_signal, limits_of, read_regions, write_limits
+    from ..analysis.limits.signals import notes_of
     from .given_spectra import hunt_in, read_any_result
 
     output = Path(analysis.output)
@@ -54,8 +55,11 @@ def limits(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every 
     remove(output / "limits")
     options = {"luminosity": analysis.luminosity, "blind": analysis.blind, **analysis.limits.model_dump()}
     set_on = limits_of(found, signals, names=names, **options)
+    own = notes_of(set_on, signals, found.settings.observable)
+    for note in own:
+        log.warning("%s", note)
     written = write_limits(found, set_on, output / "limits", names=names)
-    write_json(output / "limits.json", finite({"signals": written, "notes": notes}))
+    write_json(output / "limits.json", finite({"signals": written, "notes": [*notes, *own]}))
 
 
 def report(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every stage takes progress

@@ -5,7 +5,6 @@ Limits follow from qtilde (arXiv:1007.1727, eq. 16) by CLs (J. Phys. G 28 (2002)
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,19 +16,20 @@ from scipy import optimize, special
 from threadpoolctl import threadpool_limits
 
 from ...errors import InputError
+from ...table import MJJ, Observable
 from ..significance.bumphunt import BumpHunt
 from ..significance.q0 import q0_p, q0_z
 from .model import MU_MAX, RESOLUTION_ERROR, SCALE_ERROR, LimitModel, limit_model, region_names, shares
 
 __all__ = ["Limits", "cls_limits", "model_cls", "model_discovery_p", "model_discovery_z"]
 
-log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 Floats = npt.NDArray[np.float64]
 LEVEL = 0.05
 PRECISION = 1e-3  # of a limit, relative
 NOT_THE_MINIMUM = 1e-3  # in -2 ln L: a fixed fit this far below the free one shows that the free one failed
 FEW_EVENTS = 10.0
+SAID = 4  # masses that a note names
 # how a fit, its matrices or the search for a crossing end without an answer: one mass without a limit, not a lost run
 NO_ANSWER = (pyhf.exceptions.FailedMinimization, np.linalg.LinAlgError, ValueError, RuntimeError)
 SIGMAS = (-2, -1, 0, 1, 2)
@@ -40,7 +40,7 @@ class Limits:
     """Upper limits at `confidence` on the signal events at all masses in all regions together, one point a mass.
 
     masses: (n,) GeV; observed: (n,), NaN where blind; expected: (n, 5) at -2, -1, 0, 1, 2 sigma; failures: mass -> why it has
-    no limit, where observed and expected are NaN; background: (n,) events expected in the window; asymptotic: (n,) False
+    no limit, where observed and expected are NaN (a region that holds signal cannot be used, or a fit failed); background: (n,) events expected in the window; asymptotic: (n,) False
     where that is below 10, where the asymptotic formulas want pseudo-experiments; dropped: mass -> region -> why it was left out;
     luminosity: fb^-1 or None; efficiencies: (n, regions), the share of the signal in each region.
     """
@@ -72,6 +72,15 @@ class Limits:
     def n_failed(self) -> int:
         """Return the number of masses without a limit."""
         return len(self.failures)
+
+    def note(self, name: str, observable: Observable = MJJ) -> str | None:
+        """Say at which masses a signal of this name has no limit, and why at the first; None where it has one at all."""
+        if not self.failures:
+            return None
+        where = ", ".join(observable.at(m) for m in list(self.failures)[:SAID])
+        more = f" and {self.n_failed - SAID} more" if self.n_failed > SAID else ""
+        first = next(iter(self.failures.values()))
+        return f"{name}: no limit at {self.n_failed} of {len(self.masses)} masses, {where}{more}: {first}"
 
     @property
     def observed_fb(self) -> Floats | None:
@@ -286,8 +295,6 @@ def cls_limits(
                 continue
             observed[m] = np.nan if blind else found_here[0]
             expected[m] = found_here[1:]
-    for mass, why in failures.items():
-        log.warning("no limit at %g GeV: %s", mass, why)
     return Limits(
         masses=grid,
         observed=observed,

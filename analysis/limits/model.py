@@ -31,6 +31,7 @@ SCALE_ERROR = 0.01
 RESOLUTION_ERROR = 0.10
 MAX_LOG_ERROR = 2.0  # sidebands that know the background to a factor of 7 only say nothing of it
 NO_SIGNAL = "no signal in it"
+MOST_LOST = 0.02  # of the signal in all regions: with more of it in regions that have no background there is no limit
 MU_MAX = 100.0  # in units of about one expected limit: a limit beyond is a failure, not an answer
 INTERPOLATION = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": "code4p"}}  # what `pyhf cls` sets
 
@@ -82,11 +83,12 @@ def limit_model(
     scale_error: float = SCALE_ERROR,
     resolution_error: float = RESOLUTION_ERROR,
 ) -> LimitModel | str:
-    """Build the workspace of one mass (GeV) over a hunt's regions; where no region can be used, the reason instead.
+    """Build the workspace of one mass (GeV) over a hunt's regions; where there can be none, the reason instead.
 
-    efficiencies: (regions,) share of the signal events in each region; one region alone holds all by default. A region is
-    left out where its sidebands do not determine its background or it holds no signal. Raises InputError for a mass outside
-    the bins and for efficiencies or errors that are none.
+    efficiencies: (regions,) share of the signal events in each region; one region alone holds all by default. A region that
+    holds no signal is left out. Where regions whose sidebands do not determine their background hold more than 2 % of the
+    signal there is no model: without them it would be that of a weaker search. Raises InputError for a mass outside the bins
+    and for efficiencies or errors that are none.
     """
     regions = region_names(found, names)
     share = shares(efficiencies, len(regions), 1)[0]
@@ -110,8 +112,10 @@ def limit_model(
             dropped[name] = sidebands
         else:
             backgrounds[name] = sidebands
-    if not backgrounds:
-        return no_region(dropped)
+    failed = [r for r, name in enumerate(regions) if dropped.get(name, NO_SIGNAL) != NO_SIGNAL]
+    lost = float(share[failed].sum() / share.sum())
+    if not backgrounds or lost > MOST_LOST:
+        return no_region(dropped, lost)
     used = [r for r, n in enumerate(regions) if n in backgrounds]
     # the information on the yield when the background is known: mu = 1 is then about the expected limit
     information = sum(
@@ -153,12 +157,11 @@ def limit_model(
     )
 
 
-def no_region(dropped: dict[str, str]) -> str:
-    """Say in one line why no region can be used: the first reason of each kind, and how many more there are."""
-    empty = [n for n, why in dropped.items() if why == NO_SIGNAL]
+def no_region(dropped: dict[str, str], lost: float) -> str:
+    """Say in one line why there is no model: the share of the signal in regions that have no background, and why the first has none."""
     others = [f"{n}: {why}" for n, why in dropped.items() if why != NO_SIGNAL]
-    said = others[:1] + ([f"so for {len(others) - 1} more regions"] if len(others) > 1 else [])
-    return "; ".join([*said, *([f"{len(empty)} regions without signal"] if empty else [])])
+    where = f"{others[0]}, and {len(others) - 1} more" if len(others) > 1 else others[0]
+    return f"{100 * lost:.3g} % of the signal lies in regions whose background is not determined ({where})"
 
 
 def histosys(name: str, high: Floats, low: Floats) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ..spectra.signal_shape import SignalShape, peak_of
 from .cls import Limits, cls_limits
 from .model import RESOLUTION_ERROR, SCALE_ERROR
 
-__all__ = ["Signal", "as_signal", "hunt_of", "limit_masses", "limits_of"]
+__all__ = ["Signal", "as_signal", "hunt_of", "limit_masses", "limits_of", "notes_of"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,18 +35,21 @@ JOINT = (
 )
 
 NEGLIGIBLE = 0.02  # of a signal's events in all regions: what a region below it would add to a limit
+MOST_LEFT_OUT = 0.1  # of them: what regions below it may hold together
 
 
 @dataclass(frozen=True, repr=False)
 class Signal:
     """A signal that limits are set on.
 
-    efficiencies: (regions,) share of its events in each; peak: of its mass, GeV; None where not known.
+    efficiencies: (regions,) share of its events in each; peak: of its mass, GeV; None where not known; left_out: share of its
+    events in regions that was put to 0, each region being next to nothing.
     """
 
     name: str
     efficiencies: Floats
     peak: float | None = None
+    left_out: float = 0.0
 
     def __repr__(self) -> str:
         """Return name, peak and efficiency in a line."""
@@ -83,8 +86,14 @@ def as_signal(signal: Scored, regions: Regions) -> Signal:
         raise InputError(
             f"signal {signal.name}: none of its {len(signal.mass)} events lies in a region; no limit on it"
         )
-    counts[counts < NEGLIGIBLE * counts.sum()] = 0.0
-    return Signal(signal.name, counts / len(signal.mass), peak_of(signal.mass))
+    shares = counts / counts.sum()
+    smallest = np.argsort(shares, kind="stable")
+    few = np.zeros(len(counts), dtype=bool)
+    # a signal that is spread over very many regions has next to nothing in each: together they are not nothing
+    few[smallest] = (shares[smallest] < NEGLIGIBLE) & (np.cumsum(shares[smallest]) <= MOST_LEFT_OUT)
+    left_out = float(shares[few].sum())
+    counts[few] = 0.0
+    return Signal(signal.name, counts / len(signal.mass), peak_of(signal.mass), left_out)
 
 
 def limit_masses(found: BumpHunt, *, points: int, peaks: Sequence[float] = ()) -> Floats:
@@ -124,6 +133,18 @@ def limits_of(
         )
         for signal in signals
     }
+
+
+def notes_of(limits: Mapping[str, Limits], signals: Sequence[Signal], observable: Observable) -> list[str]:
+    """Say of every signal what its limits leave out: masses without one, and regions that hold next to nothing of it."""
+    said = [of.note(name, observable) for name, of in limits.items()]
+    said += [
+        f"{s.name}: {100 * s.left_out:.2g} % of its events in regions lie in regions that hold less than "
+        f"{100 * NEGLIGIBLE:.0f} % each and are left out; limits are that much weaker"
+        for s in signals
+        if s.left_out > NEGLIGIBLE
+    ]
+    return [note for note in said if note is not None]
 
 
 def joint_global_p(found: BumpHunt, shares: Floats) -> dict[str, Any] | None:

@@ -57,6 +57,7 @@ FEW = 5_000  # events
 HOLE = 4.0  # sigma by which no bin of a bump lies below the background of the others
 DRIFT = 1e-3  # in -2 ln L, between iminuit and the batched fit
 BELOW = 3  # bins with events below a bump
+SAID = 4  # masses that a note names
 
 
 @dataclass(frozen=True)
@@ -255,16 +256,24 @@ def significance_refused(qualities: Sequence[FitQuality]) -> str | None:
     return f"the background function does not describe {', '.join(unfit)}" if unfit else None
 
 
-def fit_notes(found: BumpHunt, minuit: Sequence[MinuitFit]) -> list[str]:
-    """State every fit that failed, and every background fit on which iminuit and the batched fit disagree."""
+def fit_notes(found: BumpHunt, minuit: Sequence[MinuitFit], names: Sequence[str]) -> list[str]:
+    """State every fit that failed, where, and every background fit on which iminuit and the batched fit disagree."""
     notes = []
-    for r, fit in enumerate(minuit):
+    at = found.settings.observable.at
+    for r, (name, fit) in enumerate(zip(names, minuit, strict=True)):
         difference = 2 * abs(fit.nll - float(found.background.nll[r]))
-        if not fit.valid or not found.background.converged[r]:
-            notes.append(f"region {r}: the background fit did not converge")
+        failed = found.masses[~found.scan.converged[r]]
+        if not found.background.converged[r]:
+            notes.append(f"{name}: the background fit did not converge: it says nothing at any mass")
+            continue
+        if not fit.valid:
+            notes.append(f"{name}: iminuit's background fit did not converge")
         elif difference > DRIFT:
-            notes.append(f"region {r}: iminuit and the batched fit differ by {difference:.2g} in -2 ln L")
-    failed = int((~found.scan.converged).sum())
-    if failed:
-        notes.append(f"{failed} of {found.scan.converged.size} signal fits did not converge and were left out")
+            notes.append(f"{name}: iminuit and the batched fit differ by {difference:.2g} in -2 ln L")
+        if len(failed):
+            where = ", ".join(at(m) for m in failed[:SAID]) + (", ..." if len(failed) > SAID else "")
+            notes.append(
+                f"{name}: {len(failed)} of {len(found.masses)} signal fits did not converge ({where}): it says nothing there, "
+                "and a combination counts it as p = 0.5"
+            )
     return notes

@@ -7,6 +7,7 @@ one signal; its z(m) is standard normal without signal, so that up-crossings app
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = ["JointScan", "joint_gross_vitells", "joint_scan"]
 
 Floats = npt.NDArray[np.float64]
 EXPERIMENTS = 100
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,8 +104,8 @@ def joint_gross_vitells(found: BumpHunt, shares: npt.ArrayLike, *, n: int = EXPE
     used = np.flatnonzero(share > 0)
     edges = found.edges
 
-    def scanned(counts: Floats, settings: HuntSettings) -> Floats:
-        """Return z (n, masses) of experiments (n, regions used, bins)."""
+    def scanned(counts: Floats, settings: HuntSettings) -> JointScan:
+        """Scan experiments (n, regions used, bins)."""
         options: dict[str, Any] = {"sqrt_s": settings.sqrt_s, "family": settings.family}
         lowest = settings.lowest_orders
         fits = choose_background(
@@ -114,12 +116,16 @@ def joint_gross_vitells(found: BumpHunt, shares: npt.ArrayLike, *, n: int = EXPE
             spare=settings.spare_orders,
             **options,
         )
-        return joint_scan(counts, fits, found.templates, share[used], edges, **options).z
+        return joint_scan(counts, fits, found.templates, share[used], edges, **options)
 
     with threadpool_limits(1):
-        observed = scanned(found.counts[None, used], found.settings)[0]
+        seen = scanned(found.counts[None, used], found.settings)
+        observed = seen.z[0]
         rng = np.random.default_rng(np.random.SeedSequence([found.settings.seed, 0x70]))
         drawn = rng.poisson(found.background.expected[used], size=(n, len(used), len(edges) - 1)).astype(np.float64)
-        curves = scanned(drawn, found.experiment_settings)
+        curves = scanned(drawn, found.experiment_settings).z
+    if not seen.converged.all():
+        failed = int((~seen.converged).sum())
+        log.warning("%d of %d joint fits did not converge: the joint scan says nothing there", failed, observed.size)
     best = int(observed.argmax())
     return float(found.masses[best]), global_p_gross_vitells(float(observed[best]), curves)

@@ -16,8 +16,10 @@ import pytest
 from scipy import optimize, special, stats
 
 from hunch.analysis import BumpHunt, HuntSettings, SignalShape, hunt, signal_templates
+from hunch.analysis.figures.brazil_band import limit_figure
 from hunch.analysis.limits.cls import asymptotic_limits, cls_limits, model_cls, model_discovery_p, use_scipy
 from hunch.analysis.limits.model import LimitModel, limit_model, write_workspaces
+from hunch.analysis.limits.signals import Signal, notes_of
 from hunch.analysis.spectra.bins import as_hist
 from hunch.errors import InputError
 
@@ -193,6 +195,35 @@ def test_a_mass_without_a_model_is_counted_and_the_rest_keep_theirs(edges: Array
     assert answer["expected"][1] == [None] * 5
     assert answer["failed"] == 1
     assert answer["failures"][0]["mass"] == 5700
+
+
+def test_where_a_region_with_signal_cannot_be_used_there_is_no_limit(edges: Array, truth: Truth) -> None:
+    """Without it the limit would be that of a tenth of the signal, ten times as high, and nothing would say so."""
+    empty_above = np.where(edges[:-1] < 3300, np.round(truth(3000)), 0)
+    found = hunted([empty_above, np.round(truth(3000))], edges, [2200, 5400])
+    names = ["most", "rest"]
+    limits = cls_limits(found, efficiencies=[0.86, 0.14], names=names)
+    assert list(limits.failures) == [5400.0]
+    assert np.isnan(limits.expected[1]).all()
+    assert np.isnan(limits.observed[1])
+    assert limits.failures[5400.0].startswith(
+        "86 % of the signal lies in regions whose background is not determined (most: "
+    )
+    note = limits.note("x", found.settings.observable)
+    assert note is not None
+    assert note.startswith("x: no limit at 1 of 2 masses, 5400 GeV: 86 %")
+    assert limit_model(found, 5400, efficiencies=[0.86, 0.14], names=names) == limits.failures[5400.0]
+    assert notes_of({"x": limits}, [Signal("x", np.array([0.86, 0.14]))], found.settings.observable) == [note]
+    axes = limit_figure(limits, "x")
+    cross = next(line for line in axes.get_lines() if line.get_label() == "no limit")
+    assert cross.get_xdata() == pytest.approx([5400.0])
+    assert axes.get_xlim()[1] > 5400
+    assert axes.get_xlim()[0] < 2200
+    # next to nothing of the signal makes no difference, and is said where it is left out
+    little = cls_limits(found, efficiencies=[0.01, 0.86], names=names)
+    assert little.note("x") is None
+    assert list(little.dropped[5400.0]) == ["most"]
+    assert little.expected[1, 2] == pytest.approx(cls_limits(found, efficiencies=[0.0, 0.86]).expected[1, 2], rel=1e-2)
 
 
 @pytest.mark.parametrize(
