@@ -20,6 +20,7 @@ from .figures.spectrum_figures import inclusive_figure, range_figure, spectrum_f
 from .fits.background import choose_background
 from .fits.log_p import SMALLEST
 from .fits.minuit_fit import MinuitFit
+from .fits.written import written_function
 from .regions.difference import difference_score
 from .regions.scored import Scored, regions_of_events
 from .resonance_search import Search
@@ -169,7 +170,10 @@ def scan_of(hunted: BumpHunt, names: Sequence[str], q0_p: Sequence[Sequence[floa
 
 
 def fits_of(hunted: BumpHunt, names: Sequence[str], minuit: Sequence[MinuitFit]) -> list[dict[str, Any]]:
-    """Return every region's counts, expected background and fit, iminuit's beside the batched one."""
+    """Return every region's counts, expected background and fit, iminuit's beside the batched one.
+
+    `formula` with `parameters` gives the curve: a density in events per unit of the mass m, from which bins follow as `bins` says.
+    """
     return [
         {
             "name": name,
@@ -179,6 +183,9 @@ def fits_of(hunted: BumpHunt, names: Sequence[str], minuit: Sequence[MinuitFit])
             "fit": {
                 "family": quality.family,
                 "order": quality.order,
+                **written_function(
+                    quality.family, quality.order, hunted.edges, sqrt_s=hunted.settings.sqrt_s
+                ).as_dict(),
                 "p_value": quality.p_value,
                 # where the fit is bad: whether a bump explains that
                 "largest_excess": None if quality.excess is None else dataclasses.asdict(quality.excess),

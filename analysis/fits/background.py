@@ -8,7 +8,8 @@ arXiv:1911.03947, eq. 1, and the orders tabulated in CASEUtils) are
 
     2: (1-x)^p1 x^-p2     3: (1-x)^p1 x^-(p2 + p3 ln x)     4: exponent + p4 ln^2 x     5: times exp(-p5 x)
 
-each times a normalisation and the bin width, evaluated at the bin centre. Counts have shape (n_spectra, n_bins).
+each times a normalisation and the bin width, evaluated at the bin centre; `written.py` gives each function as text with
+the signs of its reported parameters. Counts have shape (n_spectra, n_bins).
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class BackgroundFit:
 
     log_expected, expected: (n, bins), events a bin and their logarithm (which keeps what exp would round to zero);
     nll: (n,) extended Poisson -ln L, terms without parameters dropped; order, n_parameters: (n,); converged: (n,);
-    parameters: (n, k) p0 (log of the normalisation), p1, ... of a formula that is not log-linear, None else.
+    parameters: (n, k) p0 (ln of events in a bin of mean width), p1, ... of a formula that is not log-linear, None else.
     """
 
     log_expected: Floats

@@ -22,6 +22,7 @@ from .background import (
 )
 from .bernstein import bernstein_basis, fit_bernstein
 from .formula_fit import curve_around
+from .written import own_parameters
 
 __all__ = ["MinuitFit", "fit_with_minuit"]
 
@@ -32,7 +33,7 @@ HELD = 1e-3  # events: a coefficient below stands at its bound of 0
 
 @dataclass(frozen=True, repr=False)
 class MinuitFit:
-    """One background-only fit: p0 (log of the normalisation) and the shape parameters of the family.
+    """One background-only fit: the parameters of `written_function`, p0 the ln of events per unit of mass, p1, ... the shape.
 
     Of Bernstein polynomials the parameters are the coefficients c0, c1, ... in events. One that is held at 0 has as its
     error the number of events at which -2 ln L has risen by 1.
@@ -153,10 +154,11 @@ def fit_columns(
     carry = (
         np.linalg.lstsq(design / np.abs(design).max(axis=0), basis, rcond=None)[0] / np.abs(design).max(axis=0)[:, None]
     )
+    own, own_covariance = own_parameters(family, carry @ theta, carry @ covariance @ carry.T, edges)
     return as_fit(
         counts,
-        carry @ theta,
-        carry @ covariance @ carry.T,
+        own,
+        own_covariance,
         expected_at(theta),
         basis @ covariance @ basis.T,
         valid=valid,
@@ -178,10 +180,13 @@ def fit_formula_parameters(
 
     theta, covariance, valid = minimised(counts, edges, expected_at, np.zeros(order + 1), mask=mask)
     slopes = curve.slopes(theta[None]).first[0]
+    own, own_covariance = own_parameters(
+        formula, curve.parameters(theta[None])[0], curve.unit @ covariance @ curve.unit.T, edges
+    )
     return as_fit(
         counts,
-        curve.parameters(theta[None])[0],
-        curve.unit @ covariance @ curve.unit.T,
+        own,
+        own_covariance,
         expected_at(theta),
         slopes @ covariance @ slopes.T,
         valid=valid and bool(batched.converged[0]),

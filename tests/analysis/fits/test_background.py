@@ -48,7 +48,7 @@ def test_the_dijet_function_is_the_published_one(edges: Array) -> None:
     fit = fit_background(expected, edges, 3, sqrt_s=SQRT_S)
     np.testing.assert_allclose(fit.expected[0], expected, rtol=1e-5)
     minuit = fit_with_minuit(expected, edges, 3, sqrt_s=SQRT_S)
-    found = [minuit.values["p1"], -minuit.values["p2"], -minuit.values["p3"]]
+    found = [minuit.values["p1"], minuit.values["p2"], minuit.values["p3"]]
     errors = [minuit.errors[f"p{i}"] for i in (1, 2, 3)]
     assert np.all(np.abs(np.array(found) - [p1, p2, p3]) < 0.1 * np.array(errors))
     np.testing.assert_allclose(np.sqrt(np.diag(minuit.covariance))[1:], errors, rtol=1e-6)
@@ -60,7 +60,7 @@ def test_errors_cover(edges: Array, truth: Truth, rng: np.random.Generator) -> N
     pulls = []
     for counts in rng.poisson(expected, size=(120, len(expected))).astype(float):
         fit = fit_with_minuit(counts, edges, 2, sqrt_s=SQRT_S)
-        pulls.append((fit.values["p2"] - -5.0) / fit.errors["p2"])
+        pulls.append((fit.values["p2"] - 5.0) / fit.errors["p2"])
     assert abs(np.mean(pulls)) < 0.4
     assert 0.75 < np.std(pulls) < 1.3
 
