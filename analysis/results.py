@@ -19,7 +19,7 @@ from .figures.region_figures import plane_figure, roc_figure, sculpting_figure
 from .figures.spectrum_figures import inclusive_figure, range_figure, spectrum_figure
 from .fits.background import choose_background
 from .fits.log_p import SMALLEST
-from .fits.minuit_fit import MinuitFit
+from .fits.minuit_fit import MinuitFit, curve_parameters
 from .fits.written import written_function
 from .regions.difference import difference_score
 from .regions.scored import Scored, regions_of_events
@@ -173,6 +173,7 @@ def fits_of(hunted: BumpHunt, names: Sequence[str], minuit: Sequence[MinuitFit])
     """Return every region's counts, expected background and fit, iminuit's beside the batched one.
 
     `formula` with `parameters` gives the curve: a density in events per unit of the mass m, from which bins follow as `bins` says.
+    The parameters' errors are iminuit's.
     """
     return [
         {
@@ -189,7 +190,13 @@ def fits_of(hunted: BumpHunt, names: Sequence[str], minuit: Sequence[MinuitFit])
                 "p_value": quality.p_value,
                 # where the fit is bad: whether a bump explains that
                 "largest_excess": None if quality.excess is None else dataclasses.asdict(quality.excess),
-                "parameters": minuit[r].values,
+                "parameters": curve_parameters(
+                    hunted.background,
+                    r,
+                    hunted.edges,
+                    sqrt_s=hunted.settings.sqrt_s,
+                    family=hunted.settings.family,
+                ),
                 "errors": minuit[r].errors,
                 "valid": minuit[r].valid,
                 "minuit_minus_batched_2nll": 2 * (minuit[r].nll - float(hunted.background.nll[r])),

@@ -41,7 +41,7 @@ class WrittenFunction:
 def written_function(family: str, order: int, edges: Sequence[float] | Floats, *, sqrt_s: float) -> WrittenFunction:
     """Return the function of one order of a family on bins with these edges (bins + 1,), in the unit of sqrt_s.
 
-    Its parameters are those of `MinuitFit`: p0, p1, ...; c0, c1, ... of Bernstein polynomials.
+    Its parameters are those of `MinuitFit` and `curve_parameters`: p0, p1, ...; c0, c1, ... of Bernstein polynomials.
     """
     low, high = float(edges[0]), float(edges[-1])
     scaled = {"x": f"m / {sqrt_s!r}"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import InputError
+from ...errors import InputError, printable
 from ...files import make_folder, private_folder, write_aside
 from ...table import Observable
 from ..fits.log_p import SMALLEST
@@ -24,6 +23,7 @@ from ..fits.minuit_fit import fit_with_minuit
 from ..significance.bumphunt import BumpHunt
 from .cls import Limits
 from .model import LimitModel, region_names
+from .names import renamed, valid_names
 
 __all__ = ["write_datacard", "write_hepdata", "write_histograms"]
 
@@ -31,62 +31,45 @@ Floats = npt.NDArray[np.float64]
 MISSING = "-"  # HEPData's own sign for no value
 
 
-def root_name(name: str) -> str:
-    """Return a name that ROOT folders and combine's columns can hold: letters, digits and underscores.
-
-    >>> root_name("region 0 (nested)")
-    'region_0_nested'
-    """
-    return re.sub(r"\W+", "_", name).strip("_")
-
-
-def root_names(names: Sequence[str]) -> dict[str, str]:
-    """Return name -> name for ROOT; refuse names that become the same."""
-    made = {n: root_name(n) for n in names}
-    if len(set(made.values())) != len(made) or not all(made.values()):
-        raise InputError(f"region names must differ in letters and digits for ROOT; found {', '.join(names)}")
-    return made
-
-
 def write_datacard(model: LimitModel, folder: str | Path) -> tuple[Path, Path]:
     """Write `datacard_<mass>.txt` for combine and the `histograms_<mass>.root` it names; returns both.
 
-    Histograms `<region>/{data_obs,signal,background}` hold events a bin of the window, GeV, with `_<nuisance>{Up,Down}` at one
+    Bins have the names of the workspace's channels; comments say which region each is. Histograms
+    `<bin>/{data_obs,signal,background}` hold events a bin of the window, GeV, with `_<nuisance>{Up,Down}` at one
     sigma. r = 1 is the number of signal events that the card's first line gives. A `-1` rate is the histogram's integral.
     """
     import uproot
 
     channels = {c["name"]: c["samples"] for c in model.workspace["channels"]}
     observed = {o["name"]: np.asarray(o["data"]) for o in model.workspace["observations"]}
-    renamed = root_names(tuple(channels))
     root_file = Path(folder) / f"histograms_{model.mass:g}.root"
     moved: dict[str, set[tuple[str, str]]] = {}  # nuisance -> (channel, process)
     with write_aside(root_file) as aside, uproot.recreate(aside) as file:
         for channel, samples in channels.items():
-            file[f"{renamed[channel]}/data_obs"] = (observed[channel].astype(np.float64), model.edges)
+            file[f"{channel}/data_obs"] = (observed[channel].astype(np.float64), model.edges)
             processes = {"signal": samples[:1], "background": samples[1:]}
             for process, parts in processes.items():
-                at = f"{renamed[channel]}/{process}"
+                at = f"{channel}/{process}"
                 file[at] = (np.sum([p["data"] for p in parts], axis=0, dtype=np.float64), model.edges)
                 for name in shape_modifiers(parts):
-                    nuisance = root_name(name)
-                    moved.setdefault(nuisance, set()).add((channel, process))
+                    moved.setdefault(name, set()).add((channel, process))
                     for side, key in (("Up", "hi"), ("Down", "lo")):
-                        file[f"{at}_{nuisance}{side}"] = (varied(parts, name, key), model.edges)
+                        file[f"{at}_{name}{side}"] = (varied(parts, name, key), model.edges)
     columns = [(channel, process) for channel in channels for process in ("signal", "background")]
     rule = "-" * 60
     lines = [
         f"# resonance at {model.mass:g} GeV: r = 1 is {model.unit:.10g} signal events at all masses in all regions",
+        *(f"# {line}" for line in renamed(model.channels)),
         f"imax {len(channels)}  number of channels",
         "jmax 1  number of processes minus 1",
         f"kmax {len(moved)}  number of nuisance parameters",
         rule,
         f"shapes * * {root_file.name} $CHANNEL/$PROCESS $CHANNEL/$PROCESS_$SYSTEMATIC",
         rule,
-        row("bin", [renamed[c] for c in channels]),
+        row("bin", list(channels)),
         row("observation", [f"{observed[c].sum():.0f}" for c in channels]),
         rule,
-        row("bin", [renamed[c] for c, _ in columns]),
+        row("bin", [c for c, _ in columns]),
         row("process", [p for _, p in columns]),
         row("process", ["0" if p == "signal" else "1" for _, p in columns]),
         row("rate", ["-1"] * len(columns)),
@@ -123,12 +106,15 @@ def row(name: str, cells: Sequence[str]) -> str:
 
 
 def write_histograms(found: BumpHunt, path: str | Path, *, names: Sequence[str] | None = None) -> Path:
-    """Write every region's whole spectrum to a ROOT file: `<region>/data_obs` and `<region>/background`, events a bin, GeV."""
+    """Write every region's whole spectrum to a ROOT file: `<bin>/data_obs` and `<bin>/background`, events a bin, GeV.
+
+    <bin> is the region's name as datacards have it (`valid_names`).
+    """
     import uproot
 
-    renamed = root_names(region_names(found, names))
+    valid = valid_names(region_names(found, names))
     with write_aside(path) as aside, uproot.recreate(aside) as file:
-        for r, name in enumerate(renamed.values()):
+        for r, name in enumerate(valid.values()):
             file[f"{name}/data_obs"] = (found.counts[r].astype(np.float64), found.edges)
             file[f"{name}/background"] = (found.background.expected[r], found.edges)
     return Path(path)
@@ -145,7 +131,12 @@ def write_hepdata(
     """
     lib = hepdata_library()
     regions = region_names(found, names)
-    tables = [spectrum_table(lib, found, r, name) for r, name in enumerate(regions)]
+    valid = valid_names(regions)
+    regions = tuple(printable(name) for name in regions)
+    tables = [
+        spectrum_table(lib, found, r, name, of)
+        for r, (name, of) in enumerate(zip(regions, valid.values(), strict=True))
+    ]
     tables.append(scan_table(lib, found, regions))
     if limits is not None and np.isfinite(limits.expected).all(axis=1).any():
         tables.append(limit_table(lib, found, limits))
@@ -172,7 +163,7 @@ def hepdata_library() -> Any:
 
 def new_table(lib: Any, name: str, description: str, observable: str, sqrt_s: float) -> Any:
     """Return an empty table with the keywords that HEPData searches by."""
-    table = lib.Table(root_name(name))
+    table = lib.Table(name)
     table.description = description
     table.location = "Made by hunch; give the figure or table of the paper here"
     table.keywords["observables"] = [observable]
@@ -200,13 +191,13 @@ def mass_column(lib: Any, values: Sequence[Any], observable: Observable, *, is_b
     return variable
 
 
-def spectrum_table(lib: Any, found: BumpHunt, region: int, name: str) -> Any:
-    """Return one region's counts and background fit with the fit's error."""
+def spectrum_table(lib: Any, found: BumpHunt, region: int, name: str, valid: str) -> Any:
+    """Return one region's counts and background fit with the fit's error; valid: its name in that of the table and its file."""
     settings = found.settings
     order = int(found.background.order[region])
     table = new_table(
         lib,
-        f"spectrum {name}",
+        f"spectrum_{valid}",
         f"Events a bin in {name} and the background-only fit ({settings.family}, {order} shape parameters).",
         "N",
         settings.sqrt_s,
@@ -228,7 +219,7 @@ def scan_table(lib: Any, found: BumpHunt, names: Sequence[str]) -> Any:
     """Return local p of each region and combined, and the combined z, against mass."""
     table = new_table(
         lib,
-        "p-value scan",
+        "p_value_scan",
         "Signed local p-values (a deficit has p above 0.5) against mass; no look-elsewhere effect in them. "
         f"A p-value of {SMALLEST:.0e} stands for smaller ones too, the significance does not.",
         "P-VALUE",

@@ -23,6 +23,7 @@ from ..fits.minuit_fit import fit_with_minuit
 from ..significance.bumphunt import BumpHunt
 from ..significance.q0 import MIN_EIGENVALUE, signal_window
 from ..spectra.signal_shape import signal_templates
+from .names import renamed, valid_names
 
 __all__ = ["MU_MAX", "LimitModel", "limit_model", "region_names", "shares", "write_workspaces"]
 
@@ -40,18 +41,23 @@ INTERPOLATION = {"normsys": {"interpcode": "code4"}, "histosys": {"interpcode": 
 class LimitModel:
     """The pyhf workspace of one mass, and what its numbers mean.
 
-    mass: GeV; unit: signal events (at all masses, in all regions) at mu = 1; names: regions in it; dropped: region -> why it is
-    not; edges: (bins + 1,) of the window, GeV; background: events expected in the window by the hunt's fits (the sidebands alone,
+    mass: GeV; unit: signal events (at all masses, in all regions) at mu = 1; channels: region in it -> its name there, which
+    others can hold; dropped: region -> why it is not in it; edges: (bins + 1,) of the window, GeV; background: events expected in the window by the hunt's fits (the sidebands alone,
     which the workspace has, know little of a window at the edge of the spectrum); workspace: JSON-like.
     """
 
     mass: float
     unit: float
-    names: tuple[str, ...]
+    channels: dict[str, str]
     dropped: dict[str, str]
     edges: Floats
     background: float
     workspace: dict[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the regions in it."""
+        return tuple(self.channels)
 
     def __repr__(self) -> str:
         """Return the value in a line."""
@@ -117,6 +123,8 @@ def limit_model(
     if not backgrounds or lost > MOST_LOST:
         return no_region(dropped, lost)
     used = [r for r, n in enumerate(regions) if n in backgrounds]
+    valid = valid_names(regions)
+    own = {regions[r]: valid[regions[r]] for r in used}
     # the information on the yield when the background is known: mu = 1 is then about the expected limit
     information = sum(
         float(((share[r] * template[window]) ** 2 / (backgrounds[regions[r]][0] + 0.1)).sum()) for r in used
@@ -132,14 +140,15 @@ def limit_model(
         strength = {"name": "mu", "type": "normfactor", "data": None}
         central, shifts = backgrounds[regions[r]]
         signal = {"name": "signal", "data": (events * template[window]).tolist(), "modifiers": [strength, *moved]}
-        channels.append({"name": regions[r], "samples": [signal, *background_samples(regions[r], central, shifts)]})
-        observations.append({"name": regions[r], "data": found.counts[r][window].tolist()})
+        channel = own[regions[r]]
+        channels.append({"name": channel, "samples": [signal, *background_samples(channel, central, shifts)]})
+        observations.append({"name": channel, "data": found.counts[r][window].tolist()})
     strength_setting = {"name": "mu", "inits": [1.0], "bounds": [[0.0, MU_MAX]]}
     inside = np.flatnonzero(window)
     return LimitModel(
         mass=float(mass),
         unit=unit,
-        names=tuple(regions[r] for r in used),
+        channels=own,
         dropped=dropped,
         edges=edges[inside[0] : inside[-1] + 2],
         background=float(found.background.expected[used][:, window].sum()),
@@ -149,7 +158,7 @@ def limit_model(
             "observations": observations,
             "measurements": [
                 {
-                    "name": f"mass {mass:g} GeV; mu = 1 is {unit:.10g} signal events",
+                    "name": "; ".join([f"mass {mass:g} GeV", f"mu = 1 is {unit:.10g} signal events", *renamed(own)]),
                     "config": {"poi": "mu", "parameters": [strength_setting]},
                 }
             ],

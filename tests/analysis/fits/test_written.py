@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hunch.analysis import fit_background, fit_with_minuit
+from hunch.analysis.fits.minuit_fit import curve_parameters
 from hunch.analysis.fits.written import INTEGRATED, written_function
 
 Array = np.ndarray[Any, Any]
@@ -56,6 +57,8 @@ def test_the_written_function_is_the_fitted_curve(
     found = evaluated(json.loads(json.dumps(told)), bins)
     np.testing.assert_allclose(found, fit.expected, rtol=1e-6)
     batched = fit_background(counts, bins, order, sqrt_s=sqrt_s, family=family)
+    told["parameters"] = curve_parameters(batched, 0, bins, sqrt_s=sqrt_s, family=family)
+    np.testing.assert_allclose(evaluated(told, bins), batched.expected[0], rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(found, batched.expected[0], rtol=0.02, atol=0.02)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,8 @@ import yaml
 from hunch.analysis import BumpHunt, HuntSettings, LimitModel, cls_limits, hunt, limit_model, model_cls
 from hunch.analysis.limits.export import write_datacard, write_hepdata, write_histograms
 from hunch.analysis.spectra.bins import as_hist
-from hunch.errors import InputError
+from hunch.analysis.spectra.files import read_spectra
+from hunch.errors import InputError, printable
 
 Array = np.ndarray[Any, Any]
 NAMES = ["region 0", "region 1 (loose)"]
@@ -114,10 +116,50 @@ def test_spectra_in_root_are_the_hunted_ones(found: BumpHunt, tmp_path: Path) ->
             np.testing.assert_array_equal(file[f"{folder}/background"].values(), found.background.expected[r])
 
 
-def test_names_that_root_cannot_tell_apart_are_refused(found: BumpHunt, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="must differ in letters and digits for ROOT; found a b, a-b"):
-        write_histograms(found, tmp_path / "spectra.root", names=["a b", "a-b"])
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize(
+    ("names", "bins"),
+    [
+        (("2018_mjj", "2018-mjj"), ("bin_2018_mjj", "bin_2018_mjj_2")),
+        (("a b", "a_b"), ("a_b_2", "a_b")),
+        (("é", "+"), ("bin", "bin_2")),
+        (("A", "a"), ("A", "a_2")),
+        (("x" * 5000, "line\nimax 7"), ("x" * 60, "line_imax_7")),
+    ],
+)
+def test_names_are_made_valid_stay_different_and_the_card_says_which_is_which(
+    found: BumpHunt, tmp_path: Path, names: tuple[str, ...], bins: tuple[str, ...]
+) -> None:
+    model = limit_model(found, 2600, names=names, efficiencies=[0.5, 0.3])
+    assert isinstance(model, LimitModel)
+    assert model.names == names
+    assert tuple(model.channels.values()) == bins
+    assert model.build()[0].config.channels == sorted(bins)
+    card, root_file = write_datacard(model, tmp_path)
+    lines = card.read_text(encoding="utf-8").splitlines()
+    cells = [line.split() for line in lines if not line.startswith("#")]
+    assert [c[1:] for c in cells if c[0] == "bin"] == [list(bins), [b for b in bins for _ in range(2)]]
+    assert [c[1] for c in cells if c[0] == "imax"] == ["2"]
+    nuisances = [c[0] for c in cells if c[1:2] == ["shape"]]
+    assert all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) for name in (*bins, *nuisances))
+    assert len(set(nuisances)) == len(nuisances)
+    for name, own in zip(names, bins, strict=True):
+        told = f"# {own} is region {printable(name)!r}"
+        assert (told in lines) == (name != own)
+    with uproot.open(root_file) as file:
+        assert {key.split("/")[0] for key in file.keys(cycle=False, recursive=False)} == set(bins)
+    write_histograms(found, tmp_path / "spectra.root", names=names)
+    with uproot.open(tmp_path / "spectra.root") as file:
+        assert set(file.keys(cycle=False, recursive=False)) == set(bins)
+
+
+def test_bins_of_a_file_that_begin_with_a_digit(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+    spectra = read_spectra([shared_data("found/datacard_digit/2018_mjj.json")]).spectra
+    hunted = hunt(spectra, [2000.0], settings=HuntSettings(pseudo_experiments=0))
+    model = limit_model(hunted, 2000.0, names=list(spectra))
+    assert isinstance(model, LimitModel)
+    text = write_datacard(model, tmp_path)[0].read_text()
+    assert "# bin_2018_mjj is region '2018_mjj'" in text
+    assert not re.search(r"^(bin|process) .*\s\d\w*_", text, re.MULTILINE)
 
 
 def test_hepdata_tables_are_valid_and_hold_the_numbers(found: BumpHunt, tmp_path: Path) -> None:
