@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["HunchError", "InputError", "nearest", "printable", "shown", "unknown_name"]
+__all__ = ["IN_QUOTES", "HunchError", "InputError", "nearest", "printable", "shown", "unknown_name"]
 
 
 class HunchError(Exception):
@@ -39,6 +39,10 @@ def unknown_name(kind: str, name: str, allowed: Iterable[str], where: str = "", 
     prefix = f"{where}: " if where else ""
     hint = f"; did you mean {guess!r}?" if guess is not None else ";"
     return f"{prefix}no {kind} {name!r}{hint} allowed: {shown or 'none'}"
+
+
+IN_QUOTES = "a name that YAML reads as something else (no, on, 2018, null) stands in quotes: 'no'"
+"""The hint behind a value that is no name."""
 
 
 def shown(value: Any, *, limit: int = 60) -> str:

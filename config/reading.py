@@ -12,7 +12,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from ..errors import HunchError, InputError, nearest, shown
+from ..errors import IN_QUOTES, HunchError, InputError, nearest, shown
 from ..files import compose_yaml, dotted, parse_yaml, read_text
 from ..table import is_table, is_table_folder
 from .methods import SPACE_KEYS
@@ -49,7 +49,9 @@ def read_analysis(path: str | Path, overrides: Sequence[str] = ()) -> Analysis:
     except ValidationError as error:
         if overrides and is_valid(written):  # what is wrong came by the command line, whichever key it is said of
             lines = {(): 0, **dict.fromkeys(lines, 0)}
-        raise ConfigError("\n".join(explain(e, path, lines, raw) for e in error.errors())) from error
+        # a list of wrong items is no list that is too short
+        wrong = [e for e in error.errors() if not (e["type"] == "too_short" and e["input"])]
+        raise ConfigError("\n".join(explain(e, path, lines, raw) for e in wrong)) from error
     return located(analysis, path, lines)
 
 
@@ -173,7 +175,12 @@ def explain(error: Any, path: Path, lines: Mapping[Key, int], raw: Any) -> str:
     found = raw
     for part in key:
         found = found[part]
-    return f"{where}key {dotted(key)!r}: {message[0].lower()}{message[1:]}, found {shown(found)}"
+    hint = "" if isinstance(found, str | list | dict) or error["type"] not in NAMED else f"; {IN_QUOTES}"
+    return f"{where}key {dotted(key)!r}: {message[0].lower()}{message[1:]}, found {shown(found)}{hint}"
+
+
+NAMED = ("string_type", "literal_error", "dict_type", "model_type", "tuple_type", "list_type")
+"""pydantic's errors where a name is, or may have been, meant."""
 
 
 def section_keys(prefix: Key) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from ..errors import HunchError
+from ..errors import IN_QUOTES, HunchError
 from ..folds import FoldPlan, fold_plan
 from ..table import QUAK_FEATURES, is_table
 from .checks import check_analysis
@@ -91,6 +91,10 @@ class Analysis(Section):
         """A name alone is a mapping of `name`; a mapping without one has the default's."""
         if isinstance(given, str):
             return {"name": given}
+        if isinstance(given, Mapping) and not isinstance(given.get("name", ""), str):
+            raise ValueError(  # noqa: TRY004 - what pydantic takes
+                f"a name is expected, and name is {given['name']!r}; {IN_QUOTES}"
+            )
         return given
 
     @field_validator("observable", mode="before")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, shown, unknown_name
+from ..errors import IN_QUOTES, InputError, shown, unknown_name
 from ..files import read_json, read_yaml
 
 __all__ = ["FILESET_SUFFIXES", "check_fileset", "read_fileset"]
@@ -61,6 +61,9 @@ def check_fileset(content: Any, *, where: str = "fileset", folder: Path | None =
     """
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"{where}: a fileset maps dataset names to files, found {shown(content)}")
+    for name in content:
+        if not isinstance(name, str):
+            raise InputError(f"{where}: dataset {shown(name)} is no name; {IN_QUOTES}")
     return {
         str(name): _entry(entry, f"{where}: dataset {str(name)!r}", folder or Path(), tree)
         for name, entry in content.items()
@@ -94,6 +97,10 @@ def _entry(entry: Any, where: str, folder: Path, tree: str) -> dict[str, Any]:
         # coffea's preprocessed filesets hold a mapping a file, with the tree under object_path.
         found = value.get("object_path", tree) if isinstance(value, Mapping) else value
         if not isinstance(name, str) or not isinstance(found, str):
-            raise InputError(f"{where}: {shown(name)}: {shown(value)} is not a path and a tree")
+            raise InputError(f"{where}: {shown(name)}: {shown(value)} is not a path and a tree{_hint(name, found)}")
         resolved[name if "://" in name else str(folder / name)] = found
     return {"files": resolved, "metadata": dict(metadata)}
+
+
+def _hint(*names: Any) -> str:
+    return "" if all(isinstance(name, str) for name in names) else f"; {IN_QUOTES}"

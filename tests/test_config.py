@@ -414,3 +414,28 @@ def test_any_value_of_a_key_gives_an_analysis_or_a_named_error(
     text = base + nested[1:-1] + "\n"
     path = write(text)
     assert str(path) in message_of(path)
+
+
+@pytest.mark.parametrize("name", ["no", "Yes", "on", "2018", "0123", "1.5", "null", "2018-01-01"])
+def test_a_name_that_yaml_reads_as_something_else_is_kept_as_it_is_written(
+    write: Callable[[str], Path], name: str
+) -> None:
+    for written in (name, f"'{name}'"):
+        assert list(read_analysis(write(MINIMAL.replace("two_prong:", f"{written}:"))).samples.priors) == [name]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["observable: off", "observable: {name: on}", "representation: no", "representation: {name: no}", "scorer: null",
+     "scorer: {name: 2018}", "features: [mJ_1, no]", "background_function: no", "regions: {shape: off}", "scheduler: 2018"],
+)  # fmt: skip
+def test_a_value_that_is_no_name_says_how_to_write_one(write: Callable[[str], Path], line: str) -> None:
+    with pytest.raises(ConfigError, match="stands in quotes") as raised:
+        read_analysis(write(MINIMAL + line + "\n"))
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_one_data_file_that_is_no_name_is_one_message(write: Callable[[str], Path]) -> None:
+    with pytest.raises(ConfigError, match=r"key 'samples.data\[0\]': .*found False; .*in quotes") as raised:
+        read_analysis(write("samples: {data: [no]}\noutput: out\n"))
+    assert len(str(raised.value).splitlines()) == 1

@@ -20,10 +20,13 @@ from hunch.analysis import (
     spectrum_hunt,
 )
 from hunch.analysis import spectrum_result as result_of_spectra
+from hunch.analysis.figures.p_values import scan_figure
 from hunch.analysis.significance.fit_quality import fit_qualities
 from hunch.analysis.significance.fit_range import range_of_spectrum, scan_masses
 from hunch.analysis.spectra.bins import DIJET_EDGES, as_hist
+from hunch.analysis.spectra.files import read_spectra
 from hunch.analysis.spectra.signal_shape import signal_templates
+from hunch.cli.analyses import answer
 from hunch.errors import InputError
 from hunch.workflow.given_spectra import hunt_files
 
@@ -269,3 +272,23 @@ def test_many_regions_are_told_what_fisher_does_to_them(tmp_path: Path, rng: np.
     assert "8 regions are combined by Fisher's method" in told["notes"][0]
     chosen = hunt_files([str(source)], tmp_path / "out", combination="fisher", **options)
     assert not any("Fisher" in note for note in chosen["notes"])
+
+
+@pytest.mark.usefixtures("fast")
+def test_the_best_mass_of_an_excess_of_50_sigma(shared_data: Callable[[str], Path]) -> None:
+    given = read_spectra([shared_data("found/p_floor_mass/b2500.json")])
+    found = hunt_spectra(given.spectra, settings=HuntSettings(pseudo_experiments=20), progress=False)
+    result = result_of_spectra(found)
+    best = result["best"]
+    assert best["mass"] == 2490  # 2440 is the first mass where p is smaller than 1e-300
+    assert (best["p_local"], best["p_local_is_bound"]) == (1e-300, True)
+    assert best["z_local"] == pytest.approx(51.5, abs=0.1)
+    assert best["z_local"] == max(result["scan"]["z_combined"])
+    assert result["scan"]["regions"][0]["z_largest"] == pytest.approx(best["z_local"])
+    assert answer(result).splitlines()[1:3] == [
+        "local:  p < 1e-300, 51.51 sigma",
+        "global: p < 0.048, more than 1.67 sigma (20 pseudo-experiments)",
+    ]
+    lines = scan_figure(found.hunt, found.names).get_lines()
+    lowest = [min(line.get_ydata()) for line in lines if len(line.get_ydata()) > 2]
+    assert min(lowest) < -570  # log10 p, drawn as far down as it goes

@@ -12,6 +12,7 @@ from coffea.nanoevents import BaseSchema, NanoEventsFactory
 from hunch.errors import InputError
 from hunch.processors import NoCandidatesError, inspect_file, read_fileset
 from hunch.processors.events import Candidates, charge_of, read_candidates
+from hunch.processors.filesets import check_fileset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,3 +166,24 @@ def test_the_same_file_or_name_twice_is_refused() -> None:
         read_fileset(["a.root", "a.root"])
     with pytest.raises(InputError, match="same name"):
         read_fileset(["x/a.root", "y/a.root"])
+
+
+@pytest.mark.parametrize("name", ["no", "Yes", "on", "2018", "1.5", "null", "2018-01-01", "1e3"])
+def test_a_dataset_is_called_as_its_name_is_written(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "fileset.yaml"
+    for written in (name, f"'{name}'"):
+        path.write_text(f"{written}: {{files: {{{written}: Events}}}}")
+        found = read_fileset(path)
+        assert list(found) == [name]
+        assert list(found[name]["files"]) == [str(tmp_path / name)]
+
+
+@pytest.mark.parametrize("name", ["no", "2018", "null"])
+def test_a_file_or_tree_that_is_no_name_says_how_to_write_one(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "fileset.yaml"
+    for text in (f"a: [{name}]", f"a: {{files: {{a.root: {name}}}}}", f"a: {{files: [a.root], treename: {name}}}"):
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"fileset\.yaml: dataset 'a': .*stands in quotes"):
+            read_fileset(path)
+    with pytest.raises(InputError, match="dataset False is no name"):
+        check_fileset({False: ["a.root"]})

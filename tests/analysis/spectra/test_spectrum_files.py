@@ -331,3 +331,15 @@ def test_a_table_of_events_is_filled_by_region_and_counted(tmp_path: Path, rng: 
     assert given.cutflow == {"below the bins": int((mjj < 1000).sum()), "in no region": int((region < 0).sum())}
     with pytest.raises(InputError, match="sqrt_s"):
         read_spectra([tmp_path / "t.parquet"], sqrt_s=2000)
+
+
+@pytest.mark.parametrize("name", ["no", "2018", "null", "1e3", "2018-01-01"])
+def test_a_hepdata_column_keeps_its_name_as_it_is_written(name: str, tmp_path: Path) -> None:
+    bins = ", ".join(f"{{low: {a}, high: {a + 100}}}" for a in range(1000, 1300, 100))
+    values = ", ".join("{value: 5}" for _ in range(3))
+    path = tmp_path / "t.yaml"
+    path.write_text(
+        f"independent_variables: [{{header: {{name: m, units: GeV}}, values: [{bins}]}}]\n"
+        f"dependent_variables: [{{header: {{name: {name}, units: events}}, values: [{values}]}}]\n"
+    )
+    assert list(read_spectra([path]).spectra) == [name]
