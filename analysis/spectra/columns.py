@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError, shown
+from ...files import shown_number
 from .units import axis_unit, title_unit
 
 __all__ = [
@@ -79,6 +80,10 @@ def decimals(values: Sequence[Any], where: str) -> tuple[Decimal, ...]:
             raise InputError(f"{where}: value {i} is {found}, no number{comma}") from error
         if number.is_snan():
             raise InputError(f"{where}: value {i} is {shown(value)}, no number")
+        if number.is_finite() and not np.isfinite(float(number)):
+            raise InputError(
+                f"{where}: value {i} is {shown_number(text)}, more than a number in double precision can be"
+            )
         result.append(number)
     return tuple(result)
 
