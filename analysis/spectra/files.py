@@ -137,7 +137,7 @@ def read_spectra(
             "--luminosity: none of the spectra is a cross-section, whose unit (pb/GeV) the file or --unit states"
         )
     check_events(hashes)
-    check_regions(spectra)
+    notes += check_regions(spectra)
     return GivenSpectra(spectra, {side: n for side, n in cutflow.items() if n}, tuple(notes))
 
 
@@ -196,8 +196,8 @@ def same_unit(one: Unit, other: Unit) -> bool:
     return (one.per_energy, one.cross_section) == (other.per_energy, other.cross_section)
 
 
-def check_regions(spectra: Mapping[str, hist.Hist[Any]]) -> None:
-    """Refuse regions on different mass axes, naming the first difference, and two that hold the same events."""
+def check_regions(spectra: Mapping[str, hist.Hist[Any]]) -> list[str]:
+    """Refuse regions on different mass axes, naming the first difference; say of two that they hold the same numbers."""
     first = next(iter(spectra))
     edges = spectra[first].axes[0].edges
     for name, histogram in spectra.items():
@@ -207,14 +207,16 @@ def check_regions(spectra: Mapping[str, hist.Hist[Any]]) -> None:
                 f"{name!r} has other bins than {first!r} ({len(other) - 1} from {other[0]:g} to {other[-1]:g} GeV, and "
                 f"{len(edges) - 1} from {edges[0]:g} to {edges[-1]:g}); regions that are hunted together share one mass axis"
             )
+    notes: list[str] = []
     holding: dict[bytes, str] = {}
     for name, histogram in spectra.items():
-        other_name = holding.setdefault(histogram.values().tobytes(), name)
-        if other_name != name and histogram.sum() >= MANY:
-            raise InputError(
-                f"{other_name!r} and {name!r} hold the same {histogram.sum():.0f} events, bin by bin; regions that are hunted "
-                "together hold different ones"
+        twin = holding.setdefault(histogram.values().tobytes(), name)
+        if twin != name and histogram.sum() >= MANY:
+            notes.append(
+                f"{twin!r} and {name!r} hold the same {histogram.sum():.0f} events, bin by bin: the same events twice? Regions that are "
+                "hunted together hold different ones"
             )
+    return notes
 
 
 def split_source(source: str) -> tuple[Path, str | None]:
