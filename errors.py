@@ -35,7 +35,9 @@ def unknown_name(kind: str, name: str, allowed: Iterable[str], where: str = "", 
     guess = nearest(name, ordered)
     if guess is not None:
         ordered = [guess, *(a for a in ordered if a != guess)]
-    shown = ", ".join(ordered[:limit]) + (f", ... ({len(ordered)} in all)" if len(ordered) > limit else "")
+    shown = ", ".join(map(printable, ordered[:limit])) + (
+        f", ... ({len(ordered)} in all)" if len(ordered) > limit else ""
+    )
     prefix = f"{where}: " if where else ""
     hint = f"; did you mean {guess!r}?" if guess is not None else ";"
     return f"{prefix}no {kind} {name!r}{hint} allowed: {shown or 'none'}"

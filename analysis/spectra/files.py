@@ -26,7 +26,7 @@ import numpy.typing as npt
 from ...errors import InputError, unknown_name
 from ...files import parse_json, parse_yaml, read_text
 from ...folds import repeated_events, same_event_hash, shared_events
-from ...table import IDENTITY, MJJ, TABLE_SUFFIXES, Observable, is_table_folder, read_table, table_info
+from ...table import EVENT_ID, IDENTITY, MJJ, TABLE_SUFFIXES, Observable, is_table_folder, read_table, table_info
 from ...tabular import csv_header, unended_line
 from .bins import NO_VALUE, WEIGHTS, as_hist, spectra_of_table
 from .columns import (
@@ -257,7 +257,7 @@ def events_of(
     """
     info = table_info(path)
     mass = mass_column(info.columns, observable.name) or observable.name
-    names = [mass, *(name for name in ("region", *WEIGHTS) if name in info.columns)]
+    names = [mass, *(name for name in ("region", EVENT_ID, *WEIGHTS) if name in info.columns)]
     table = read_table(path, columns=names)
     values = table.matrix([mass])[:, 0]
     if len(values) > 1 and (np.diff(values) > 0).all():
@@ -277,9 +277,10 @@ def events_of(
     )
     events = same_event_hash(table, [mass])
     again = repeated_events(events)
-    if again.any() and "event" in table.metadata["identity"]:
+    own = table.metadata.get("identity", ())
+    if again.any() and (EVENT_ID in table or "event" in own):
         row = int(np.flatnonzero(again)[0])
-        named = ", ".join(f"{name} {table[name][row]}" for name in IDENTITY[1:] if name in table.metadata["identity"])
+        named = ", ".join(f"{name} {table[name][row]}" for name in IDENTITY[1:] if name in own and name in table)
         raise InputError(f"{path}: {again.sum()} events are there twice or more; the first: {named}, in row {row}")
     return list(spectra.items()), cutflow, events
 

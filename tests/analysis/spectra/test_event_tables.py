@@ -13,7 +13,8 @@ import pytest
 from hunch.analysis import read_spectra
 from hunch.analysis.spectra.bins import spectra_of_table
 from hunch.errors import InputError
-from hunch.table import Table
+from hunch.files import write_folder_aside
+from hunch.table import EVENT_ID, Table, write_part, write_parts_record
 
 N = 400
 
@@ -119,6 +120,13 @@ def test_events_are_there_once(tmp_path: Path, mass: Any) -> None:
     second = stored(tmp_path / "b.parquet", mjj=mass[: N // 2], run=run[: N // 2], event=np.arange(N // 2))
     with pytest.raises(InputError, match=rf"a\.parquet and .*b\.parquet share {N // 2} events"):
         read_spectra([first, second])
+
+
+def test_a_folder_of_parts_is_a_table_of_events(tmp_path: Path, mass: Any) -> None:
+    with write_folder_aside(tmp_path / "parts") as folder:
+        write_part(folder, "0", Table({"mjj": mass, EVENT_ID: np.arange(N, dtype=np.uint64)}))
+        write_parts_record(folder, ["mjj", EVENT_ID], {"representation": "features"}, rows=N)
+    assert read_spectra([tmp_path / "parts"]).spectra["all events"].sum() == N
 
 
 def test_weights_that_are_no_numbers_are_refused(mass: Any) -> None:
