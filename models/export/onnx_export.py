@@ -103,9 +103,9 @@ def export_onnx(scorer: Scorer, path: str | Path, *, metric: str | None = None, 
         "precision": precision,
         "shape": json.dumps(list(made.shape)),
         "n_columns": str(math.prod(made.shape)),
-        "axis_names": json.dumps(list(made.axes)),
         "input_names": json.dumps(list(getattr(scorer, "input_names", ()))),
         "inputs_made": json.dumps(getattr(scorer, "made_", {})),
+        "axis_names": json.dumps(list(made.axes)),
     }
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
