@@ -1,6 +1,6 @@
 # The tasks of the project. `make demo` and `make test` need python3, make and a package index, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all lint format types bench study clean
+.PHONY: help venv demo test test-all faults lint format types bench study clean
 .DELETE_ON_ERROR:
 
 usable = import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -16,6 +16,7 @@ help:
 	@echo "make demo [EVENTS=n]  simulate, search, report: the whole job on 20,000 events"
 	@echo "make test             the fast tests        make test-all  the slow ones too"
 	@echo "make bench [ONLY=x]   measured speed        make study [ONLY=x]  physics studies"
+	@echo "make faults [N=20]    kills and other faults while a search runs, each rerun compared"
 	@echo "make venv | lint | format | types | clean"
 
 venv: $(READY)
@@ -40,6 +41,10 @@ MARK ?= slow or not slow
 test-all: $(READY)
 	$(BIN)/python -m pytest -m "$(MARK)"
 
+N ?= 20
+faults: $(READY)
+	@$(BIN)/python tests/campaigns/faults.py $(N)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,7 +57,7 @@ format: $(READY)
 types: $(READY)
 	@mkdir -p .venv/src && ln -sfn ../.. .venv/src/hunch
 	MYPYPATH=.venv/src $(BIN)/mypy -p hunch.hdf5 -p hunch.samples -p hunch.processors -p hunch.models -p hunch.analysis -p hunch.config -p hunch.workflow \
-		-p hunch.cli -m hunch -m hunch.table -m hunch.tabular -m hunch.folds -m hunch.files -m hunch.errors
+		-p hunch.cli -m hunch -m hunch.table -m hunch.tabular -m hunch.folds -m hunch.files -m hunch.lock -m hunch.pieces -m hunch.workers -m hunch.errors
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(ONLY)

@@ -2,8 +2,9 @@
 
 A map of the house (imports run one way, down this list never up):
 
-- `hunch.errors`, `hunch.files`, `hunch.tabular`, `hunch.table`, `hunch.folds`: messages; writing aside; CSV and parquet; the event
-  table; identity and folds
+- `hunch.errors`, `hunch.files`, `hunch.lock`, `hunch.pieces`, `hunch.workers`: messages; writing aside; one writer at a time; finished
+  pieces of long work; worker processes
+- `hunch.tabular`, `hunch.table`, `hunch.folds`: CSV and parquet; the event table; identity and folds
 - `hunch.hdf5`: HDF5 files read as data, in a child process
 - `hunch.models`: arrays in, anomaly scores out (torch)
 - `hunch.analysis`: histograms and scores in; fits, p-values, figures and the report out
@@ -29,10 +30,13 @@ ROOMS = (
     "files",
     "folds",
     "hdf5",
+    "lock",
     "models",
+    "pieces",
     "processors",
     "samples",
     "table",
+    "workers",
     "workflow",
 )
 

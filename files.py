@@ -31,6 +31,7 @@ __all__ = [
     "compose_yaml",
     "dotted",
     "finite",
+    "is_private",
     "make_folder",
     "parse_json",
     "parse_yaml",
@@ -149,6 +150,19 @@ def private_folder(target: Path) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+ASIDE = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part", re.DOTALL)
+
+
+def is_private(path: Path, target: Path | None = None) -> bool:
+    """Tell whether a path is named as a private folder: of anything, or of a target beside it.
+
+    >>> is_private(Path(".x.root.0123456789ab.part")), is_private(Path(".x.root.0123456789ab.part"), Path("x")), is_private(Path("x.part"))
+    (True, False, False)
+    """
+    found = ASIDE.fullmatch(path.name)
+    return found is not None and (target is None or os.fsencode(found[1]) == os.fsencode(target.name)[:STEM])
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from ..pieces import NONE_KEPT, Pieces
 from ..table import MJJ, Observable
 from .checks.background_only import Sculpting, Spurious, sculpting, spurious_signal
 from .fits.background import choose_background, family_orders, goodness_of_fit
@@ -121,6 +122,7 @@ def search(
     masses: tuple[float, float] | None = None,
     independent: bool = True,
     progress: bool = True,
+    pieces: Pieces = NONE_KEPT,
 ) -> Search:
     """Search the data for a resonance; the answer with its checks.
 
@@ -128,7 +130,7 @@ def search(
     folds they hunt; inclusive: masses that set the fit range (the whole background sample; default the data's);
     prior_masses: name -> (n,) GeV for the signal's shape; observable: what the masses are of, in place of that of the
     settings; fit_range, masses: [low, high] GeV; independent: the calibration is a background sample of its own, so that the
-    background-only checks make sense on it. Raises InputError where no event or no mass is left.
+    background-only checks make sense on it; pieces: where finished experiments are kept. Raises InputError where no event or no mass is left.
     """
     choice, settings = choice or RegionChoice(), settings or HuntSettings()
     if observable is not None:
@@ -189,6 +191,7 @@ def search(
             if not s.resolved
         ],
         progress=progress,
+        pieces=pieces,
     )
     return Search(
         **{f.name: getattr(found, f.name) for f in dataclasses.fields(found)},

@@ -12,6 +12,7 @@ import hist
 import numpy as np
 import numpy.typing as npt
 
+from ..pieces import NONE_KEPT, Pieces
 from .checks.background_only import Uniformity, local_p_uniformity
 from .checks.injection import Linearity, injection_linearity
 from .fits.minuit_fit import MinuitFit, fit_with_minuit
@@ -69,12 +70,13 @@ def hunt_spectra(
     fit_range: tuple[float, float] | None = None,
     masses: tuple[float, float] | None = None,
     progress: bool = True,
+    pieces: Pieces = NONE_KEPT,
 ) -> SpectrumHunt:
     """Hunt in the spectra of disjoint regions, name -> hist on one mass axis in GeV, in their own bins.
 
     shape: of the signal, a Gaussian of 3.5 % where none is given; fit_range, masses: [low, high] GeV, else chosen from the
     bins (`range_of_spectrum`, `scan_masses`). Where the background function fails no pseudo-experiments are made and
-    `no_significance` says so. Raises InputError for what is no spectrum of counts, and for ranges it does not cover.
+    `no_significance` says so. pieces: where finished experiments are kept. Raises InputError for what is no spectrum of counts, and for ranges it does not cover.
     """
     shape, settings = shape or SignalShape(), settings or HuntSettings()
     edges, counts = stack(spectra)
@@ -104,6 +106,7 @@ def hunt_spectra(
         cutflow=cutflow,
         notes=notes,
         progress=progress,
+        pieces=pieces,
     )
     return dataclasses.replace(found, counts=counts, edges=edges)
 
@@ -119,6 +122,7 @@ def hunt_in_range(
     cutflow: Mapping[str, int],
     notes: Sequence[str] = (),
     progress: bool = True,
+    pieces: Pieces = NONE_KEPT,
 ) -> SpectrumHunt:
     """Hunt at the given masses (GeV) in spectra that have the bins of the fit range, and check the hunt.
 
@@ -133,7 +137,7 @@ def hunt_in_range(
     else:
         refused = None
     if refused is None:
-        found = hunt(spectra, masses, shape=shape, settings=settings, progress=progress)
+        found = hunt(spectra, masses, shape=shape, settings=settings, progress=progress, pieces=pieces)
     minuit = tuple(
         fit_with_minuit(counts, found.edges, int(order), sqrt_s=settings.sqrt_s, family=settings.family)
         for counts, order in zip(found.counts, found.background.order, strict=True)
@@ -164,10 +168,16 @@ def hunt_in_range(
             settings=settings,
             region=names[0],
             lowest=int(found.background.order[0]),
+            pieces=pieces,
         ),
         uniformity=tuple(
             local_p_uniformity(
-                expected, found.edges, found.masses[middle], shape=shape, settings=found.experiment_settings
+                expected,
+                found.edges,
+                found.masses[middle],
+                shape=shape,
+                settings=found.experiment_settings,
+                pieces=pieces,
             )
         ),
         notes=said,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from ..errors import HunchError
+from ..lock import only_writer, reading
 from .analyses import ANALYSIS, analysis_of, overriding, refuse, stage_command, yaml_keys
 from .terminal import say
 
@@ -61,15 +63,17 @@ def score(
         raise HunchError("--force: only with an ANALYSIS; a stream is always scored")
     from ..workflow.stream import stream_scores
 
+    to_file = output not in {None, "-"}
     try:
-        report = stream_scores(
-            target,
-            files or ("-",),
-            output or "-",
-            columns=[name.strip() for name in columns.split(",")] if columns else None,
-            metric=metric,
-            skip_bad=skip_bad,
-        )
+        with only_writer(Path(str(output))) if to_file else contextlib.nullcontext():
+            report = stream_scores(
+                target,
+                files or ("-",),
+                output or "-",
+                columns=[name.strip() for name in columns.split(",")] if columns else None,
+                metric=metric,
+                skip_bad=skip_bad,
+            )
     except BrokenPipeError:
         # the reader has what it wanted (as in `| head`): end as every filter does, and let nothing be written at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -116,21 +120,25 @@ def export(
     scorer: Any
     if "samples" in yaml_keys(str(target)):
         analysis = analysis_of(target, representation, values)
-        scorer = load_space(only_model(target, analysis), metric=analysis.metric, per_jet=analysis.per_jet)
+        with reading(Path(analysis.output)):
+            scorer = load_space(only_model(target, analysis), metric=analysis.metric, per_jet=analysis.per_jet)
     else:
         refuse({"representation": representation, "values": values}, "only with an ANALYSIS")
         scorer = load_scorer(target)
-    export_onnx(scorer, output, metric=metric, precision=precision)
+    with only_writer(output):
+        export_onnx(scorer, output, metric=metric, precision=precision)
     say(f"{output}: {output.stat().st_size} bytes")
 
 
 def only_model(path: Path, analysis: Any) -> Path:
-    """Return the folder of an analysis' one trained model; raises HunchError where it has several, naming them."""
+    """Return the folder of an analysis' one trained model; raises HunchError where it has several, naming them, or an older one."""
     from ..workflow.layout import model_paths
+    from ..workflow.stages import check_earlier
 
     folders = model_paths(analysis)
     if len(folders) > 1:
         raise HunchError(
             f"{path}: has a model for each of {len(folders)} folds; name one: {', '.join(map(str, folders))}"
         )
+    check_earlier(analysis, "score", asked="export", any_source=True)
     return folders[0]

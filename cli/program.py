@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from types import FrameType
 
 import click
 
@@ -66,18 +70,51 @@ for command in (
     cli.add_command(command)
 
 
+class Interruption:
+    """What ends a run from outside: Ctrl-C, or a signal to terminate or hang up, which then is one that cleans up as Ctrl-C does."""
+
+    def __init__(self) -> None:
+        self.number = signal.SIGINT
+
+    @contextlib.contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Take signals that would end this process; those that whoever started it ignores stay ignored."""
+        taken = []
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                with contextlib.suppress(ValueError):  # not in the main thread
+                    signal.signal(number, self.take)
+                    taken.append(number)
+        try:
+            yield
+        finally:
+            for number in taken:
+                signal.signal(number, signal.SIG_DFL)
+
+    def take(self, number: int, frame: FrameType | None) -> None:
+        """Interrupt what is being done."""
+        del frame
+        self.number = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    def end(self) -> None:
+        """Say what happened in a line and exit with 128 and the signal's number."""
+        said = {signal.SIGINT: "interrupted"}.get(self.number, f"ended by {self.number.name}")
+        say(said, err=True)
+        sys.exit(128 + self.number)
+
+
 def main() -> None:
     """Run the command line: errors of the user's making are one message on stderr and exit status 2."""
     debug = "--debug" in sys.argv
+    interruption = Interruption()
     try:
-        cli(standalone_mode=False)
+        with interruption.awaited():
+            cli(standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.Abort:
-        say("interrupted", err=True)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        say("interrupted", err=True)
-        sys.exit(130)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        interruption.end()
     except click.ClickException as error:
         say_error(error)
         sys.exit(2)

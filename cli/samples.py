@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import HunchError, shown
+from ..lock import only_writer
 from .analyses import ANALYSIS, cores
 from .terminal import say
 
@@ -63,17 +65,18 @@ def simulate(
     """
     from ..samples import simulate as simulate_events
 
-    report = simulate_events(
-        process,
-        events,
-        output,
-        seed=seed,
-        workers=workers or cores(),
-        min_jet_pt=min_jet_pt,
-        jet_pt=jet_pt,
-        parameters=masses(parameters),
-        progress=obj["progress"],
-    )
+    with only_writer(output):
+        report = simulate_events(
+            process,
+            events,
+            output,
+            seed=seed,
+            workers=workers or cores(),
+            min_jet_pt=min_jet_pt,
+            jet_pt=jet_pt,
+            parameters=masses(parameters),
+            progress=obj["progress"],
+        )
     say(
         f"{report.path}: {report.accepted} events of {report.tries} tried, {report.accepted / report.seconds:.0f} a second"
     )
@@ -103,8 +106,9 @@ def fetch(obj: dict[str, Any], name: str, *, output: Path) -> None:
     """Download a public record by NAME, checksums taken from the record; an interrupted download resumes."""
     from ..samples import fetch as fetch_record
 
-    for path in fetch_record(name, output, progress=obj["progress"]):
-        say(path)
+    with only_writer(output / re.sub(r"[^A-Za-z0-9_.-]", "_", name)):
+        for path in fetch_record(name, output, progress=obj["progress"]):
+            say(path)
 
 
 @click.group()
@@ -121,7 +125,8 @@ def lhco(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) ->
     """Convert the LHC Olympics format: 700 x (pT, eta, phi) and a label a row."""
     from ..samples import convert_lhco
 
-    report = convert_lhco(source, target, key=key, progress=obj["progress"])
+    with only_writer(target):
+        report = convert_lhco(source, target, key=key, progress=obj["progress"])
     say(f"{target}: {report.n_events} events, {counted(report)}")
 
 
@@ -134,7 +139,8 @@ def toptag(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) 
     """Convert the top-tagging reference data: 200 x (E, PX, PY, PZ) and is_signal_new a row, one jet an event."""
     from ..samples import convert_toptag
 
-    report = convert_toptag(source, target, key=key, progress=obj["progress"])
+    with only_writer(target):
+        report = convert_toptag(source, target, key=key, progress=obj["progress"])
     say(f"{target}: {report.n_events} jets, {counted(report)}")
 
 

@@ -12,6 +12,7 @@ import click
 
 from ..errors import HunchError, unknown_name
 from ..files import require_place
+from ..lock import only_writer
 from .analyses import (
     ANALYSIS,
     analysis_of,
@@ -131,7 +132,8 @@ def process(
     from ..processors import Running, read_fileset, run_table
 
     chosen = representation_with(representation or "features", set_values(values))
-    result = run_table(read_fileset(files), chosen, Running(progress=obj["progress"], **running), output=output)
+    with only_writer(output):
+        result = run_table(read_fileset(files), chosen, Running(progress=obj["progress"], **running), output=output)
     for path, reason in result.skipped:
         say(f"skipped {path}: {reason}", err=True)
     width = max(len(name) for name in result.cutflow)
@@ -264,9 +266,11 @@ def search(
 
     if output.suffix != ".root":
         raise HunchError(f"{output}: spectra are written as ROOT; a name that ends in .root is expected")
+    settings = analysis_of(analysis, representation, values)
     require_place(output.parent)
-    result = search_files(analysis_of(analysis, representation, values), files, progress=obj["progress"])
-    regions = range(result.spectra.axes[0].size)
-    write_spectra(output, [f"region {r}" for r in regions], [result.spectra[r, :] for r in regions])
+    with only_writer(output):
+        result = search_files(settings, files, progress=obj["progress"])
+        regions = range(result.spectra.axes[0].size)
+        write_spectra(output, [f"region {r}" for r in regions], [result.spectra[r, :] for r in regions])
     say(json.dumps({"cutflow": result.cutflow, "skipped": [list(s) for s in result.skipped]}))
     say(f"{output}: {int(result.spectra.sum())} events in {len(regions)} regions")

@@ -10,17 +10,18 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from coffea.nanoevents import BaseSchema
-from coffea.processor import DaskExecutor, FuturesExecutor, IterativeExecutor, ProcessorABC, Runner
+from coffea.processor import DaskExecutor, FuturesExecutor, IterativeExecutor, ProcessorABC, Runner, accumulate
 from coffea.processor.executor import WorkItem
 
 from ..errors import HunchError, InputError, unknown_name
 from ..files import WriteError
+from ..workers import WorkerPool
 from .events import EventFile, inspect_file
 from .filesets import check_fileset, read_fileset
 
@@ -136,27 +137,23 @@ def open_files(
     return files, tuple(skipped)
 
 
-def process_files(files: Sequence[EventFile], processor: ProcessorABC, running: Running = Running()) -> Processed:
+def process_files(
+    files: Sequence[EventFile],
+    processor: ProcessorABC,
+    running: Running = Running(),
+    *,
+    finished: Callable[[int, tuple[str, str], int, int], dict[str, Any] | None] | None = None,
+) -> Processed:
     """Run a processor over checked files; its accumulator has "files" and "failed" as `TableProcessor` describes.
 
+    finished: gives what an earlier run has made of a chunk (number of the file, dataset and file name, first entry, last), if it has.
     A file with a damaged chunk is left out as a whole. Raises InputError, ProcessingError.
     """
     items = _chunks(files, running.chunk_size or _chunk_size(files, running.processes))
-    branches = sorted({branch for file in files for branch in file.source.branches})
-    log = io.StringIO()
-    try:
-        with _executor(running) as chosen, _own_output(log, progress=running.progress):
-            runner = Runner(executor=chosen, schema=BaseSchema, savemetrics=False)
-            # Only the needed branches become columns: NanoAOD has thousands, and a column costs time at every open.
-            out = runner(items, processor, iteritems_options={"filter_name": branches})
-    except Exception as error:
-        # Dead workers are RuntimeErrors; around what a worker raised coffea puts a bare Exception, no subclass of it.
-        if type(error) is not Exception and not isinstance(error, RuntimeError):
-            raise
-        raise _explained(error, running.executor) from error
-    finally:
-        if log.getvalue():
-            logger.debug("coffea wrote: %s", log.getvalue().strip())
+    known: list[dict[str, Any]] = []
+    if finished is not None:
+        items, known = _left_to_do(items, finished)
+    out: Any = accumulate([*([_run(items, files, processor, running)] if items else []), *known])
     failed = {key[:2]: reason for key, reason in sorted(out["failed"].items(), reverse=True)}
     skipped = []
     for file in files:
@@ -169,6 +166,42 @@ def process_files(files: Sequence[EventFile], processor: ProcessorABC, running: 
     good = [file for file in files if (file.dataset, file.path) not in failed]
     _require_some(good, skipped)
     return Processed(tuple((file, out["files"][file.dataset, file.path]) for file in good), tuple(skipped))
+
+
+def _left_to_do(
+    items: Sequence[WorkItem], finished: Callable[[int, tuple[str, str], int, int], dict[str, Any] | None]
+) -> tuple[list[WorkItem], list[dict[str, Any]]]:
+    """Return the chunks that no earlier run has finished, and what it made of the others."""
+    left, known = [], []
+    for item in items:
+        where = (item.dataset, item.filename)
+        made = finished(item.usermeta["number"], where, item.entrystart, item.entrystop)
+        if made is None:
+            left.append(item)
+        else:
+            known.append(made)
+    if known:
+        logger.info("%d of %d chunks were finished by a run before", len(known), len(items))
+    return left, known
+
+
+def _run(items: list[WorkItem], files: Sequence[EventFile], processor: ProcessorABC, running: Running) -> Any:
+    """Run a processor over chunks and return its accumulator; raises ProcessingError."""
+    branches = sorted({branch for file in files for branch in file.source.branches})
+    log = io.StringIO()
+    try:
+        with _executor(running) as chosen, _own_output(log, progress=running.progress):
+            runner = Runner(executor=chosen, schema=BaseSchema, savemetrics=False)
+            # Only the needed branches become columns: NanoAOD has thousands, and a column costs time at every open.
+            return runner(items, processor, iteritems_options={"filter_name": branches})
+    except Exception as error:
+        # Dead workers are RuntimeErrors; around what a worker raised coffea puts a bare Exception, no subclass of it.
+        if type(error) is not Exception and not isinstance(error, RuntimeError):
+            raise
+        raise _explained(error, running.executor) from error
+    finally:
+        if log.getvalue():
+            logger.debug("coffea wrote: %s", log.getvalue().strip())
 
 
 def available_cores() -> int:
@@ -208,7 +241,7 @@ def _executor(running: Running) -> Iterator[Any]:
     if running.executor == "iterative":
         yield IterativeExecutor(status=running.progress, retries=0)
     elif running.executor == "futures":
-        yield FuturesExecutor(workers=running.processes, status=running.progress, retries=0)
+        yield FuturesExecutor(workers=running.processes, status=running.progress, retries=0, pool=WorkerPool)
     else:
         from distributed import Client, LocalCluster
 

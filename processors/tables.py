@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
+import json
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +16,8 @@ from typing import Any
 from coffea.processor import ProcessorABC
 
 from ..errors import InputError
-from ..files import write_folder_aside
+from ..files import parse_json, write_folder_aside
+from ..pieces import NONE_KEPT, Pieces
 from ..table import (
     IDENTITY,
     PARTS_RECORD,
@@ -71,9 +74,12 @@ class TableProcessor(ProcessorABC):  # type: ignore[misc]
     where the chunk's bytes could not be read.
     """
 
-    def __init__(self, representation: Representation, folder: str | Path | None = None) -> None:
+    def __init__(
+        self, representation: Representation, folder: str | Path | None = None, pieces: Pieces = NONE_KEPT
+    ) -> None:
         self.representation = representation
         self.folder = None if folder is None else Path(folder)
+        self.pieces = pieces
 
     def process(self, events: Any) -> dict[str, Any]:
         """Process one chunk of events of any of coffea's schemas, or of none."""
@@ -89,7 +95,32 @@ class TableProcessor(ProcessorABC):  # type: ignore[misc]
             return {"files": {where: {**made, "parts": {start: columns}}}, "failed": {}}
         name = _part_name(meta.get("number"), where, start)
         write_part(self.folder, name, Table(columns))
+        told = {"where": where, "made": {**made, "parts": {start: name}}}
+        self.pieces.save(self.piece(name, meta.get("entrystop")), told=json.dumps(told), sum=self.sum_of(name))
         return {"files": {where: {**made, "parts": {start: name}}}, "failed": {}}
+
+    def piece(self, part: str, stop: object) -> str:
+        """Return the name under which a chunk is kept: that of its part, and its last entry."""
+        return f"{part}-{stop}"
+
+    def sum_of(self, part: str) -> str:
+        """Return the hash of a part's file, "" where there is none."""
+        assert self.folder is not None
+        path = self.folder / f"{part}.parquet"
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+    def finished(self, number: int, where: tuple[str, str], start: int, stop: int) -> dict[str, Any] | None:
+        """Return what a run that was killed has made of a chunk, None where it did not come to it or its part is no longer as it was."""
+        name = _part_name(number, where, start)
+        found = self.pieces.load(self.piece(name, stop))
+        if found is None or not str(found["sum"]) or str(found["sum"]) != self.sum_of(name):
+            return None
+        told = parse_json(str(found["told"]), "a kept chunk")
+        if tuple(told["where"]) != where:
+            return None
+        made = told["made"]
+        parts = {int(first): part for first, part in made["parts"].items()}
+        return {"files": {where: {**made, "parts": parts}}, "failed": {}}
 
     def postprocess(self, accumulator: dict[str, Any]) -> dict[str, Any]:
         """Return the accumulator as it is; ordering is the caller's, who knows the files."""
@@ -127,11 +158,13 @@ def run_table(
     running: Running = Running(),  # noqa: B008 - frozen
     *,
     output: str | Path | None = None,
+    pieces: Pieces = NONE_KEPT,
 ) -> TableResult:
     """Turn event files into the table of a representation; rows come in file and entry order, however it is run.
 
     fileset: of `read_fileset`, or what it takes. output: the folder of parts, which appears whole or not at all; an older table
-    in parts there is replaced, anything else an InputError. Without it the parts are read back, and their folder, in that of temporary files, is deleted. The metadata
+    in parts there is replaced, anything else an InputError. pieces: where finished chunks are kept, for a run that is killed, keyed by
+    the content of the files. Without output the parts are read back, and their folder, in that of temporary files, is deleted. The metadata
     have representation, settings, cutflow, skipped files, files, and what ntrk counts. `truth_signal` stays only where every file
     has it; `genWeight` must be in all files or in none. Raises InputError for bad files, ProcessingError when workers die.
     """
@@ -140,7 +173,13 @@ def run_table(
         refuse_to_replace(Path(output))
     files, bad = open_files(fileset, skip_bad_files=running.skip_bad_files, same_counting=representation.same_counting)
     with _folder(output) as folder:
-        done = process_files(files, TableProcessor(representation, folder.resolve()), running)
+        if pieces.folder is not None:  # workers have folders of their own to start from
+            pieces = dataclasses.replace(pieces, folder=pieces.folder.resolve())
+        kept = pieces.place("parts")
+        processor = TableProcessor(representation, (kept or folder).resolve(), pieces)
+        done = process_files(files, processor, running, finished=None if kept is None else processor.finished)
+        for part in () if kept is None else kept.glob("*.parquet"):
+            part.replace(folder / part.name)
         skipped = (*bad, *done.skipped)
         rows = _finish(folder, done, files, representation, skipped)
         table = None

@@ -220,9 +220,9 @@ def _blocks(job: Job, workers: int, missing: Callable[[], int]) -> Iterator[Bloc
     if workers == 1:
         for number in numbers:
             yield run_block(replace(job, enough=missing()), number)
-    from loky import ProcessPoolExecutor
+    from ..workers import WorkerPool
 
-    pool = ProcessPoolExecutor(max_workers=workers)
+    pool = WorkerPool(workers)
     waiting: deque[Future[Block]] = deque()
     try:
         while True:

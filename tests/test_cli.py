@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,8 @@ from click.testing import CliRunner
 
 from hunch.cli import cli, main
 from hunch.cli.terminal import PlainFormatter
+from hunch.files import write_aside
+from hunch.lock import only_writer, writing
 from hunch.models import Flow, Quak
 from hunch.table import DIJET_COLUMNS, Table, read_table
 from hunch.workflow.given_spectra import RESULT_KEYS
@@ -320,6 +323,84 @@ def test_an_interrupted_simulation_leaves_nothing(tmp_path: Path, heeds_interrup
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [("SIGTERM", 143, "ended by SIGTERM"), ("SIGHUP", 129, "ended by SIGHUP"), ("SIGINT", 130, "interrupted")],
+)
+def test_a_signal_that_ends_a_run_cleans_up_and_says_so(
+    name: str,
+    status: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    number = signal.Signals[name]
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def simulate(*_: object, **__: object) -> None:
+        with write_aside(tmp_path / "x.root") as aside:
+            aside.touch()
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+
+    monkeypatch.setattr("hunch.samples.simulate", simulate)
+    try:
+        found, out, err = call(monkeypatch, capfd, "simulate", "qcd", "-n", "1", "-o", str(tmp_path / "x.root"))
+    finally:
+        for own, handler in before.items():
+            signal.signal(own, handler)
+    assert (found, out, err.strip()) == (status, "", said)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("simulate", "qcd", "-n", "1", "-o", "OUT.root"),
+        ("convert", "lhco", "absent.h5", "OUT.root"),
+        ("convert", "toptag", "absent.h5", "OUT.root"),
+        ("fetch", "lhco_features", "-o", "."),
+        ("process", "absent.root", "-o", "OUT.parquet"),
+        ("score", "--stream", "absent", "absent.csv", "-o", "OUT.csv"),
+        ("hunt", "absent.json", "-o", "OUT"),
+        ("limits", "OUT"),
+        ("validate", "OUT"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_second_writer_of_an_output_is_told_at_once(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "OUT").mkdir()
+    (tmp_path / "OUT" / "result.json").write_text("{}")
+    target = tmp_path / (
+        "lhco_features" if arguments[0] == "fetch" else next(a for a in arguments if a.startswith("OUT"))
+    )
+
+    def other_run() -> None:
+        with writing(target) if target.name == "OUT" else only_writer(target):
+            ready.set()
+            over.wait(60)
+
+    ready, over = threading.Event(), threading.Event()
+    thread = threading.Thread(target=other_run)
+    thread.start()
+    try:
+        assert ready.wait(10)
+        before = sorted(tmp_path.rglob("*"))
+        status, out, err = call(monkeypatch, capfd, *arguments)
+        assert sorted(tmp_path.rglob("*")) == before
+    finally:
+        over.set()
+        thread.join()
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert f"is in use by another run (process {os.getpid()} on " in err
 
 
 def test_a_scorer_is_exported_and_scores_a_stream(
@@ -675,7 +756,7 @@ def test_sizes_are_refused_before_anything_is_made_of_them(
         (("process", "e.root", "-o", "file/x.parquet"), "file: no folder can be made there: file is a file"),
         (("process", "e.root", "-o", "file/a/x.parquet"), "file/a: no folder can be made there: file is a file"),
         (("hunt", "s.json", "-o", "file/out"), "file/out: no folder can be made there: file is a file"),
-        (("run", "a.yaml", "--set", "output=file/out"), "/file/out/.stages: no folder can be made there: "),
+        (("run", "a.yaml", "--set", "output=file/out"), "/file/out: no folder can be made there: "),
         (("simulate", "qcd", "-n", "1", "-o", "file/q.root"), "file: no folder can be made there: file is a file"),
         (("fetch", "lhco_rnd", "-o", "file/data"), "file/data: no folder can be made there: file is a file"),
         (("search", "a.yaml", "e.root", "-o", "file/s.root"), "file: no folder can be made there: file is a file"),

@@ -129,7 +129,7 @@ def test_a_stage_runs_again_only_when_something_changed(copy: Path) -> None:
     assert run_stage(changed, "report", force=True, progress=False)
     frame = pd.read_csv(copy / "background.csv")
     frame.iloc[:-1].to_csv(copy / "background.csv", index=False)
-    with pytest.raises(HunchError, match="what stage 'process' wrote is of another configuration, of other inputs"):
+    with pytest.raises(HunchError, match=r"stage 'process' is older than what it was made of \(background.csv was"):
         run_stage(changed, "hunt", progress=False)
     assert run_stage(changed, "process", progress=False)
 
@@ -165,11 +165,14 @@ def test_more_signals_do_not_train_again(copy: Path, rng: np.random.Generator) -
 
 
 def test_models_of_another_configuration_and_changed_outputs_are_noticed(copy: Path) -> None:
-    with pytest.raises(HunchError, match="what stage 'train' wrote is of another configuration"):
+    with pytest.raises(HunchError, match=r"stage 'train' is older than the configuration \(seed was 0 and is 5\)"):
         run_stage(analysis(copy, "seed: 5\n"), "score", progress=False)
     path = copy / "out" / "models" / "fold_0" / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(HunchError, match=r"what stage 'train' wrote is .* or was changed"):
+    with pytest.raises(
+        HunchError,
+        match=r"'train' no longer has what it wrote \(fold_0 was changed\); before 'hunt' run hunch train, hunch score",
+    ):
         run_stage(analysis(copy), "hunt", progress=False)
 
 
@@ -181,17 +184,39 @@ def test_a_hunt_that_fails_leaves_the_answer_of_before(copy: Path) -> None:
     assert run_stage(settings, "report", force=True, progress=False)
 
 
+def test_a_hunt_that_is_killed_while_it_writes_leaves_no_answer_of_before(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    settings = analysis(copy, "combination: simes\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("hunch.analysis.draw_figures", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(settings, progress=False)
+    left = {"report.html", "result.json", "figures", "limits.json", "limits"} & {
+        p.name for p in (copy / "out").iterdir()
+    }
+    assert left == set()
+    run(settings, progress=False)
+    assert [run_stage(settings, name, progress=False) for name in STAGES] == [False] * 6
+    assert not list((copy / "out").glob(".stages/pieces/*"))
+
+
 def test_an_output_folder_in_use_is_said(copy: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from hunch.workflow.stamps import only_run\n"
-        "with only_run(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from hunch.lock import writing\n"
+        "with writing(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", script, str(copy / "out")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         try:
             assert other.stdout is not None
             assert other.stdout.readline() == "held\n"
-            with pytest.raises(HunchError, match=rf"out: is in use by another run \(process {other.pid}\)"):
+            with pytest.raises(
+                HunchError, match=rf"out: is in use by another run \(process {other.pid} on .* since 20"
+            ):
                 run_stage(analysis(copy), "report", progress=False)
         finally:
             other.kill()
@@ -312,7 +337,10 @@ def test_a_missing_column_names_file_and_nearest(folder: Path) -> None:
 
 
 def test_a_stage_says_what_it_needs_first(folder: Path) -> None:
-    with pytest.raises(HunchError, match="run the stages before 'hunt' first"):
+    with pytest.raises(
+        HunchError,
+        match="stage 'process' has not been run yet; before 'hunt' run hunch process, hunch train, hunch score, or hunch run",
+    ):
         run_stage(analysis(folder), "hunt", progress=False)
 
 
@@ -484,10 +512,13 @@ def test_validation_draws_from_events_that_nothing_was_fixed_with(folder: Path, 
     assert stored == json.loads(json.dumps(checks))
     page = (folder / "out" / "report.html").read_text(encoding="utf-8")
     assert "6 outer experiments of 30 inner ones" in page
-    # a newer result makes old checks stale
+    # checks belong to the result that they were made of, whatever the time of a file; changed ones to none
     later = (folder / "out" / "validation.json").stat().st_mtime + 10
     os.utime(folder / "out" / "result.json", (later, later))
-    run_stage(settings, "report", force=True, progress=False)
+    assert [run_stage(settings, name, progress=False) for name in STAGES] == [False] * 6
+    path = folder / "out" / "validation.json"
+    path.write_text(path.read_text().replace('"n": 6', '"n": 7'))
+    assert [run_stage(settings, name, progress=False) for name in STAGES] == [False] * 5 + [True]
     assert "outer experiments" not in (folder / "out" / "report.html").read_text(encoding="utf-8")
 
 

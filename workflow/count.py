@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import Analysis
-from ..files import finite, remove, write_json
+from ..files import finite, write_json
 from ..folds import as_identity, hash_columns
 from ..table import EVENT_ID, IDENTITY, read_table
 from .layout import score_path, simulated_signals
@@ -30,7 +30,7 @@ def count(analysis: Analysis) -> None:
     """Fix thresholds on held-out background, count, and write result.json and the figure."""
     from ..analysis import CountingChoice, counting_figure, hunt_counts
     from ..analysis.figures.base import save_figure
-    from .hunt import before_the_hunt, how_it_was_made
+    from .hunt import before_the_hunt, how_it_was_made, leave_nothing
 
     space = loaded_spaces(analysis)[0]
     own = analysis.samples.background is not None
@@ -50,8 +50,7 @@ def count(analysis: Analysis) -> None:
     for note in found.notes:
         log.warning("%s", note)
     output = Path(analysis.output)
-    for left in ("figures", "regions.json", "spectra.root", "plane_scan.json"):  # of a hunt for a bump before
-        remove(output / left)
+    leave_nothing(output)
     shown = calibration if analysis.blind else data
     figure = counting_figure(
         shown.scores,

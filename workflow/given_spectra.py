@@ -28,6 +28,12 @@ from ..analysis.spectra.units import read_luminosity
 from ..analysis.spectrum_hunt import hunt_spectra
 from ..errors import HunchError, shown
 from ..files import finite, read_json, remove, require_place, write_json
+from ..lock import writing
+from ..pieces import Pieces
+from .layout import FOLDERS
+from .of_result import belongs, beside, check_result, stamp_of_result
+from .older import mark_older, unmark
+from .stamps import source_hash
 
 __all__ = ["hunt_files", "limit_folder", "read_result", "report_folder", "validate_folder"]
 
@@ -59,14 +65,36 @@ def hunt_files(
     """Hunt in spectra that others made; write figures, report.html and, last, result.json into a folder of their own.
 
     unit, luminosity: of the values, and mass_unit, as people write them; width: of the signal, a Gaussian, relative to its mass;
-    fit_range, masses: [low, high] GeV; settings: fields of HuntSettings. Nothing is written where the input is wrong.
+    fit_range, masses: [low, high] GeV; settings: fields of HuntSettings. Nothing is written where the input is wrong. A killed hunt
+    goes on where it was; raises HunchError where another run uses the folder.
     """
     if output.exists() and not output.is_dir():
         raise HunchError(f"-o {output}: is a file; a folder is written")
     require_place(output)
-    if (output / ".stages").exists():
-        raise HunchError(f"-o {output}: holds an analysis of hunch run, whose result.json stays; name another folder")
-    hunting = HuntSettings(**settings)
+    with writing(output, within=FOLDERS):
+        if (output / ".stages").exists():
+            raise HunchError(
+                f"-o {output}: holds an analysis of hunch run, whose result.json stays; name another folder"
+            )
+        given = (sources, output, unit, mass_unit, luminosity, width, fit_range, masses, HuntSettings(**settings))
+        return hunt_held(*given, chosen="combination" in settings, progress=progress)
+
+
+def hunt_held(
+    sources: Sequence[str],
+    output: Path,
+    unit: str | None,
+    mass_unit: str | None,
+    luminosity: str | None,
+    width: float,
+    fit_range: tuple[float, float] | None,
+    masses: tuple[float, float] | None,
+    hunting: HuntSettings,
+    *,
+    chosen: bool,
+    progress: bool,
+) -> dict[str, Any]:
+    """Hunt as `hunt_files` does, in a folder that is held; chosen: whether somebody chose the combination."""
     given = read_spectra(
         sources,
         sqrt_s=hunting.sqrt_s,
@@ -75,7 +103,7 @@ def hunt_files(
         luminosity=None if luminosity is None else read_luminosity(luminosity),
     )
     notes = list(given.notes)
-    if len(given.spectra) >= MANY and "combination" not in settings:
+    if len(given.spectra) >= MANY and not chosen:
         notes.append(
             f"{len(given.spectra)} regions are combined by Fisher's method, in which a signal of one of them drowns: regions "
             "of a mosaic want --combination simes"
@@ -83,9 +111,23 @@ def hunt_files(
     for note in notes:
         log.warning("%s", note)
     shape = SignalShape(width=width, source="Gaussian of stated width")
-    found = hunt_spectra(
-        given.spectra, shape=shape, settings=hunting, fit_range=fit_range, masses=masses, progress=progress
-    )
+    mark_older(output)
+    try:
+        found = hunt_spectra(
+            given.spectra,
+            shape=shape,
+            settings=hunting,
+            fit_range=fit_range,
+            masses=masses,
+            progress=progress,
+            pieces=kept_pieces(output, "hunt"),
+        )
+    except HunchError:  # the answer of before stays
+        unmark(output)
+        remove(output / ".spectra" / "pieces")
+        if (output / ".spectra").is_dir() and not any((output / ".spectra").iterdir()):
+            (output / ".spectra").rmdir()
+        raise
     answer = spectrum_result(found)
     result = {
         "hunch": __version__,
@@ -106,27 +148,41 @@ def hunt_files(
         "notes": [*notes, *answer["notes"]],
     }
     result = dict(finite(result))
-    for name in ("result.json", "limits.json", "limits", "validation.json"):
+    for name in ("report.html", "result.json", "limits.json", "limits", "validation.json", "validation"):
         remove(output / name)
     for stale in output.glob("figures/spectrum_*.p[dn][fg]"):
         stale.unlink()
     draw_spectrum_figures(found, output / "figures")
     write_report(output / "report.html", result, output / "figures")
     write_json(output / "result.json", result)
+    stamp_of_result(output, "hunt")
+    remove(output / ".spectra" / "pieces")
     return result
+
+
+def kept_pieces(output: Path, name: str) -> Pieces:
+    """Return where the finished pieces of a hunt, of limits or of checks are kept until all of it is done."""
+    return Pieces(beside(output) / "pieces" / name, source_hash("analysis", "workflow"))
 
 
 def validate_folder(output: Path, *, progress: bool = True, **numbers: Any) -> dict[str, Any]:
     """Make every check of a hunt in given spectra from its result.json; numbers as in `validate_analysis`."""
     refuse_analysis(output)
-    found, names = hunt_in(output)
-    with describing(output / "result.json"):
-        seed = int(read_result(output)["seed"])
-    made = validate(found, names, seed=seed, progress=progress, **numbers)
-    checks: dict[str, Any] = finite(made.as_dict())
-    write_validation(made, output)
-    write_json(output / "validation.json", checks)
-    report_folder(output)
+    with writing(output, within=FOLDERS):
+        found, names = hunt_in(output)
+        check_result(output)
+        with describing(output / "result.json"):
+            seed = int(read_result(output)["seed"])
+        mark_older(output)
+        pieces = kept_pieces(output, "validate")
+        made = validate(found, names, seed=seed, progress=progress, pieces=pieces, **numbers)
+        checks: dict[str, Any] = finite(made.as_dict())
+        remove(output / "validation.json")
+        write_validation(made, output)
+        write_json(output / "validation.json", checks)
+        stamp_of_result(output, "validate")
+        report_folder(output)
+        remove(output / ".spectra" / "pieces")
     return checks
 
 
@@ -139,41 +195,50 @@ def limit_folder(
     several regions have none.
     """
     refuse_analysis(output)
-    found, names = hunt_in(output)
-    share = shares(efficiencies, len(names), 1)[0]
-    signals = [Signal("signal", share)]
-    set_on = limits_of(found, signals, names=names, points=points, luminosity=luminosity)
-    notes = notes_of(set_on, signals, found.settings.observable)
-    for note in notes:
-        log.warning("%s", note)
-    remove(output / "limits.json")
-    remove(output / "limits")
-    written: dict[str, Any] = finite(
-        {"signals": write_limits(found, set_on, output / "limits", names=names), "notes": notes}
-    )
-    write_json(output / "limits.json", written)
-    report_folder(output)
+    with writing(output, within=FOLDERS):
+        found, names = hunt_in(output)
+        check_result(output)
+        share = shares(efficiencies, len(names), 1)[0]
+        mark_older(output)
+        pieces = kept_pieces(output, "limits")
+        signals = [Signal("signal", share)]
+        set_on = limits_of(found, signals, names=names, points=points, luminosity=luminosity, pieces=pieces)
+        notes = notes_of(set_on, signals, found.settings.observable)
+        for note in notes:
+            log.warning("%s", note)
+        remove(output / "limits.json")
+        remove(output / "limits")
+        written: dict[str, Any] = finite(
+            {"signals": write_limits(found, set_on, output / "limits", names=names), "notes": notes}
+        )
+        write_json(output / "limits.json", written)
+        stamp_of_result(output, "limits")
+        report_folder(output)
+        remove(output / ".spectra" / "pieces")
     return written
 
 
 def refuse_analysis(output: Path) -> None:
-    """Refuse the folder of a whole analysis, which knows more than its spectra."""
+    """Refuse the folder of a whole analysis, which knows more than its spectra, and what is no folder of a result."""
+    if not (output / "result.json").is_file():
+        read_any_result(output)
     if (output / ".stages").exists():
         raise HunchError(f"{output}: is the folder of a hunch run; give its YAML file in place of it")
 
 
 def report_folder(output: Path) -> None:
-    """Write report.html of a folder: its result, its limits and its checks where they are newer than the result."""
+    """Write report.html of a folder: its result, and those limits and checks in it that were made of this very result."""
     result = read_any_result(output)
     figures: dict[str, Path] = {}
-    for name in ("limits", "validation"):
+    # limits of an analysis are a stage, which was checked before
+    analysis = (output / ".stages").exists()
+    for name, command in (("limits", "limits"), ("validation", "validate")):
         path = output / f"{name}.json"
-        if path.is_file() and path.stat().st_mtime >= (output / "result.json").stat().st_mtime:
-            command = {"limits": "hunch limits", "validation": "hunch validate"}[name]
-            found = read_json(path, remedy=f"{command} writes it anew")
+        if belongs(output, command) if command == "validate" or not analysis else path.is_file():
+            found = read_json(path, remedy=f"hunch {command} writes it anew")
             if not isinstance(found, dict):
                 raise HunchError(
-                    f"{path}: holds a {type(found).__name__}, no result of {command}, which writes it anew"
+                    f"{path}: holds a {type(found).__name__}, no result of hunch {command}, which writes it anew"
                 )
             result[name] = found
     with describing(

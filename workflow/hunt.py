@@ -12,6 +12,7 @@ from .. import __version__
 from ..config import Analysis
 from ..errors import InputError
 from ..files import finite, read_json, remove, write_json
+from ..pieces import NONE_KEPT, Pieces
 from ..table import read_table, table_info
 from .layout import model_paths, region_axes, table_path
 from .score import read_scored
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
 __all__ = ["hunt", "scan_loss_plane"]
 
 
-def hunt(analysis: Analysis, progress: bool) -> None:
-    """Hunt for a bump, or count, as the analysis says."""
+def hunt(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> None:
+    """Hunt for a bump, or count, as the analysis says; pieces: where finished pseudo-experiments are kept."""
     if analysis.hunt == "count":
         from .count import count
 
         count(analysis)
     else:
-        hunt_bump(analysis, progress=progress)
+        hunt_bump(analysis, progress=progress, pieces=pieces)
 
 
-def hunt_bump(analysis: Analysis, *, progress: bool) -> None:
+def hunt_bump(analysis: Analysis, *, progress: bool, pieces: Pieces = NONE_KEPT) -> None:
     """Fix the regions, hunt, check, and write regions.json, spectra.root, the figures and result.json."""
     from ..analysis import HuntSettings, RegionChoice, draw_figures, result_of, search, stand_in, write_spectra
 
@@ -70,17 +71,17 @@ def hunt_bump(analysis: Analysis, *, progress: bool) -> None:
         independent=own_background,
         observable=observable,
         progress=progress,
+        pieces=pieces,
     )
     output = Path(analysis.output)
+    leave_nothing(output)
     found.regions.save(output / "regions.json")
     write_spectra(output / "spectra.root", found.names, found.spectra)
-    remove(output / "figures")
     inclusive_name = "background sample" if own_background else "data, all regions"
     draw_figures(
         found, output / "figures", data=data, priors=priors, inclusive=inclusive, inclusive_name=inclusive_name
     )
     scanned = None
-    remove(output / "plane_scan.json")
     if analysis.plane_scan is not None:
         scanned = scan_loss_plane(analysis, found, data, calibration)
     result = {
@@ -90,6 +91,13 @@ def hunt_bump(analysis: Analysis, *, progress: bool) -> None:
         **({} if scanned is None else {"plane_scan": scanned}),
     }
     write_json(output / "result.json", finite(result))
+
+
+def leave_nothing(output: Path) -> None:
+    """Delete the answer of before, and what was made of it, so that none of it stands beside a new answer that is half written."""
+    answer = ("report.html", "result.json", "regions.json", "spectra.root", "plane_scan.json", "figures")
+    for name in (*answer, "limits.json", "limits"):
+        remove(output / name)
 
 
 def how_it_was_made(analysis: Analysis) -> dict[str, Any]:

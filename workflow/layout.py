@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Analysis
 from ..errors import InputError
+from ..table import is_table
 
 if TYPE_CHECKING:
     from ..processors import Running
 
 __all__ = [
+    "FOLDERS",
     "in_output",
     "model_paths",
+    "named_files",
     "region_axes",
     "region_settings_of",
     "running_of",
@@ -23,10 +26,19 @@ __all__ = [
     "scored_samples",
     "scores_of",
     "simulated_signals",
+    "stamp_path",
     "table_path",
     "tables_of",
     "training_samples",
 ]
+
+FOLDERS = ("tables", "models", "scores", "figures", "limits", "validation", ".stages", ".spectra")
+"""Folders of an output folder in which files are written under temporary names."""
+
+
+def stamp_path(analysis: Analysis, name: str) -> Path:
+    """Return where a stage's stamp is."""
+    return Path(analysis.output) / ".stages" / f"{name}.json"
 
 
 def table_path(analysis: Analysis, sample: str) -> Path:
@@ -104,8 +116,18 @@ def running_of(analysis: Analysis, *, progress: bool) -> Running:
 
 
 def sample_inputs(analysis: Analysis) -> list[Path]:
-    """Return the user's files."""
-    return [Path(file) for files in analysis.sample_files().values() for file in files]
+    """Return the user's files, and those that filesets among them name."""
+    return [path for files in analysis.sample_files().values() for path in named_files(files)]
+
+
+def named_files(files: Sequence[str]) -> list[Path]:
+    """Return files, and those that filesets among them name: what a fileset says is no more than where the events are."""
+    if is_table(files[0]):
+        return [Path(file) for file in files]
+    from ..processors import read_fileset
+
+    inside = [path for entry in read_fileset(files).values() for path in entry["files"]]
+    return [Path(path) for path in dict.fromkeys([*files, *inside])]
 
 
 def tables_of(analysis: Analysis) -> list[Path]:

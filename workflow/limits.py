@@ -9,6 +9,7 @@ from pathlib import Path
 from ..config import Analysis
 from ..errors import InputError
 from ..files import finite, remove, write_json
+from ..pieces import NONE_KEPT, Pieces
 from .count import count_limits
 from .layout import simulated_signals
 from .score import read_scored
@@ -18,7 +19,7 @@ __all__ = ["limits", "report"]
 log = logging.getLogger(__name__)
 
 
-def limits(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every stage takes progress
+def limits(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> None:  # noqa: ARG001 - every stage takes progress
     """Set limits on every signal, or prior where there is none, and write limits.json and the folder limits."""
     from ..analysis import as_signal, limits_of, read_regions, write_limits
     from ..analysis.limits.signals import notes_of
@@ -29,6 +30,7 @@ def limits(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every 
         counted = count_limits(analysis, read_any_result(output))
         for note in counted["notes"]:
             log.warning("%s", note)
+        remove(output / "limits.json")
         remove(output / "limits")
         write_json(output / "limits.json", finite(counted))
         return
@@ -51,10 +53,10 @@ def limits(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every 
         )
     for note in notes:
         log.warning("%s", note)
+    options = {"luminosity": analysis.luminosity, "blind": analysis.blind, **analysis.limits.model_dump()}
+    set_on = limits_of(found, signals, names=names, pieces=pieces, **options)
     remove(output / "limits.json")
     remove(output / "limits")
-    options = {"luminosity": analysis.luminosity, "blind": analysis.blind, **analysis.limits.model_dump()}
-    set_on = limits_of(found, signals, names=names, **options)
     own = notes_of(set_on, signals, found.settings.observable)
     for note in own:
         log.warning("%s", note)
@@ -62,8 +64,8 @@ def limits(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every 
     write_json(output / "limits.json", finite({"signals": written, "notes": [*notes, *own]}))
 
 
-def report(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every stage takes progress
-    """Write report.html from result.json, limits.json, validation.json where it is newer than the result, and the figures."""
+def report(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> None:  # noqa: ARG001 - every stage takes these
+    """Write report.html from result.json, limits.json, validation.json where it was made of this result, and the figures."""
     from .given_spectra import report_folder
 
     report_folder(Path(analysis.output))

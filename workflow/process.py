@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import Analysis
-from ..errors import InputError
+from ..errors import HunchError, InputError
 from ..files import remove, write_folder_aside
 from ..folds import check_counting, check_shared, comparable_hashes, repeated_events, same_event_hash
+from ..pieces import NONE_KEPT, Pieces
 from ..table import (
     EVENT_ID,
     IDENTITY,
@@ -27,8 +28,8 @@ from ..table import (
     write_parts_record,
 )
 from .before_processing import check_before_processing
-from .layout import running_of, table_path
-from .stamps import file_hash, key_of, source_hash, stamp_holds, write_stamp
+from .layout import named_files, running_of, table_path
+from .stamps import Key, hashed, source_hash, stamp_holds, write_stamp
 
 if TYPE_CHECKING:
     from ..processors.representations import Representation
@@ -40,37 +41,36 @@ EVALUATION = ("truth_signal", "genWeight")
 """Columns that are kept where a sample has them: the truth, which evaluation alone reads, and weights."""
 
 
-def process(analysis: Analysis, progress: bool) -> None:
+def process(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> None:
     """Write one table a sample, of usable rows only, and refuse samples that share events.
 
-    A sample whose table is up to date is left alone. Where samples share events, what was written in this call is removed.
+    A sample whose table is up to date is left alone. A table that fails its checks is removed; where samples share events,
+    all that were written in this call. pieces: where the finished chunks of a sample are kept until its table is there.
     """
     written: list[tuple[Path, Path]] = []
     infos: dict[str, list[TableInfo]] | None = None
     for sample, files in analysis.sample_files().items():
         path, stamp = table_path(analysis, sample), Path(analysis.output) / ".stages" / "tables" / f"{sample}.json"
-        key = key_of(
-            [
-                settings_of(analysis),
-                [[Path(file).name, file_hash(Path(file))] for file in files],
-                source_hash("processors", "workflow"),
-            ]
-        )
+        source = source_hash("processors", "workflow")
+        key = Key(sample, settings_of(analysis), hashed(named_files(files)), source)
         if stamp_holds(stamp, key, [path]):
             continue
         infos = check_before_processing(analysis) if infos is None else infos
         stamp.unlink(missing_ok=True)
-        written.append((path, stamp))
         try:
-            make_table(analysis, sample, files, infos.get(sample, []), progress=progress)
+            own = Pieces(pieces.folder, key.hash).of(sample)
+            make_table(analysis, sample, files, infos.get(sample, []), progress=progress, pieces=own)
             check_sample(analysis, sample)
-        except BaseException:
-            forget(written)
+        except HunchError:
+            forget([(path, stamp)])
             raise
         write_stamp(stamp, key, [path])
+        written.append((path, stamp))
+        if pieces.folder is not None:
+            remove(pieces.folder / sample)
     try:
         compare(analysis)
-    except BaseException:
+    except HunchError:
         forget(written)
         raise
 
@@ -97,9 +97,15 @@ def forget(written: Sequence[tuple[Path, Path]]) -> None:
 
 
 def make_table(
-    analysis: Analysis, sample: str, files: tuple[str, ...], infos: Sequence[TableInfo], *, progress: bool
+    analysis: Analysis,
+    sample: str,
+    files: tuple[str, ...],
+    infos: Sequence[TableInfo],
+    *,
+    progress: bool,
+    pieces: Pieces = NONE_KEPT,
 ) -> None:
-    """Write one sample's table: from event files by the processor, or from tables."""
+    """Write one sample's table: from event files by the processor, or from tables; pieces: where finished chunks are kept."""
     from ..processors import read_fileset, run_table
 
     if is_table(files[0]):
@@ -108,7 +114,8 @@ def make_table(
     if not is_table_folder(table_path(analysis, sample)):
         remove(table_path(analysis, sample))  # of an older version
     running = running_of(analysis, progress=progress)
-    run_table(read_fileset(files), analysis.represented, running, output=table_path(analysis, sample))
+    path = table_path(analysis, sample)
+    run_table(read_fileset(files), analysis.represented, running, output=path, pieces=pieces)
 
 
 def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...], infos: Sequence[TableInfo]) -> None:

@@ -11,8 +11,10 @@ from ..config import Analysis
 from ..errors import InputError
 from ..files import write_folder_aside
 from ..folds import fold_hash, same_event_hash
+from ..pieces import NONE_KEPT, Pieces
 from ..table import EVENT_ID, IDENTITY, Table, read_table, table_info, table_parts, write_part, write_parts_record
 from .layout import model_paths, score_path, scored_samples, simulated_signals, table_path
+from .stamps import finish, is_finished
 
 if TYPE_CHECKING:
     from ..analysis import Scored
@@ -33,15 +35,18 @@ def loaded_spaces(analysis: Analysis) -> list[Any]:
     return spaces
 
 
-def score(analysis: Analysis, progress: bool) -> None:  # noqa: ARG001 - every stage takes progress
+def score(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> None:  # noqa: ARG001 - every stage takes progress
     """Write losses and fold of data, calibration events, priors and signals; no event by a model that trained on it.
 
     But priors, which every model trains on: they are scored by model 0, for figures, and for limits where no signals are
-    given. Signals, too, are scored by model 0. Tables are read and written part by part.
+    given. Signals, too, are scored by model 0. Tables are read and written part by part. pieces: where it is noted which of them
+    are finished.
     """
     spaces = loaded_spaces(analysis)
     for sample in scored_samples(analysis):
-        score_sample(analysis, sample, spaces)
+        if not is_finished(pieces, score_path(analysis, sample)):
+            score_sample(analysis, sample, spaces)
+            finish(pieces, score_path(analysis, sample))
 
 
 def score_sample(analysis: Analysis, sample: str, spaces: list[Any]) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 from ..config import Analysis
 from ..errors import HunchError, InputError
 from ..folds import told_by
+from ..lock import reading
 from ..table import EVENT_ID, Table, is_table, table_info, table_parts
 from .before_processing import refuse_other_tables
 from .layout import model_paths, running_of, table_path, training_samples
 from .stages import check_earlier
-from .stamps import only_run
 
 __all__ = ["search_files"]
 
@@ -38,7 +38,7 @@ def search_files(analysis: Analysis, files: Sequence[str], *, progress: bool = T
     kinds = {is_table(file) for file in files}
     if len(kinds) > 1:
         raise InputError(f"{', '.join(map(str, files))}: event files and tables; one kind at a time")
-    with only_run(output):
+    with reading(output):
         check_earlier(analysis, "limits", asked="search")
         trained = how_trained(analysis)
         options: dict[str, Any] = {

@@ -1,8 +1,8 @@
 """The stages of a search in order: process, train, score, hunt, limits, report. Each reads and writes files of one output folder.
 
 A stage is skipped when its key is unchanged: what it reads of the configuration, the content of its inputs, and the source of the
-rooms that it uses; and when what it wrote is as it was. Its stamp is written last, so a killed run resumes at the stage, and the
-training at the epoch, where it was.
+rooms that it uses; and when what it wrote is as it was. Its stamp is written last. Until then finished pieces of its work are kept
+(`hunch.pieces`), so that a killed run goes on where it was: at the sample, the chunk, the model, the epoch, the experiments.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from typing import Any
 
 from ..config import Analysis
 from ..errors import HunchError, unknown_name
-from ..files import remove
+from ..files import remove, require_place
+from ..lock import writing
+from ..pieces import Pieces
 from .hunt import hunt
 from .layout import (
+    FOLDERS,
     in_output,
     model_paths,
     region_settings_of,
@@ -25,14 +28,17 @@ from .layout import (
     score_path,
     scores_of,
     simulated_signals,
+    stamp_path,
     table_path,
     tables_of,
     training_samples,
 )
 from .limits import limits, report
+from .of_result import validation_files
+from .older import mark_older
 from .process import process, settings_of
 from .score import score
-from .stamps import file_hash, key_of, only_run, source_hash, stamp_holds, write_stamp
+from .stamps import Key, hashed, source_hash, stamp_holds, why_stale, write_stamp
 from .train import train
 
 __all__ = ["STAGES", "Stage", "check_earlier", "run", "run_stage", "stage_key"]
@@ -49,7 +55,7 @@ class Stage:
     reads: Callable[[Analysis], list[Path]]
     writes: Callable[[Analysis], list[Path]]
     rooms: tuple[str, ...]
-    do: Callable[[Analysis, bool], None]
+    do: Callable[[Analysis, bool, Pieces], None]
 
 
 def run(analysis: Analysis, *, force: Sequence[str] = (), progress: bool = True) -> dict[str, Any]:
@@ -60,12 +66,12 @@ def run(analysis: Analysis, *, force: Sequence[str] = (), progress: bool = True)
     for name in force:
         if name not in STAGES:
             raise HunchError(unknown_name("stage", name, STAGES, "--force"))
-    with only_run(Path(analysis.output)):
-        for name in STAGES:
-            run_stage(analysis, name, force=name in force, progress=progress)
     from .given_spectra import read_any_result
 
-    return read_any_result(Path(analysis.output))
+    with writing(Path(analysis.output), within=FOLDERS):
+        for name in STAGES:
+            run_stage(analysis, name, force=name in force, progress=progress)
+        return read_any_result(Path(analysis.output))
 
 
 def run_stage(analysis: Analysis, name: str, *, force: bool = False, progress: bool = True) -> bool:
@@ -74,61 +80,57 @@ def run_stage(analysis: Analysis, name: str, *, force: bool = False, progress: b
     Raises HunchError where an earlier stage is missing or was run with other settings or inputs, and where another run uses the
     output folder.
     """
-    stage = STAGES[name]
-    with only_run(Path(analysis.output)):
+    stage, output = STAGES[name], Path(analysis.output)
+    with writing(output, within=FOLDERS):
         check_earlier(analysis, name)
-        stamp = stamp_path(analysis, name)
+        stamp, kept = stamp_path(analysis, name), output / ".stages" / "pieces" / name
         key = stage_key(analysis, stage)
         if not force and stamp_holds(stamp, key, stage.writes(analysis)):
+            remove(kept)
             log.info("%s: up to date", name)
             return False
-        # an old stamp stays until the new one: it holds hashes of its outputs, so that what was half written does not pass for them
-        sweep(Path(analysis.output))
+        require_place(output)
         log.info("%s: running", name)
-        stage.do(analysis, progress)
+        if name != "report":
+            mark_older(output)
+        if force:
+            remove(kept)
+            if name == "process":
+                remove(output / ".stages" / "tables")
+        # an old stamp stays until the new one: it holds hashes of its outputs, so that what was half written does not pass for them
+        stage.do(analysis, progress, Pieces(kept, key.hash))
         write_stamp(stamp, key, stage.writes(analysis))
+        remove(kept)
     return True
 
 
-def sweep(output: Path) -> None:
-    """Delete the half-written files and folders that a killed run left; the output folder is held, so nobody writes them."""
-    for folder in (output, *(output / name for name in ("tables", "scores", "models"))):
-        for left in folder.glob(".*.part"):
-            remove(left)
-
-
-def check_earlier(analysis: Analysis, name: str, *, asked: str | None = None) -> None:
+def check_earlier(analysis: Analysis, name: str, *, asked: str | None = None, any_source: bool = False) -> None:
     """Raise HunchError where what the stages before this one wrote is missing, was changed, or is of another configuration.
 
-    asked: what the user asked for, where that is no stage.
+    asked: what the user asked for, where that is no stage; any_source: whether another version of the program may have run them.
     """
-    wanted = asked or name
-    for earlier, stage in STAGES.items():
-        if earlier == name:
-            return
-        if not stamp_path(analysis, earlier).is_file():
+    before = list(STAGES)[: list(STAGES).index(name)]
+    for i, earlier in enumerate(before):
+        stage = STAGES[earlier]
+        why = why_stale(
+            stamp_path(analysis, earlier), stage_key(analysis, stage), stage.writes(analysis), any_source=any_source
+        )
+        if why:
+            needed = ", ".join(f"hunch {own}" for own in before[i:])
             raise HunchError(
-                f"{analysis.output}: stage {earlier!r} has not been run yet; run the stages before {wanted!r} first (hunch run does "
-                "all of them)"
-            )
-        if not stamp_holds(
-            stamp_path(analysis, earlier), stage_key(analysis, stage), stage.writes(analysis), any_source=True
-        ):
-            raise HunchError(
-                f"{analysis.output}: what stage {earlier!r} wrote is of another configuration, of other inputs, or was changed "
-                f"since; run the stages before {wanted!r} first (hunch run does all of them)"
+                f"{analysis.output}: stage {earlier!r} {why}; before {asked or name!r} run {needed}, or hunch run, which does all "
+                "that is needed"
             )
 
 
-def stamp_path(analysis: Analysis, name: str) -> Path:
-    """Return where a stage's stamp is."""
-    return Path(analysis.output) / ".stages" / f"{name}.json"
-
-
-def stage_key(analysis: Analysis, stage: Stage) -> str:
-    """Return the stage's key: the hash of its settings and of the content of its inputs, then that of its source."""
-    inputs = [[path.name, file_hash(path)] for path in stage.reads(analysis)]
-    return f"{key_of([stage.name, stage.settings(analysis), inputs])}.{source_hash(*stage.rooms, 'workflow')}"
+def stage_key(analysis: Analysis, stage: Stage) -> Key:
+    """Return the stage's key: its settings, the content of its inputs, and its source."""
+    return Key(
+        stage.name,
+        stage.settings(analysis),
+        hashed(stage.reads(analysis)),
+        source_hash(*stage.rooms, "workflow"),
+    )
 
 
 def training_settings(analysis: Analysis) -> dict[str, Any]:
@@ -182,7 +184,7 @@ COUNTED = ("result.json", "figures")
 STAGES: dict[str, Stage] = {
     "process": Stage(
         "process",
-        lambda a: [settings_of(a), list(a.sample_files())],
+        lambda a: {**settings_of(a), "samples": {name: len(files) for name, files in a.sample_files().items()}},
         sample_inputs,
         tables_of,
         ("processors",),
@@ -227,7 +229,7 @@ STAGES: dict[str, Stage] = {
     "report": Stage(
         "report",
         lambda _: None,
-        in_output("result.json", "limits.json", "figures"),
+        lambda a: [*in_output("result.json", "limits.json", "limits", "figures")(a), *validation_files(Path(a.output))],
         in_output("report.html"),
         ("analysis",),
         report,

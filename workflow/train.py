@@ -11,9 +11,11 @@ import numpy.typing as npt
 from ..config import Analysis
 from ..files import make_folder, remove
 from ..folds import fold_hash
+from ..pieces import NONE_KEPT, Pieces
 from ..table import EVENT_ID, Table, read_table, table_info
 from .before_training import check_before_training
 from .layout import model_paths, table_path, training_samples
+from .stamps import finish, is_finished
 
 if TYPE_CHECKING:
     from ..models.space import Sample
@@ -23,8 +25,10 @@ __all__ = ["train"]
 log = logging.getLogger(__name__)
 
 
-def train(analysis: Analysis, progress: bool) -> None:
+def train(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> None:
     """Train one space on the background, or one a fold of the data, as the plan of folds says.
+
+    pieces: where it is noted which of them are finished.
 
     With weak supervision and a background sample, model i has the densities of the background sample and the hypotheses that all
     folds of the data but i narrow down, against those held-out background events that do not fix the regions of fold i. Raises
@@ -41,6 +45,9 @@ def train(analysis: Analysis, progress: bool) -> None:
     narrowing = plan.weak and plan.background
     paths = [folders[0].with_name("common")] if narrowing else folders
     for i, folder in enumerate(paths):
+        if is_finished(pieces, folder):
+            log.info("model %d of %d is trained already", i + 1, len(paths))
+            continue
         rows = (
             ("background", ~plan.held_out_rows(hashes["background"]))
             if plan.background
@@ -60,10 +67,11 @@ def train(analysis: Analysis, progress: bool) -> None:
         log.info("training model %d of %d on %d events", i + 1, len(paths), len(sample))
         space.fit(sample, priors=priors, exposure=exposure, checkpoint=checkpoint, progress=progress)
         space.save(folder)
+        finish(pieces, folder)
         for left in folder.parent.glob(f"{folder.name}.checkpoint*"):
             remove(left)
     if narrowing:
-        narrow(analysis, tables, hashes, priors, progress=progress)
+        narrow(analysis, tables, hashes, priors, pieces=pieces, progress=progress)
 
 
 def narrow(
@@ -72,6 +80,7 @@ def narrow(
     hashes: dict[str, npt.NDArray[np.uint64]],
     priors: dict[str, Sample],
     *,
+    pieces: Pieces,
     progress: bool,
 ) -> None:
     """Narrow the common space's hypotheses down, once a fold, by the data of the other folds."""
@@ -81,6 +90,8 @@ def narrow(
     common: Any = load_space(folders[0].with_name("common"))  # of a class that says it narrows
     held = plan.held_out_rows(hashes["background"])
     for i, folder in enumerate(folders):
+        if is_finished(pieces, folder):
+            continue
         log.info("narrowing the hypotheses down by data, fold %d of %d", i + 1, len(folders))
         reference = held & plan.reference_rows(hashes["background"], i)
         common.narrow(
@@ -89,6 +100,7 @@ def narrow(
             reference=samples_of(analysis, tables["background"], reference),
             progress=progress,
         ).save(folder)
+        finish(pieces, folder)
 
 
 def training_table(analysis: Analysis, sample: str) -> Table:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...pieces import NONE_KEPT, Pieces
 from ..fits.log_p import stated_p
 from ..regions.dependence import distance_correlation
 from ..regions.difference import difference_score
@@ -193,12 +194,14 @@ def validate(
     inner: int = 500,
     workers: int = 1,
     progress: bool = True,
+    pieces: Pieces = NONE_KEPT,
 ) -> Validation:
     """Make every check of a hunt over regions called `names`.
 
     pool, regions: scored background events that no model trained on, and the regions they fall into, for the outer
     experiments (events: how many of the pool's kind were hunted in) and the dependence on the mass; without them the outer experiments are drawn from
-    the hunt's own fits. local, injected, outer, inner: numbers of pseudo-experiments; outer 0 leaves the global p out.
+    the hunt's own fits. local, injected, outer, inner: numbers of pseudo-experiments; outer 0 leaves the global p out. pieces: where
+    finished experiments are kept.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x7A1]))
     mass = float(found.masses[found.best])
@@ -214,6 +217,7 @@ def validate(
             region=name,
             n=injected,
             lowest=lowest[r],
+            pieces=pieces,
         )
         for r, name in enumerate(names)
     )
@@ -227,6 +231,7 @@ def validate(
         n=local,
         names=names if len(names) > 1 else (),
         progress=progress,
+        pieces=pieces,
     )
     judged: tuple[GlobalUniformity, ...] = ()
     dependence: tuple[Dependence, ...] = ()
@@ -239,10 +244,11 @@ def validate(
             spectra, mean, how = drawn_from_events(pool, regions, found.edges, events=wanted, n=outer, rng=rng)
         else:
             spectra, mean, how = drawn_from_fit(found, n=outer, rng=rng)
-        p = hunt_experiments(spectra, found, inner=inner, seed=seed, workers=workers, progress=progress)
+        running: dict[str, Any] = {"seed": seed, "workers": workers, "progress": progress, "pieces": pieces}
+        p = hunt_experiments(spectra, found, inner=inner, **running)
         shared = None
         if pool is not None and regions is not None:
             times = len(pool.mass) / mean
-            shared = shared_distances(found, times=times, n=outer, seed=seed, workers=workers, progress=progress)
+            shared = shared_distances(found, times=times, n=outer, **running)
         judged = (global_uniformity(p, how=how, inner=inner, events=mean, shared=shared),)
     return Validation(injections, tuple(uniformity), judged, dependence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ...errors import InputError
+from ...pieces import NONE_KEPT, Pieces
 from ..fits.background import choose_background, family_orders
 from ..fits.log_p import p_of_log
 from ..fits.scan import scan_spectra
@@ -209,17 +211,26 @@ def local_p_uniformity(
     n: int = 1000,
     names: Sequence[str] = (),
     progress: bool = False,
+    pieces: Pieces = NONE_KEPT,
 ) -> list[Uniformity]:
     """Scan background-only experiments drawn from `expected` (regions, bins) at a few masses, regions combined.
 
     names: of the regions that are judged alone, too, each after the combined ones. A fit that failed is no p-value: alone, it
-    is left out of its region's; combined, it counts as 0.5, as in a hunt.
+    is left out of its region's; combined, it counts as 0.5, as in a hunt. pieces: where blocks of experiments are kept.
     """
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x0F1]))
     grid = np.atleast_1d(np.asarray(masses, dtype=np.float64))
     templates = signal_templates(shape, grid, edges)
     combined = np.empty((n, len(grid)))
     alone = np.empty((n, len(expected), len(grid))) if names else None
+    own = pieces.of("uniformity", expected, edges, templates, settings, n, list(names))
+
+    def scanned(counts: Floats) -> dict[str, Floats]:
+        """Scan a block of experiments (size, regions, bins)."""
+        _, scan, log_combined = procedure(counts, edges, templates, settings)
+        p = np.where(scan.converged, scan.p, np.nan)
+        return {"combined": p_of_log(log_combined), "alone": p.reshape(-1, len(expected), len(grid))}
+
     pace = 0.5 if sys.stderr.isatty() else 30.0
     bar = tqdm(total=n, desc="uniformity of local p", unit="exp", disable=not progress, mininterval=pace)
     # blocks, so that memory does not grow with n
@@ -227,11 +238,10 @@ def local_p_uniformity(
         for start in range(0, n, BLOCK):
             part = slice(start, min(start + BLOCK, n))
             counts = rng.poisson(expected, size=(part.stop - start, *expected.shape)).astype(np.float64)
-            _, scan, log_combined = procedure(counts, edges, templates, settings)
-            combined[part] = p_of_log(log_combined)
+            made = own.kept(f"{start}", functools.partial(scanned, counts))
+            combined[part] = made["combined"]
             if alone is not None:
-                p = np.where(scan.converged, scan.p, np.nan)
-                alone[part] = p.reshape(-1, len(expected), len(grid))
+                alone[part] = made["alone"]
             bar.update(part.stop - start)
     # (regions, masses): the emptiest bin that holds 2 % of the template's highest or more
     inside = templates > 0.02 * templates.max(axis=1, keepdims=True)

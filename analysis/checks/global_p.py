@@ -15,7 +15,7 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ...errors import InputError
+from ...pieces import NONE_KEPT, Pieces
 from ..regions.regions import Regions
 from ..regions.scored import Scored, regions_of_events
 from ..significance.bumphunt import BLOCK, BumpHunt, hunt, procedure
@@ -41,7 +42,6 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
-T = TypeVar("T")
 POOL_PER_EXPERIMENT = 10  # the pool's own fluctuation is then 0.3 of an experiment's statistical error
 POOLS = 100  # of the fitted background, for the distribution of the distance
 
@@ -169,30 +169,50 @@ def smallest_of_pool(found: BumpHunt, *, times: float, n: int, seed: int) -> Flo
 
 
 def shared_distances(
-    found: BumpHunt, *, times: float, n: int, seed: int, pools: int = POOLS, workers: int = 1, progress: bool = True
+    found: BumpHunt,
+    *,
+    times: float,
+    n: int,
+    seed: int,
+    pools: int = POOLS,
+    workers: int = 1,
+    progress: bool = True,
+    pieces: Pieces = NONE_KEPT,
 ) -> Floats:
     """Return Kolmogorov-Smirnov distances (pools,) of n experiments from uniform where no signal and no wrong function is there.
 
     The experiments of a pool share its events, `times` as many as one of them has; pool and experiments are drawn from the
-    hunt's own fits. Each smallest p is ranked among those of all pools, which is its global p.
+    hunt's own fits. Each smallest p is ranked among those of all pools, which is its global p. pieces: where those of a pool are
+    kept.
     """
     seeds = [int(s) for s in np.random.SeedSequence([seed, 0x5DA]).generate_state(pools)]
     jobs = [functools.partial(smallest_of_pool, light(found), times=times, n=n, seed=s) for s in seeds]
-    smallest = np.stack(done(jobs, "experiments of shared pools", "pool", workers=workers, progress=progress))
+    own = pieces.of("pools", light(found), times, n, seeds)
+    smallest = np.stack(
+        done(jobs, "experiments of shared pools", "pool", workers=workers, progress=progress, pieces=own)
+    )
     p = stats.rankdata(smallest).reshape(smallest.shape) / (smallest.size + 1)
     return np.array([stats.kstest(row, "uniform").statistic for row in p])
 
 
 def hunt_experiments(
-    spectra: Floats, found: BumpHunt, *, inner: int, seed: int, workers: int = 1, progress: bool = True
+    spectra: Floats,
+    found: BumpHunt,
+    *,
+    inner: int,
+    seed: int,
+    workers: int = 1,
+    progress: bool = True,
+    pieces: Pieces = NONE_KEPT,
 ) -> Floats:
-    """Return the global p (n,) of whole hunts in n experiments (n, regions, bins)."""
+    """Return the global p (n,) of whole hunts in n experiments (n, regions, bins); pieces: where that of an experiment is kept."""
     seeds = [int(s) for s in np.random.SeedSequence([seed, 0x0E7]).generate_state(len(spectra))]
     jobs = [
         functools.partial(global_p_of, counts, light(found), inner=inner, seed=s)
         for counts, s in zip(spectra, seeds, strict=True)
     ]
-    return np.array(done(jobs, "outer experiments", "exp", workers=workers, progress=progress))
+    own = pieces.of("outer", spectra, light(found), inner, seeds)
+    return np.array(done(jobs, "outer experiments", "exp", workers=workers, progress=progress, pieces=own))
 
 
 def light(found: BumpHunt) -> BumpHunt:
@@ -200,19 +220,38 @@ def light(found: BumpHunt) -> BumpHunt:
     return dataclasses.replace(found, global_p=None)
 
 
-def done(jobs: Sequence[Callable[[], T]], what: str, unit: str, *, workers: int, progress: bool) -> list[T]:
-    """Do the jobs, `workers` of them at a time in processes of their own; return what they return, in order."""
+def as_piece(job: Callable[[], npt.ArrayLike]) -> dict[str, npt.ArrayLike]:
+    """Do a job and return what it returns as a piece."""
+    return {"made": job()}
+
+
+def done(
+    jobs: Sequence[Callable[[], npt.ArrayLike]],
+    what: str,
+    unit: str,
+    *,
+    workers: int,
+    progress: bool,
+    pieces: Pieces = NONE_KEPT,
+) -> list[npt.NDArray[Any]]:
+    """Do the jobs, `workers` of them at a time in processes of their own; return what they return, in order.
+
+    pieces: where it is kept, by the number of the job.
+    """
     pace = 0.5 if sys.stderr.isatty() else 30.0
     bar = functools.partial(tqdm, total=len(jobs), desc=what, unit=unit, disable=not progress, mininterval=pace)
     if workers <= 1:
-        return [job() for job in bar(jobs)]
-    from loky import ProcessPoolExecutor
+        return [pieces.kept(f"{i}", functools.partial(as_piece, job))["made"] for i, job in enumerate(bar(jobs))]
+    from ...workers import WorkerPool
 
-    executor = ProcessPoolExecutor(max_workers=workers)
-    try:
-        found = [future.result() for future in bar([executor.submit(job) for job in jobs])]
-    except BaseException:
-        executor.shutdown(wait=True, kill_workers=True)
-        raise
-    executor.shutdown(wait=True)
+    known = [pieces.load(f"{i}") for i in range(len(jobs))]
+    found = []
+    with WorkerPool(workers) as pool:
+        waiting = [pool.submit(job) if own is None else own for job, own in zip(jobs, known, strict=True)]
+        for i, own in enumerate(bar(waiting)):
+            if isinstance(own, dict):
+                found.append(own["made"])
+                continue
+            found.append(np.asarray(own.result()))
+            pieces.save(f"{i}", made=found[-1])
     return found

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from ...pieces import NONE_KEPT, Pieces
 from ..fits.background import choose_background
 from ..fits.scan import scan_spectra
 from ..significance.bumphunt import HuntSettings
@@ -71,10 +72,11 @@ def injection_linearity(
     strengths: Sequence[float] = STRENGTHS,
     n: int = 300,
     lowest: int | None = None,
+    pieces: Pieces = NONE_KEPT,
 ) -> Linearity:
     """Inject signals at one mass into pseudo-data of one region's expected background (bins,) and fit them.
 
-    lowest: order from which the F-test of the background starts, as the hunt had it.
+    lowest: order from which the F-test of the background starts, as the hunt had it; pieces: where the fits of a strength are kept.
     """
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x11E]))
     template = signal_templates(shape, [mass], edges)
@@ -87,8 +89,14 @@ def injection_linearity(
         good = scan.converged[:, 0] & np.isfinite(scan.error[:, 0]) & (scan.error[:, 0] > 0)
         return scan.signal[good, 0], scan.error[good, 0]
 
+    own = pieces.of("injection", region, expected, edges, mass, template, settings, n, lowest)
+
+    def fitted_kept(name: str, counts: Floats) -> tuple[Floats, Floats]:
+        made = own.kept(name, lambda: dict(zip(("yield", "error"), fit(counts), strict=True)))
+        return made["yield"], made["error"]
+
     background = rng.poisson(expected, size=(n, len(expected))).astype(np.float64)
-    errors = fit(background)[1]
+    errors = fitted_kept("background", background)[1]
     window = template[0] > 0.02 * template[0].max()
     sigma = float(np.median(errors)) if len(errors) else math.inf
     if sigma > max(expected.sum(), 1.0):  # more than all events: the fits determine nothing
@@ -96,7 +104,8 @@ def injection_linearity(
     rows = []
     for strength in strengths:
         signal = rng.poisson(strength * sigma * template[0], size=(n, len(expected)))
-        fitted, error = fit(rng.poisson(expected, size=signal.shape).astype(np.float64) + signal)
+        counts = rng.poisson(expected, size=signal.shape).astype(np.float64) + signal
+        fitted, error = fitted_kept(f"strength_{strength:g}", counts)
         rows.append(summary(fitted, error, strength * sigma, n))
     injected = np.array(strengths) * sigma
     slope, offset = straight_line(injected, np.array([r.mean for r in rows]), np.array([r.error for r in rows]))

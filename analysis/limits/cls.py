@@ -5,6 +5,7 @@ Limits follow from qtilde (arXiv:1007.1727, eq. 16) by CLs (J. Phys. G 28 (2002)
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from scipy import optimize, special
 from threadpoolctl import threadpool_limits
 
 from ...errors import InputError
+from ...pieces import NONE_KEPT, Pieces
 from ...table import MJJ, Observable
 from ..significance.bumphunt import BumpHunt
 from ..significance.q0 import q0_p, q0_z
@@ -249,12 +251,13 @@ def cls_limits(
     scale_error: float = SCALE_ERROR,
     resolution_error: float = RESOLUTION_ERROR,
     blind: bool = False,
+    pieces: Pieces = NONE_KEPT,
 ) -> Limits:
     """Set CLs limits over a hunt's regions at each mass (GeV; the hunt's own by default), observed and expected.
 
     efficiencies: (regions,) or (masses, regions), share of the signal events in each region; luminosity: fb^-1, for limits
     in fb; blind: the sidebands' background stands in for the counts and observed is NaN. A mass whose model cannot be built
-    or fitted has NaN and its reason in `failures`. Raises InputError for settings outside what they mean.
+    or fitted has NaN and its reason in `failures`. pieces: where the limits of a mass are kept. Raises InputError for settings outside what they mean.
     """
     grid = np.atleast_1d(np.asarray(found.masses if masses is None else masses, dtype=np.float64))
     regions = region_names(found, names)
@@ -267,6 +270,9 @@ def cls_limits(
     expected = np.full((len(grid), len(SIGMAS)), np.nan)
     failures: dict[float, str] = {}
     dropped: dict[float, dict[str, str]] = {}
+    settled: dict[str, Any] = {"confidence": confidence, "blind": blind}
+    errors = [scale_error, resolution_error]
+    own = pieces.of("limits", dataclasses.replace(found, global_p=None), list(regions), grid, share, errors, settled)
     with threadpool_limits(1):
         for m, mass in enumerate(grid.tolist()):
             model = limit_model(
@@ -288,11 +294,17 @@ def cls_limits(
             def ask(built: Any = built, data: list[float] = data) -> Floats:
                 return asymptotic_limits(built, data, 1 - confidence)
 
-            try:
-                found_here = model.unit * with_fallback(ask)
-            except NO_ANSWER as error:
-                failures[mass] = f"a fit of the limit failed: {error}"
+            def answered(unit: float = model.unit, ask: Callable[[], Floats] = ask) -> dict[str, Any]:
+                try:
+                    return {"limits": unit * with_fallback(ask), "failure": ""}
+                except NO_ANSWER as error:
+                    return {"limits": np.nan, "failure": f"a fit of the limit failed: {error}"}
+
+            made = own.kept(f"{m}", answered)
+            if str(made["failure"]):
+                failures[mass] = str(made["failure"])
                 continue
+            found_here = made["limits"]
             observed[m] = np.nan if blind else found_here[0]
             expected[m] = found_here[1:]
     return Limits(

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
+from ...pieces import NONE_KEPT, Pieces
 from ...table import Observable
 from ..fits.background import is_log_linear
 from ..regions.regions import Regions
@@ -115,6 +116,7 @@ def limits_of(
     scale_error: float = SCALE_ERROR,
     resolution_error: float = RESOLUTION_ERROR,
     blind: bool = False,
+    pieces: Pieces = NONE_KEPT,
 ) -> dict[str, Limits]:
     """Set limits on every signal over the regions of a hunt, called `names`; options as `cls_limits` has them."""
     peaks = [s.peak for s in signals if s.peak is not None]
@@ -130,6 +132,7 @@ def limits_of(
             scale_error=scale_error,
             resolution_error=resolution_error,
             blind=blind,
+            pieces=pieces,
         )
         for signal in signals
     }

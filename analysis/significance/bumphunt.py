@@ -6,6 +6,7 @@ combination) on spectra drawn from the observed background-only fits, with score
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ...errors import InputError
+from ...pieces import NONE_KEPT, Pieces
 from ...table import MJJ, Observable
 from ..fits.background import BackgroundFit, choose_background, family_orders, goodness_of_fit
 from ..fits.log_p import log_p_of_z, p_of_log, stated_p, z_of_log
@@ -172,11 +174,12 @@ def hunt(
     shape: SignalShape | None = None,
     settings: HuntSettings | None = None,
     progress: bool = True,
+    pieces: Pieces = NONE_KEPT,
 ) -> BumpHunt:
     """Hunt for a bump in the spectra of disjoint regions (one hist each, same mass axis in GeV) at the given masses.
 
     Raises InputError for weighted, differing or empty spectra, for fewer bins than parameters, and for masses outside the
-    bins. Masses mean the peak of the reconstructed observable.
+    bins. Masses mean the peak of the reconstructed observable. pieces: where finished pseudo-experiments are kept.
     """
     shape, settings = shape or SignalShape(), settings or HuntSettings()
     edges, counts = stack(spectra)
@@ -196,6 +199,7 @@ def hunt(
             at=int(combined[0].argmin()),
             settings=of_experiments(settings, background),
             progress=progress,
+            pieces=pieces,
         )
     return BumpHunt(
         edges=edges,
@@ -301,10 +305,11 @@ def pseudo_experiments(
     at: int | None = None,
     level: float = 0.5,
     progress: bool = True,
+    pieces: Pieces = NONE_KEPT,
 ) -> GlobalP:
     """Draw background-only experiments from `expected` (regions, bins) and repeat the whole procedure on each.
 
-    log_observed: ln of the smallest combined p of the data, found at mass number `at`.
+    log_observed: ln of the smallest combined p of the data, found at mass number `at`; pieces: where blocks of experiments are kept.
     """
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x70E]))
     n = settings.pseudo_experiments
@@ -312,20 +317,32 @@ def pseudo_experiments(
     smallest, crossings = np.empty(n), np.empty(n, dtype=np.int64)
     region_crossings = np.empty((n, regions), dtype=np.int64)
     failed = local = 0
+    own = pieces.of("pseudo-experiments", expected, edges, templates, log_observed, settings, at, level)
+
+    def hunted(counts: Floats) -> dict[str, npt.ArrayLike]:
+        """Hunt in a block of experiments (size, regions, bins)."""
+        _, scan, combined = procedure(counts, edges, templates, settings)
+        return {
+            "smallest": combined.min(axis=1),
+            "local": 0 if at is None else int((combined[:, at] <= log_observed).sum()),
+            "crossings": up_crossings(z_of_log(combined), level=level),
+            "region_crossings": up_crossings(signed_z(scan), level=level).reshape(len(counts), regions),
+            "failed": int((~scan.converged).sum()),
+        }
+
     pace = 0.5 if sys.stderr.isatty() else 30.0  # in a log, one line in 30 s
     bar = tqdm(total=n, desc="pseudo-experiments", unit="exp", disable=not progress, mininterval=pace)
     # matrices of a few columns: threads of the linear algebra library cost more than they give
     with bar, threadpool_limits(1):
         for start in range(0, n, BLOCK):
             size = min(BLOCK, n - start)
+            # drawn whether they are kept or not: those of the next block follow from them
             counts = rng.poisson(np.broadcast_to(expected, (size, *expected.shape))).astype(np.float64)
-            _, scan, combined = procedure(counts, edges, templates, settings)
+            made = own.kept(f"{start}", functools.partial(hunted, counts))
             part = slice(start, start + size)
-            smallest[part] = combined.min(axis=1)
-            local += 0 if at is None else int((combined[:, at] <= log_observed).sum())
-            crossings[part] = up_crossings(z_of_log(combined), level=level)
-            region_crossings[part] = up_crossings(signed_z(scan), level=level).reshape(size, regions)
-            failed += int((~scan.converged).sum())
+            smallest[part], crossings[part] = made["smallest"], made["crossings"]
+            region_crossings[part] = made["region_crossings"]
+            local, failed = local + int(made["local"]), failed + int(made["failed"])
             bar.update(size)
     above = int((smallest <= log_observed).sum())
     p = (1 + above) / (1 + n)

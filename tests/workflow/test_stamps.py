@@ -9,34 +9,37 @@ from pathlib import Path
 import pytest
 
 from hunch.files import WriteError, require_place
-from hunch.workflow.stamps import only_run, stamp_holds, write_stamp
+from hunch.lock import writing
+from hunch.workflow.stamps import Key, stamp_holds, write_stamp
+
+KEY = Key("train", {"seed": 0}, (("data", "0f"),), "source")
 
 
 @pytest.mark.parametrize("cut", ["", "{", '{"key": "k", "version"', "[" * 100_000, "[1]", "null", "9" * 5000])
 def test_a_damaged_stamp_stands_for_nothing(cut: str, tmp_path: Path) -> None:
     stamp, made = tmp_path / "stamp.json", tmp_path / "made"
     made.write_text("x")
-    write_stamp(stamp, "k", [made])
-    assert stamp_holds(stamp, "k", [made])
+    write_stamp(stamp, KEY, [made])
+    assert stamp_holds(stamp, KEY, [made])
     stamp.write_text(cut)
-    assert not stamp_holds(stamp, "k", [made])
+    assert not stamp_holds(stamp, KEY, [made])
 
 
 def test_a_truncated_output_is_made_again(tmp_path: Path) -> None:
     stamp, made = tmp_path / "stamp.json", tmp_path / "result.json"
     made.write_text('{"best": 1}')
-    write_stamp(stamp, "k", [made])
+    write_stamp(stamp, KEY, [made])
     made.write_text('{"be')
-    assert not stamp_holds(stamp, "k", [made])
+    assert not stamp_holds(stamp, KEY, [made])
 
 
 def test_a_lock_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
     (tmp_path / "theirs").write_text("mine")
-    (tmp_path / "out" / ".stages").mkdir(parents=True)
-    (tmp_path / "out" / ".stages" / "lock").symlink_to(tmp_path / "theirs")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").symlink_to(tmp_path / "theirs")
     with (
-        pytest.raises(WriteError, match=r"out/\.stages/lock: cannot be written: it is a symbolic link"),
-        only_run(tmp_path / "out"),
+        pytest.raises(WriteError, match=r"out/\.lock: cannot be written: it is a symbolic link"),
+        writing(tmp_path / "out"),
     ):
         pass
     assert (tmp_path / "theirs").read_text() == "mine"
@@ -53,5 +56,5 @@ def test_a_folder_that_is_closed_is_named(tmp_path: Path, monkeypatch: pytest.Mo
         raise PermissionError(errno.EACCES, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "mkdir", closed)
-    with pytest.raises(WriteError, match=r"out/\.stages: .*permission denied"), only_run(tmp_path / "out"):
+    with pytest.raises(WriteError, match=r"out: .*permission denied"), writing(tmp_path / "out"):
         pass
