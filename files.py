@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import math
 import os
@@ -33,6 +34,7 @@ __all__ = [
     "finite",
     "is_private",
     "make_folder",
+    "matching",
     "parse_json",
     "parse_yaml",
     "private_folder",
@@ -225,6 +227,20 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
+
+
+def matching(name: str | Path, *, where: str = "") -> list[str]:
+    """Return the files that a name stands for, in order: itself, or with * ? [ ] in it all that match, ** any folders.
+
+    A file that is called so is itself. where: begins the message. Raises InputError where nothing matches.
+    """
+    text = str(name)
+    if "://" in text or not glob.has_magic(text) or Path(text).exists():
+        return [text]
+    found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    if not found:
+        raise InputError(f"{where}{': ' if where else ''}{text}: no file matches")
+    return found
 
 
 def remove(path: Path) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "COLLISIONS_RUN",
     "FoldPlan",
     "already_trained_on",
+    "beyond_chance",
     "check_counting",
     "check_shared",
     "comparable_hashes",
@@ -219,6 +220,27 @@ def repeated_events(events: UInt64) -> npt.NDArray[np.bool_]:
     again = np.ones(len(events), dtype=np.bool_)
     again[np.unique(events, return_index=True)[1]] = False
     return again
+
+
+def beyond_chance(repeats: int, values: npt.NDArray[np.float64]) -> bool:
+    """Tell whether more rows of (n, d) numbers repeat an earlier one than their digits explain.
+
+    Rows are equal by chance no more often than the column in which it happens least: values that lie on a grid, as wide as the
+    smallest step between them in single precision, meet as often as so many values fall on so few places. Repeats count where
+    they are five standard deviations above that.
+    """
+    chance = np.inf
+    for column in values.T:
+        single = np.sort(np.asarray(column, dtype=np.float32)).astype(np.float64)
+        steps = np.diff(np.unique(single[np.isfinite(single)]))
+        if not len(steps):
+            continue
+        expected = 0.0
+        for block in np.array_split(single, max(1, min(100, len(single) // 50))):
+            places = (block[-1] - block[0]) / steps.min() + 1
+            expected += len(block) * (len(block) - 1) / 2 / places
+        chance = min(chance, expected)
+    return bool(np.isfinite(chance) and repeats > chance + 5 * np.sqrt(chance))
 
 
 def shared_events(first: UInt64, second: UInt64) -> int:

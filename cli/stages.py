@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -99,6 +99,12 @@ def taking_renamed(command: click.Command) -> click.Command:
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes [default: all cores].")
 @click.option("--scheduler", default=None, help="Address of a running dask scheduler.")
 @click.option("--skip-bad-files", is_flag=True, help="Count and report files that cannot be processed.")
+@click.option(
+    "--repeats",
+    type=click.Choice(["refuse", "drop"]),
+    default=None,
+    help="Events that come again: an error, or left out and counted [refuse].",
+)
 @click.option("--force", is_flag=True, help="With an ANALYSIS: rerun though nothing changed.")
 @click.pass_obj
 def process(
@@ -110,9 +116,10 @@ def process(
     representation: str | None,
     values: tuple[str, ...],
     force: bool,
+    repeats: Literal["refuse", "drop"] | None,
     **running: Any,
 ) -> None:
-    """Turn event files, or a coffea fileset (JSON, YAML), into a table: one row an event.
+    """Turn event files, or a coffea fileset (JSON, YAML, .gz), into a table: one row an event.
 
     \b
     features       the dijet system and the substructure of its jets
@@ -122,6 +129,7 @@ def process(
     With an ANALYSIS (YAML with the keys `samples` and `output`): the first stage of hunch run.
     """
     if len(files) == 1 and is_analysis(files[0]):
+        refuse({"repeats": repeats}, "an ANALYSIS has it among its own keys")
         stage_command(obj, analysis_of(Path(files[0]), representation, values), "process", force=force)
         return
     if output is None:
@@ -132,8 +140,9 @@ def process(
     from ..processors import Running, read_fileset, run_table
 
     chosen = representation_with(representation or "features", set_values(values))
+    running_as = Running(progress=obj["progress"], **running)
     with only_writer(output):
-        result = run_table(read_fileset(files), chosen, Running(progress=obj["progress"], **running), output=output)
+        result = run_table(read_fileset(files), chosen, running_as, output=output, repeats=repeats or "refuse")
     for path, reason in result.skipped:
         say(f"skipped {path}: {reason}", err=True)
     width = max(len(name) for name in result.cutflow)

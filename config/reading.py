@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import IN_QUOTES, HunchError, InputError, nearest, shown
-from ..files import compose_yaml, dotted, parse_yaml, read_text
+from ..files import compose_yaml, dotted, matching, parse_yaml, read_text
 from ..table import is_table, is_table_folder
 from .methods import SPACE_KEYS
 from .schema import Analysis
@@ -195,26 +195,45 @@ def section_keys(prefix: Key) -> list[str]:
     return list(model.model_fields) if hasattr(model, "model_fields") else []
 
 
+def named_files(files: Sequence[str], key: Key, path: Path, lines: Mapping[Key, int]) -> Iterator[tuple[str, str]]:
+    """Give the files that a sample's names stand for, wildcards among them, and how a message about each begins.
+
+    An address elsewhere is left as it is and looked at when it is opened.
+    """
+    for i, name in enumerate(files):
+        where = f"{path}: line {lines.get((*key, i), lines.get(key, 1))}: key {dotted((*key, i))!r}: "
+        try:
+            found = [name] if "://" in name else matching(path.resolve().parent / name)
+        except HunchError as error:
+            raise ConfigError(f"{where}{error}") from error
+        for file in found:
+            yield file, where
+
+
+def require_file(file: Path, where: str) -> None:
+    """Raise ConfigError where a sample's file does not exist, or is a directory that is no table."""
+    if not file.exists():
+        here = [p.name for p in file.parent.glob("*")] if file.parent.is_dir() else []
+        guess = nearest(file.name, here)
+        hint = f"; did you mean {guess!r}?" if guess else ""
+        raise ConfigError(f"{where}no such file: {file}{hint}")
+    if file.is_dir() and not is_table_folder(file):
+        raise ConfigError(f"{where}{file} is a directory; name its files")
+
+
 def located(analysis: Analysis, path: Path, lines: Mapping[Key, int]) -> Analysis:
     """Make every path absolute and check that each sample's files exist and are of one kind."""
     folder = path.resolve().parent
 
     def find(files: tuple[str, ...], key: Key) -> tuple[str, ...]:
-        found = []
-        for i, name in enumerate(files):
-            file = folder / name
-            where = f"{path}: line {lines.get((*key, i), lines.get(key, 1))}: key {dotted((*key, i))!r}: "
-            if not file.exists():
-                here = [p.name for p in file.parent.glob("*")] if file.parent.is_dir() else []
-                guess = nearest(file.name, here)
-                hint = f"; did you mean {guess!r}?" if guess else ""
-                raise ConfigError(f"{where}no such file: {file}{hint}")
-            if file.is_dir() and not is_table_folder(file):
-                raise ConfigError(f"{where}{file} is a directory; name its files")
-            if str(file) in found:
+        found: list[str] = []
+        for file, where in named_files(files, key, path, lines):
+            if "://" not in file:
+                require_file(Path(file), where)
+            if file in found:
                 raise ConfigError(f"{where}{file} is listed twice")
-            found.append(str(file))
-            real = str(file.resolve())
+            found.append(file)
+            real = file if "://" in file else str(Path(file).resolve())
             if real in seen:
                 raise ConfigError(f"{where}{file} is also in {seen[real]}; two samples never share events")
             seen[real] = dotted(key)

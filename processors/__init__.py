@@ -11,7 +11,8 @@ from .constituents import (
     padded_constituents,
     relative_constituents,
 )
-from .events import EventFile, NoCandidatesError, inspect_file
+from .eventfiles import EventFile, inspect_file
+from .events import IncompleteCandidatesError, NoCandidatesError
 from .filesets import read_fileset
 from .images import IMAGE_AXES, ImageSettings, ImageSettingsError, JetImages, jet_images
 from .representations import (
@@ -40,6 +41,7 @@ __all__ = [
     "ImageSettings",
     "ImageSettingsError",
     "Images",
+    "IncompleteCandidatesError",
     "JetConstituents",
     "JetImages",
     "NoCandidatesError",

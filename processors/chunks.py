@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, unknown_name
 from ..table import EVENT_ID, IDENTITY, Observable, identity_numbers
-from .events import READ_ERRORS, Candidates, Source, branch, branch_names, read_candidates, same_event, source_of
+from .events import Candidates, Source, branch_names, flat_branch, read_candidates, same_event, source_of
+from .weights import UNWEIGHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -195,7 +195,8 @@ def chunk_columns(
     batch: takes the candidates of some events, and gives the columns of those it keeps, in order, with their ROW
     among these events, and what each of its cuts lost; events with unphysical candidates, which hold none here, are
     counted already. Then come the identity, the batch's columns, EVENT_ID, and `truth_signal` and `genWeight` where the
-    events have them. Rows that `representation.usable` does not have are left out and counted. Raises UnreadableError.
+    events have them. Rows that `representation.usable` does not have, and those whose weight is not finite, are left out and
+    counted. Raises UnreadableError.
     """
     meta = metadata_of(events)
     where = f"{meta['filename']}: tree {meta['treename']!r}"
@@ -203,11 +204,11 @@ def chunk_columns(
     try:
         candidates = read_candidates(events, source)
         extra = (*(("truth_signal",) if source.truth else ()), *(("genWeight",) if source.gen_weight else ()))
-        stored = {name: np.asarray(ak.to_numpy(branch(events, name))) for name in (*IDENTITY[1:], *extra)}
+        stored = {name: flat_branch(events, name) for name in (*IDENTITY[1:], *extra)}
         identity = {name: _numbers(stored[name], f"{where}: branch {name!r}") for name in IDENTITY[1:]}
         event_id = same_event(events, source)
-    except READ_ERRORS as error:
-        raise UnreadableError(f"{where}: cannot be read: {type(error).__name__}: {error}") from error
+    except InputError as error:
+        raise UnreadableError(f"{where}: {error}") from error
     parts, lost = zip(*(batch(piece) for piece in _batches(candidates)), strict=True)
     firsts = np.arange(len(parts)) * BATCH
     row = np.concatenate([first + part.pop(ROW) for first, part in zip(firsts, parts, strict=True)])
@@ -218,6 +219,10 @@ def chunk_columns(
     cutflow = {"read": len(candidates.unphysical), "unphysical candidates": int(candidates.unphysical.sum())}
     cutflow |= {name: sum(counts[name] for counts in lost) for name in lost[0]}
     cutflow |= unusable
+    if source.gen_weight:
+        weighed = np.isfinite(stored["genWeight"][row])
+        row, made = row[weighed], {name: values[weighed] for name, values in made.items()}
+        cutflow[UNWEIGHED] = int((~weighed).sum())
     cutflow["kept"] = len(row)
     columns: Columns = {ROW: row, "dataset": np.full(len(row), meta["dataset"])}
     columns |= {name: identity[name][row] for name in IDENTITY[1:]}

@@ -1,38 +1,36 @@
-"""Event files: which candidate collection a file holds, and one chunk's candidates in one uniform form.
+"""Events: which candidates a tree holds, and those of one chunk in one uniform form.
 
-Read are PFNano (`PFCands_*` with `puppiWeight`), NanoAOD v15 (`PFCand_*`, weight already applied) and this project's
-own event files (`PFCands_*`; converted LHC Olympics files store pt, eta and phi only). GeV and radians.
+Read are PFNano (`PFCands_*` with `puppiWeight`) and this project's own event files (`PFCands_*`; converted LHC Olympics
+files store pt, eta and phi only). NanoAOD v15 is refused: its `PFCand_*` are not all candidates. GeV and radians.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
-import uproot
 
-from ..errors import InputError, unknown_name
+from ..errors import InputError, nearest
 from ..folds import COLLISIONS_RUN, content_hash, hash_columns, mix
 from ..table import IDENTITY
+from .damage import READ_ERRORS, told
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 __all__ = [
     "Candidates",
-    "EventFile",
+    "IncompleteCandidatesError",
     "NoCandidatesError",
     "Source",
     "branch",
     "branch_names",
     "charge_of",
-    "inspect_file",
+    "flat_branch",
+    "jagged_branch",
     "read_candidates",
     "same_event",
     "source_of",
@@ -42,31 +40,34 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-COLLECTIONS = ("PFCands", "PFCand")
+COLLECTION = "PFCands"
+OF_STORED_JETS = "PFCand"
+"""The collection of NanoAOD v15, which holds the constituents of stored AK8 jets and no other candidate."""
 KINEMATICS = ("pt", "eta", "phi")
 GENERATED = ("genWeight", "GenPart_", "Generator_")
 """Branches, or how their names begin, that a file of simulated events has and one of collisions has not."""
-NESTED = (*COLLECTIONS, "truth", "GenPart", "Generator")
+NESTED = (COLLECTION, OF_STORED_JETS, "truth", "GenPart", "Generator")
 """Collections that some schemas put branches into: `PFCands_pt` is the field `pt` of `PFCands` then."""
 LARGEST_PT, LARGEST_ANGLE = 1e9, 100.0
 """GeV, and |eta| or |phi|: beyond this a value is a placeholder (-999), no momentum and no direction."""
-
-READ_ERRORS = (
-    *(OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AssertionError, NotImplementedError),
-    *(struct.error, zlib.error, uproot.DeserializationError),
-)
-"""What uproot raises on damaged bytes; it documents no common base class."""
+SHOWN = 5
+"""Names of branches that a message lists."""
 
 
 class NoCandidatesError(InputError):
-    """An event file in which no particle-flow candidates are stored."""
+    """A tree in which no particle-flow candidates are stored."""
+
+
+class IncompleteCandidatesError(NoCandidatesError):
+    """A tree that stores the candidates of some jets alone, from which no other jets can be built."""
 
 
 @dataclass(frozen=True)
 class Source:
     """Where one file keeps its candidates and what it stores for each.
 
-    collection: branch prefix; has_mass, has_weight: stored or not (no mass means massless);
+    collection: branch prefix; has_mass, has_weight: stored or not (no mass means massless); counted: whether the file says
+    how many candidates each event has (`nPFCands`);
     charge: the branch that the charge comes from, None when no such branch exists;
     truth, gen_weight: whether `truth_signal` and `genWeight` are stored; generated: whether the file has branches that only
     simulated events have (GENERATED).
@@ -79,6 +80,7 @@ class Source:
     truth: bool
     gen_weight: bool
     generated: bool = False
+    counted: bool = False
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -86,24 +88,18 @@ class Source:
         own = (*KINEMATICS, *(("mass",) if self.has_mass else ()), *(("puppiWeight",) if self.has_weight else ()))
         own = (*own, self.charge) if self.charge else own
         event = (*(("truth_signal",) if self.truth else ()), *(("genWeight",) if self.gen_weight else ()))
-        return (*IDENTITY[1:], *event, *(f"{self.collection}_{name}" for name in own))
+        counter = (self.counter,) if self.counted else ()
+        return (*IDENTITY[1:], *event, *counter, *(f"{self.collection}_{name}" for name in own))
+
+    @property
+    def counter(self) -> str:
+        """The branch that says how many candidates an event has."""
+        return f"n{self.collection}"
 
     @property
     def counting(self) -> str:
         """How `ntrk` counts: "charged" constituents where the charge is known, else "all"."""
         return "charged" if self.charge else "all"
-
-
-@dataclass(frozen=True)
-class EventFile:
-    """One checked event file: its dataset, path, tree, number of events, ROOT identifier and candidate source."""
-
-    dataset: str
-    path: str
-    tree: str
-    entries: int
-    uuid: bytes
-    source: Source
 
 
 @dataclass(frozen=True)
@@ -124,73 +120,49 @@ class Candidates:
     unphysical: Bool
 
 
-def inspect_file(path: str | Path, *, tree: str = "Events", dataset: str | None = None) -> EventFile:
-    """Open a file, check that it can be processed, and say what it holds; no event is read.
-
-    Raises InputError naming file, tree and branch, what was found and the nearest name, for a missing file, a
-    directory, a file that is not ROOT or is truncated, a missing tree or branch; NoCandidatesError when it is
-    NanoAOD without candidates.
-    """
-    name = str(path)
-    if "://" not in name:
-        if Path(name).is_dir():
-            raise InputError(f"{name}: is a directory; a ROOT file with a tree {tree!r} is expected")
-        if not Path(name).is_file():
-            raise InputError(f"{name}: no such file")
-    try:
-        file = uproot.open(name)
-    except READ_ERRORS as error:
-        damaged = "://" not in name and _begins_as_root(Path(name))
-        what = "truncated or damaged" if damaged else "not a ROOT file"
-        raise InputError(f"{name}: {what}: {_first_line(error)}") from error
-    with file:
-        size, end = file.file.source.num_bytes, file.file.fEND
-        if size < end:
-            raise InputError(f"{name}: truncated: it holds {size} of the {end} bytes that its header announces")
-        try:
-            kinds = file.classnames(recursive=True, cycle=False)
-        except READ_ERRORS as error:
-            raise InputError(f"{name}: cannot be read as a ROOT file: {_first_line(error)}") from error
-        trees = [key for key, kind in kinds.items() if kind == "TTree" or "RNTuple" in kind]
-        if tree not in trees:
-            raise InputError(unknown_name("tree", tree, trees, name))
-        try:
-            found = file[tree]
-            branches, entries = set(found.keys(recursive=False)), int(found.num_entries)
-        except READ_ERRORS as error:
-            raise InputError(f"{name}: tree {tree!r} cannot be read: {_first_line(error)}") from error
-        source = source_of(branches, f"{name}: tree {tree!r}")
-        return EventFile(dataset or Path(name).stem, name, tree, entries, file.file.fUUID, source)
-
-
 def source_of(branches: Collection[str], where: str) -> Source:
     """Find the candidates among the names of a tree's branches; `where` begins the message of an error.
 
-    Raises InputError for a missing branch and NoCandidatesError when there is no candidate collection at all.
+    Raises InputError for a missing branch, NoCandidatesError when there is no candidate collection at all, and
+    IncompleteCandidatesError for the one of NanoAOD v15.
     """
     for name in IDENTITY[1:]:
         if name not in branches:
-            raise InputError(unknown_name("branch", name, sorted(branches), where))
-    present = [c for c in COLLECTIONS if any(f"{c}_{k}" in branches for k in KINEMATICS)]
-    if not present:
-        message = unknown_name("branch", "PFCands_pt", sorted(branches), where)
-        raise NoCandidatesError(
-            f"{message}; there are no candidates to cluster: "
-            "PFNano (PFCands_*), NanoAOD v15 (PFCand_*) or this project's event files have them"
+            raise InputError(f"{where}: no branch {name!r}, which every event file needs; {_found(branches, name)}")
+    stored = {c: [k for k in KINEMATICS if f"{c}_{k}" in branches] for c in (COLLECTION, OF_STORED_JETS)}
+    if not stored[COLLECTION] and stored[OF_STORED_JETS]:
+        raise IncompleteCandidatesError(
+            f"{where}: {OF_STORED_JETS}_* of NanoAOD v15 are the constituents of its stored AK8 jets and no other candidates: "
+            "jets built from them would miss most of what is around these, so that nothing is clustered from them. Give PFNano "
+            f"({COLLECTION}_*) of these events; stored jets are to be read by a later version"
         )
-    collection = present[0]
-    for name in KINEMATICS:
-        if f"{collection}_{name}" not in branches:
-            raise InputError(unknown_name("branch", f"{collection}_{name}", sorted(branches), where))
+    if not stored[COLLECTION]:
+        raise NoCandidatesError(
+            f"{where}: no branch '{COLLECTION}_pt', so no candidates to cluster: event files are PFNano ({COLLECTION}_*) or "
+            f"those of hunch simulate and hunch convert; {_found(branches, '')}"
+        )
+    for name in (f"{COLLECTION}_{k}" for k in KINEMATICS):
+        if name not in branches:
+            raise InputError(f"{where}: no branch {name!r}, which every event file needs; {_found(branches, name)}")
     return Source(
-        collection=collection,
-        has_mass=f"{collection}_mass" in branches,
-        has_weight=f"{collection}_puppiWeight" in branches,
-        charge=next((n for n in ("charge", "pdgId") if f"{collection}_{n}" in branches), None),
+        collection=COLLECTION,
+        has_mass=f"{COLLECTION}_mass" in branches,
+        has_weight=f"{COLLECTION}_puppiWeight" in branches,
+        charge=next((n for n in ("charge", "pdgId") if f"{COLLECTION}_{n}" in branches), None),
         truth="truth_signal" in branches,
         gen_weight="genWeight" in branches,
         generated=any(name.startswith(GENERATED) for name in branches),
+        counted=f"n{COLLECTION}" in branches,
     )
+
+
+def _found(branches: Collection[str], name: str) -> str:
+    """Say which branches there are, the one nearest to a name first where one is asked for."""
+    guess = nearest(name, branches) if name else None
+    names = sorted(branches, key=lambda n: (n != guess, n))
+    hint = f"did you mean {guess!r}? " if guess else ""
+    more = ", ..." if len(names) > SHOWN else ""
+    return f"{hint}found {len(names)} branches: {', '.join(names[:SHOWN])}{more}" if names else "found no branch at all"
 
 
 def branch_names(events: Any) -> set[str]:
@@ -214,32 +186,60 @@ def branch(events: Any, name: str) -> Any:
     return events[collection][field]
 
 
+def flat_branch(events: Any, name: str) -> npt.NDArray[Any]:
+    """Return a branch of one number an event: (n,). Raises InputError where its bytes are damaged."""
+    try:
+        return np.asarray(ak.to_numpy(branch(events, name)))
+    except READ_ERRORS as error:
+        raise InputError(f"branch {name!r} cannot be read, damaged: {told(error)}") from error
+
+
+def jagged_branch(events: Any, name: str, *, counts: Int | None = None) -> tuple[Int, Float]:
+    """Return a branch of numbers as how many each event has (n,), and all of them side by side, in double precision.
+
+    counts: how many each event should have (n,). Raises InputError where the branch has others, and where its bytes are damaged.
+    """
+    try:
+        jagged = branch(events, name)
+        own = np.asarray(ak.to_numpy(ak.num(jagged, axis=1)), dtype=np.int64)
+        if counts is not None:
+            _same_counts(own, counts, name)  # before damaged numbers of them are taken for sizes
+        return own, np.asarray(ak.to_numpy(ak.flatten(jagged, axis=1)), dtype=np.float64)
+    except READ_ERRORS as error:
+        raise InputError(f"branch {name!r} cannot be read, damaged: {told(error)}") from error
+
+
 def read_candidates(events: Any, source: Source) -> Candidates:
     """Read the candidates of a chunk of events: an awkward array of any of coffea's schemas, or of none.
 
-    The puppi weight scales the four-momentum (pT and mass) where the file has not applied it yet (CMS-JME-18-001),
-    and candidates of weight or pT 0 are dropped before anything is clustered: fastjet takes a thousand times longer
-    with them and finds the same jets. Stored masses may be rounded below 0; the sign is ignored.
+    Candidates of pT or weight 0 are dropped before anything else is asked of them: PFNano stores many, and fastjet takes a
+    thousand times longer with them and finds the same jets. The puppi weight scales the four-momentum (pT and mass) where the
+    file has not applied it yet (CMS-JME-18-001). Stored masses may be rounded below 0; the sign is ignored. Raises InputError
+    where a branch is damaged, and where the branches say different numbers of candidates.
     """
     collection = source.collection
-    counts, pt = _flat(branch(events, f"{collection}_pt"))
-    eta, phi = (_flat(branch(events, f"{collection}_{name}"))[1] for name in ("eta", "phi"))
-    mass = np.abs(_flat(branch(events, f"{collection}_mass"))[1]) if source.has_mass else np.zeros_like(pt)
+    known = flat_branch(events, source.counter) if source.counted and source.counter in events.fields else None
+    counts, pt = jagged_branch(events, f"{collection}_pt", counts=known)
+
+    def stored(name: str) -> Float:
+        return jagged_branch(events, f"{collection}_{name}", counts=counts)[1]
+
+    eta, phi = stored("eta"), stored("phi")
+    mass = np.abs(stored("mass")) if source.has_mass else np.zeros_like(pt)
+    weight = stored("puppiWeight") if source.has_weight else np.ones_like(pt)
+    charge = stored(source.charge).astype(np.int64) if source.charge else None
+    if source.charge == "pdgId":
+        charge = charge_of(charge)  # type: ignore[arg-type]
+    event = np.repeat(np.arange(len(counts)), counts)
+    there = (pt != 0) & (weight != 0)
+    with np.errstate(invalid="ignore", over="ignore"):  # of candidates that are dropped, or make their event unphysical
+        pt, mass = pt * weight, mass * weight
     angles = np.maximum(np.abs(eta), np.abs(phi))
     # comparisons with NaN are false
-    bad = ~((pt >= 0) & (pt <= LARGEST_PT) & (angles <= LARGEST_ANGLE) & (mass <= LARGEST_PT))
-    if source.has_weight:
-        weight = _flat(branch(events, f"{collection}_puppiWeight"))[1]
-        bad |= ~np.isfinite(weight) | (weight < 0)
-        pt, mass = pt * weight, mass * weight
-    charge = None
-    if source.charge:
-        stored = _flat(branch(events, f"{collection}_{source.charge}"))[1].astype(np.int64)
-        charge = charge_of(stored) if source.charge == "pdgId" else stored
-    event = np.repeat(np.arange(len(counts)), counts)
+    good = (pt >= 0) & (pt <= LARGEST_PT) & (angles <= LARGEST_ANGLE) & (mass <= LARGEST_PT) & (weight >= 0)
     unphysical = np.zeros(len(counts), dtype=np.bool_)
-    unphysical[event[bad]] = True
-    keep = (pt > 0) & ~unphysical[event]
+    unphysical[event[there & ~good]] = True
+    keep = there & ~unphysical[event] & (pt > 0)  # a product of small numbers may be 0
     if not keep.all():
         counts = np.bincount(event[keep], minlength=len(counts))
         pt, eta, phi, mass = (values[keep] for values in (pt, eta, phi, mass))
@@ -248,19 +248,32 @@ def read_candidates(events: Any, source: Source) -> Candidates:
     return Candidates(offsets, pt, eta, phi, mass, charge, unphysical)
 
 
+def _same_counts(found: Int, counts: npt.NDArray[Any], name: str) -> None:
+    """Raise InputError where a branch has another number of candidates of an event than others say."""
+    if len(found) != len(counts):
+        raise InputError(f"branch {name!r} holds {len(found)} events, others say {len(counts)}: damaged")
+    other = np.flatnonzero(found != counts)
+    if len(other):
+        at = int(other[0])
+        raise InputError(
+            f"branch {name!r} holds {found[at]} candidates of event {at} of the chunk, other branches say {counts[at]}; so for "
+            f"{len(other)} of {len(counts)} events: damaged"
+        )
+
+
 def same_event(events: Any, source: Source) -> npt.NDArray[np.uint64]:
     """Return 64 bits (n,) that two events share where they are the same event, whatever they are processed to.
 
     Of collisions these are of run, luminosityBlock and event. Simulated and converted files all count from 0 in run 1: there a
     hash of what the file stores joins in, the number of candidates and pt, eta and phi of the one of largest stored pt.
     """
-    own = hash_columns(*(np.asarray(ak.to_numpy(branch(events, name))) for name in IDENTITY[1:]))
-    simulated = np.asarray(ak.to_numpy(branch(events, "run"))) == COLLISIONS_RUN
+    own = hash_columns(*(flat_branch(events, name) for name in IDENTITY[1:]))
+    simulated = flat_branch(events, "run") == COLLISIONS_RUN
     if source.generated:
         simulated = np.ones_like(simulated)
     if not simulated.any():
         return own
-    counts, pt = _flat(branch(events, f"{source.collection}_pt"))
+    counts, pt = jagged_branch(events, f"{source.collection}_pt")
     stored = np.zeros((len(counts), 4))
     stored[:, 0] = counts
     filled = np.flatnonzero(counts)
@@ -272,7 +285,7 @@ def same_event(events: Any, source: Source) -> npt.NDArray[np.uint64]:
         hardest = np.empty(len(filled), dtype=np.int64)
         hardest[place[largest]] = largest  # of equal ones the first, which is written last
         for column, name in enumerate(KINEMATICS, start=1):
-            values = _flat(branch(events, f"{source.collection}_{name}"))[1]
+            values = jagged_branch(events, f"{source.collection}_{name}")[1]
             stored[filled, column] = values[hardest]
     return np.where(simulated, mix(own ^ content_hash(stored)), own)
 
@@ -298,19 +311,3 @@ def charge_of(pdg_id: npt.ArrayLike) -> Int:
     charge = np.where(size < 100, light, hadron)
     charge = np.where(size >= 1_000_000_000, np.sign(size // 10_000 % 1000), charge)
     return np.asarray(charge * np.sign(ids), dtype=np.int64)
-
-
-def _flat(jagged: Any) -> tuple[Int, Float]:
-    """Return the number of entries per event and the entries side by side, in double precision."""
-    counts = np.asarray(ak.to_numpy(ak.num(jagged, axis=1)), dtype=np.int64)
-    return counts, np.asarray(ak.to_numpy(ak.flatten(jagged, axis=1)), dtype=np.float64)
-
-
-def _begins_as_root(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"root"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import logging
@@ -22,8 +23,10 @@ from coffea.processor.executor import WorkItem
 from ..errors import HunchError, InputError, unknown_name
 from ..files import WriteError
 from ..workers import WorkerPool
-from .events import EventFile, inspect_file
-from .filesets import check_fileset, read_fileset
+from .cluster import ProcessingError, dask_client, watched
+from .damage import READ_ERRORS, told
+from .eventfiles import EventFile, inspect_file
+from .filesets import Fileset, check_fileset, read_fileset
 
 __all__ = [
     "EXECUTORS",
@@ -32,6 +35,7 @@ __all__ = [
     "ProcessingError",
     "Running",
     "Skipped",
+    "as_fileset",
     "open_files",
     "process_files",
 ]
@@ -44,10 +48,6 @@ MIN_CHUNK, MAX_CHUNK = 500, 2500
 
 FilesetLike = Mapping[str, Any] | str | Path | Sequence[str | Path]
 Skipped = tuple[tuple[str, str], ...]
-
-
-class ProcessingError(HunchError):
-    """Workers died, could not be reached, or stopped with an error."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,13 @@ class Processed:
         return total
 
 
+def as_fileset(fileset: FilesetLike) -> Fileset:
+    """Return a fileset in the one form of `read_fileset`, from that, a looser one of coffea's, or paths."""
+    if isinstance(fileset, str | Path) or not isinstance(fileset, Mapping):
+        return read_fileset(fileset)
+    return check_fileset(fileset)
+
+
 def open_files(
     fileset: FilesetLike, *, skip_bad_files: bool = False, same_counting: bool = True
 ) -> tuple[list[EventFile], Skipped]:
@@ -107,13 +114,12 @@ def open_files(
     store charge and others do not (`ntrk` would mean two things; allowed without same_counting), only some store
     `genWeight`, or two are one file.
     """
-    given = check_fileset(fileset) if isinstance(fileset, Mapping) else read_fileset(fileset)
     files: list[EventFile] = []
     skipped: list[tuple[str, str]] = []
-    for dataset, entry in given.items():
-        for path, tree in entry["files"].items():
+    for dataset, entry in as_fileset(fileset).items():
+        for path, said in entry["files"].items():
             try:
-                files.append(inspect_file(path, tree=tree, dataset=dataset))
+                files.append(_inspected(path, said, dataset))
             except InputError as error:
                 if not skip_bad_files:
                     raise
@@ -121,11 +127,15 @@ def open_files(
                 skipped.append((str(path), str(error)))
     _require_some(files, skipped)
     first = files[0]
-    seen: dict[bytes, str] = {}
+    seen: dict[bytes | str, str] = {}
     for file in files:
-        if file.uuid in seen and any(file.uuid):
-            raise InputError(f"{file.path}: is the same ROOT file as {seen[file.uuid]}; its events would count twice")
-        seen[file.uuid] = file.path
+        if file.steps is not None:
+            logger.info("%s: steps take %d of its %d events", file.path, file.selected, file.entries)
+        # The identifier is that of a copy, too; files without one are known by where they are.
+        known = file.uuid if any(file.uuid) else os.path.realpath(file.path)
+        if known in seen:
+            raise InputError(f"{file.path}: is the same ROOT file as {seen[known]}; its events would count twice")
+        seen[known] = file.path
         if same_counting and file.source.counting != first.source.counting:
             raise InputError(
                 f"{file.path}: counts {file.source.counting} constituents as ntrk, {first.path} counts "
@@ -135,6 +145,21 @@ def open_files(
             has, lacks = (file, first) if file.source.gen_weight else (first, file)
             raise InputError(f"{lacks.path}: no branch 'genWeight', which {has.path} has; weights are all or nothing")
     return files, tuple(skipped)
+
+
+def _inspected(path: str, said: str | Mapping[str, Any], dataset: str) -> EventFile:
+    """Open a file as its entry of a fileset says."""
+    if isinstance(said, str):
+        return inspect_file(path, tree=said, dataset=dataset)
+    steps = said.get("steps")
+    return inspect_file(
+        path,
+        tree=said["object_path"],
+        dataset=dataset,
+        steps=None if steps is None else tuple((start, stop) for start, stop in steps),
+        num_entries=said.get("num_entries"),
+        file_uuid=said.get("uuid"),
+    )
 
 
 def process_files(
@@ -155,12 +180,15 @@ def process_files(
         items, known = _left_to_do(items, finished)
     out: Any = accumulate([*([_run(items, files, processor, running)] if items else []), *known])
     failed = {key[:2]: reason for key, reason in sorted(out["failed"].items(), reverse=True)}
+    for file in files:
+        _require_whole(file, out["files"].get((file.dataset, file.path)), failed)
     skipped = []
     for file in files:
         reason = failed.get((file.dataset, file.path))
         if reason is not None:
             if not running.skip_bad_files:
                 raise InputError(reason)
+            reason = f"{reason}; the file is left out as a whole, with its {file.selected} events"
             logger.warning("skipped: %s", reason)
             skipped.append((file.path, reason))
     good = [file for file in files if (file.dataset, file.path) not in failed]
@@ -191,9 +219,10 @@ def _run(items: list[WorkItem], files: Sequence[EventFile], processor: Processor
     log = io.StringIO()
     try:
         with _executor(running) as chosen, _own_output(log, progress=running.progress):
-            runner = Runner(executor=chosen, schema=BaseSchema, savemetrics=False)
+            runner: Any = CarefulRunner(executor=chosen, schema=BaseSchema, savemetrics=False)
             # Only the needed branches become columns: NanoAOD has thousands, and a column costs time at every open.
-            return runner(items, processor, iteritems_options={"filter_name": branches})
+            run = functools.partial(runner, items, processor, iteritems_options={"filter_name": branches})
+            return watched(chosen.client, running.scheduler, run) if running.executor == "dask" else run()
     except Exception as error:
         # Dead workers are RuntimeErrors; around what a worker raised coffea puts a bare Exception, no subclass of it.
         if type(error) is not Exception and not isinstance(error, RuntimeError):
@@ -202,6 +231,42 @@ def _run(items: list[WorkItem], files: Sequence[EventFile], processor: Processor
     finally:
         if log.getvalue():
             logger.debug("coffea wrote: %s", log.getvalue().strip())
+
+
+class CarefulRunner(Runner):  # type: ignore[misc]
+    """coffea's runner, in which a file that cannot be opened any more on a worker is a file that failed, not the end of the run."""
+
+    @staticmethod
+    def _work_function(*given: Any, **options: Any) -> dict[str, Any]:
+        """Process one chunk; where opening it fails with an error of reading, hand on the reason in place of a result."""
+        try:
+            made: dict[str, Any] = Runner._work_function(*given, **options)
+        except Exception as error:
+            # coffea raises a bare Exception around what opening a file raised; anything else has its own class.
+            cause = error.__cause__
+            opening = str(error).startswith(("Failed to open file", "Failed creating nanoevents"))
+            if type(error) is not Exception or not opening or not isinstance(cause, READ_ERRORS):
+                raise
+            return _failed(given, cause, error)
+        return made
+
+
+def _failed(given: Sequence[Any], cause: BaseException, error: BaseException) -> dict[str, Any]:
+    """Return the accumulator of a chunk whose file could not be opened."""
+    found = next((x[0] if isinstance(x, tuple) else x for x in given if isinstance(x, WorkItem | tuple)), None)
+    if not isinstance(found, WorkItem):
+        raise error
+    reason = f"{found.filename}: tree {found.treename!r}: cannot be read, damaged: {told(cause)}"
+    failed = {(found.dataset, found.filename, found.entrystart): reason}
+    return {"out": {"files": {}, "failed": failed}, "processed": {found}}
+
+
+def _require_whole(file: EventFile, part: Mapping[str, Any] | None, failed: dict[tuple[str, str], str]) -> None:
+    """Mark a file as failed whose chunks were not all read: no event is lost without a word."""
+    key = (file.dataset, file.path)
+    read = part["cutflow"]["read"] if part else 0
+    if key not in failed and (part is None or read != file.selected):
+        failed[key] = f"{file.path}: tree {file.tree!r}: {read} of {file.selected} events were read"
 
 
 def available_cores() -> int:
@@ -216,7 +281,7 @@ def _require_some(files: Sequence[EventFile], skipped: Sequence[tuple[str, str]]
 
 
 def _chunk_size(files: Sequence[EventFile], workers: int) -> int:
-    total = sum(file.entries for file in files)
+    total = sum(file.selected for file in files)
     return min(max(math.ceil(total / (4 * workers)), MIN_CHUNK), MAX_CHUNK)
 
 
@@ -224,14 +289,12 @@ def _chunks(files: Sequence[EventFile], size: int) -> list[WorkItem]:
     """Cut files into chunks of nearly equal size; an empty file is one empty chunk, so that it is counted."""
     items = []
     for number, file in enumerate(files):
-        n = max(math.ceil(file.entries / size), 1)
-        edges = [file.entries * i // n for i in range(n + 1)]
-        items += [
-            WorkItem(
-                file.dataset, file.path, file.tree, start, stop, file.uuid, {"source": file.source, "number": number}
-            )
-            for start, stop in itertools.pairwise(edges)
-        ]
+        edges: list[tuple[int, int]] = []
+        for start, stop in file.ranges or ((0, 0),):
+            n = max(math.ceil((stop - start) / size), 1)
+            edges += itertools.pairwise(start + (stop - start) * i // n for i in range(n + 1))
+        usermeta = {"source": file.source, "number": number}
+        items += [WorkItem(file.dataset, file.path, file.tree, *edge, file.uuid, usermeta) for edge in edges]
     return items
 
 
@@ -243,18 +306,7 @@ def _executor(running: Running) -> Iterator[Any]:
     elif running.executor == "futures":
         yield FuturesExecutor(workers=running.processes, status=running.progress, retries=0, pool=WorkerPool)
     else:
-        from distributed import Client, LocalCluster
-
-        with contextlib.ExitStack() as stack:
-            scheduler: Any = running.scheduler
-            if scheduler is None:
-                scheduler = stack.enter_context(
-                    LocalCluster(n_workers=running.processes, threads_per_worker=1, dashboard_address=None)  # type: ignore[no-untyped-call]
-                )
-            try:
-                client = stack.enter_context(Client(scheduler, timeout="10s"))  # type: ignore[no-untyped-call]
-            except (OSError, ValueError) as error:
-                raise ProcessingError(f"scheduler {scheduler!r} cannot be reached: {error}") from error
+        with dask_client(running.scheduler, workers=running.processes) as client:
             yield DaskExecutor(client=client, status=running.progress, retries=0)
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import hist
 import numpy as np
@@ -14,9 +14,10 @@ import numpy.typing as npt
 from coffea.processor import ProcessorABC
 
 from ..errors import InputError
-from ..folds import FoldPlan, fold_hash, repeated_events, same_event_hash
+from ..folds import FoldPlan, beyond_chance, fold_hash, repeated_events, same_event_hash
 from ..table import IDENTITY, Observable, Table
 from .chunks import ROW, Representation, UnreadableError, metadata_of
+from .repeats import COMES_AGAIN, Repeats
 from .runner import FilesetLike, Running, Skipped, available_cores, open_files, process_files
 from .scoring import (
     FolderTimes,
@@ -29,11 +30,11 @@ from .scoring import (
     told_by_content,
     trained_events,
 )
+from .weights import UNWEIGHED, WEIGHTS, weights_of
 
 __all__ = ["Hunted", "RegionsLike", "SearchProcessor", "SearchResult", "run_search", "search_table", "spectra_of"]
 
 logger = logging.getLogger(__name__)
-Repeats = Literal["refuse", "drop"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -131,19 +132,23 @@ class Hunted:
         """Return the spectra of a table of usable rows, its cutflow, its weights, its events that were trained on, and its events.
 
         cutflow: up to "kept"; the events below and above the bins, and those in no region, are counted after it. part: number of
-        the table, in the order in which events come. Events that their content alone tells may be equal by chance and are left out.
+        the table, in the order in which events come.
         """
         region, trained, known = self.region_of(table)
         mass = np.asarray(table[self.observable.name], dtype=np.float64)
         lost = self.lost(mass, region)
         kept = cutflow["kept"] - sum(lost.values())
         cutflow = {name: count for name, count in cutflow.items() if name != "kept"}
-        events = {"event": known} | ({"region": region, "mass": mass} if self.repeats == "drop" else {})
+        by_content = told_by_content(table)
+        events: dict[str, npt.NDArray[Any]] = {"event": known}
+        if self.repeats == "drop" or by_content:
+            events |= {"region": region, "mass": mass}
         return {
-            "events": {} if told_by_content(table) else {part: events},
+            "events": {part: events},
+            "by_content": {by_content},
             "spectra": self.filled(mass, region),
             "cutflow": {**cutflow, **lost, "kept": kept},
-            "weights": set(np.unique(table["genWeight"])[:2].tolist()) if "genWeight" in table else set(),
+            "weights": {name: weights_of(table[name])["extremes"] for name in WEIGHTS if name in table},
             "trained": trained,
         }
 
@@ -241,6 +246,9 @@ def search_table(
     for number, part in enumerate([table] if isinstance(table, Table) else table):
         usable, lost = representation.usable({name: part[name] for name in representation.content})
         kept = part if usable.all() else part.select(usable)
+        for name in [name for name in WEIGHTS if name in kept]:
+            weighed = np.isfinite(kept.matrix([name])[:, 0])
+            kept, lost = kept.select(weighed), lost | {UNWEIGHED: int((~weighed).sum())}
         found = hunted.searched(kept, {"read": len(part), **lost, "kept": len(kept)}, part=number)
         done.append((part.source, found))
         cutflow = {name: cutflow.get(name, 0) + count for name, count in found["cutflow"].items()}
@@ -270,12 +278,13 @@ def _sum(
 ) -> tuple[hist.Hist[Any], dict[str, int]]:
     """Add up the spectra of files; refuse events of different weight, those that were trained on, and repeats or leave them out."""
     spectra = hunted.filled(np.zeros(0), np.zeros(0, dtype=np.int64))
-    weights: set[float] = set()
+    weights: dict[str, set[float]] = {}
     trained: dict[str, dict[int, int]] = {}
     for where, part in parts:
-        weights |= part["weights"]
-        if len(weights) > 1:
-            raise InputError(f"{where}: genWeight differs between events; a search counts events, as data have them")
+        for name, extremes in part["weights"].items():
+            weights[name] = weights.get(name, set()) | extremes
+            if len(weights[name]) > 1:
+                raise InputError(f"{where}: {name} differs between events; a search counts events, as data have them")
         spectra = spectra + part["spectra"]
         for model, count in part["trained"].items():
             own = trained.setdefault(where, {})
@@ -304,6 +313,10 @@ def _without_repeats(
     n = int(again.sum())
     if n == 0:
         return spectra, cutflow
+    by_content = any(True in part["by_content"] for _, part in parts)
+    # rows without an identity may be equal by chance, as often as their masses are
+    if by_content and not beyond_chance(n, np.concatenate([own["mass"] for _, own in found])[:, None]):
+        return spectra, cutflow
     later = int(np.flatnonzero(again)[0])
     ends = np.cumsum([len(own["event"]) for _, own in found])
     rows = (int(np.flatnonzero(events == events[later])[0]), later)
@@ -319,4 +332,4 @@ def _without_repeats(
     spectra.view(flow=True)[...] -= hunted.filled(mass, region).view(flow=True)
     lost = hunted.lost(mass, region)
     fewer = {name: count - lost.get(name, 0) for name, count in cutflow.items() if name != "kept"}
-    return spectra, {**fewer, "comes again": n, "kept": cutflow["kept"] - (n - sum(lost.values()))}
+    return spectra, {**fewer, COMES_AGAIN: n, "kept": cutflow["kept"] - (n - sum(lost.values()))}

@@ -28,9 +28,12 @@ from ..table import (
     write_parts_record,
 )
 from .chunks import ROW, Representation, UnreadableError, metadata_of
-from .events import EventFile, branch_names, source_of
+from .eventfiles import EventFile
+from .events import branch_names, source_of
 from .features import Features
-from .runner import FilesetLike, Processed, Running, Skipped, open_files, process_files
+from .repeats import COMES_AGAIN, Repeats, settle_repeats
+from .runner import FilesetLike, Processed, Running, Skipped, as_fileset, open_files, process_files
+from .weights import note_on, total, weights_of
 
 __all__ = ["TableProcessor", "TableResult", "jets_and_features", "run_table"]
 
@@ -69,7 +72,7 @@ class TableProcessor(ProcessorABC):  # type: ignore[misc]
 
     folder: where each chunk's part is written by the worker, which then hands on its name alone; None: the columns
     themselves are handed on. The accumulator has one entry a file under "files", keyed by (dataset, file name): its
-    "cutflow", its number of "rows", what `Representation.noted` counted under "noted", and under "parts" the name of the part, or
+    "cutflow", its number of "rows", what `Representation.noted` counted under "noted", `weights_of` under "weights", and under "parts" the name of the part, or
     its columns, by the first entry of the chunk; and under "failed" the reason, by (dataset, file name, first entry),
     where the chunk's bytes could not be read.
     """
@@ -91,12 +94,16 @@ class TableProcessor(ProcessorABC):  # type: ignore[misc]
             return {"files": {}, "failed": {(*where, start): str(error)}}
         del columns[ROW]
         made = {"cutflow": cutflow, "rows": cutflow["kept"], "noted": self.representation.noted(columns)}
+        if "genWeight" in columns:
+            made["weights"] = weights_of(columns["genWeight"])
         if self.folder is None:
             return {"files": {where: {**made, "parts": {start: columns}}}, "failed": {}}
         name = _part_name(meta.get("number"), where, start)
         write_part(self.folder, name, Table(columns))
         told = {"where": where, "made": {**made, "parts": {start: name}}}
-        self.pieces.save(self.piece(name, meta.get("entrystop")), told=json.dumps(told), sum=self.sum_of(name))
+        self.pieces.save(
+            self.piece(name, meta.get("entrystop")), told=json.dumps(told, default=sorted), sum=self.sum_of(name)
+        )
         return {"files": {where: {**made, "parts": {start: name}}}, "failed": {}}
 
     def piece(self, part: str, stop: object) -> str:
@@ -120,6 +127,8 @@ class TableProcessor(ProcessorABC):  # type: ignore[misc]
             return None
         made = told["made"]
         parts = {int(first): part for first, part in made["parts"].items()}
+        if "weights" in made:
+            made["weights"]["extremes"] = set(made["weights"]["extremes"])
         return {"files": {where: {**made, "parts": parts}}, "failed": {}}
 
     def postprocess(self, accumulator: dict[str, Any]) -> dict[str, Any]:
@@ -140,15 +149,18 @@ def jets_and_features(events: Any, representation: Representation | None = None)
     """Return the table of an array of events: jets and their features, or another representation of them.
 
     events: what a coffea processor is given (NanoAODSchema, BaseSchema), or any awkward array with the fields `run`,
-    `luminosityBlock`, `event` and `PFCands_pt`, `PFCands_eta`, `PFCands_phi`, or with a record `PFCands` of them; `PFCand` as
-    well. representation: `Features()` where none is given. The column "row" says which of `events` each row is; the
-    metadata have the cutflow. Raises InputError for a field that is missing.
+    `luminosityBlock`, `event` and `PFCands_pt`, `PFCands_eta`, `PFCands_phi`, or with a record `PFCands` of them.
+    representation: `Features()` where none is given. The column "row" says which of `events` each row is; the
+    metadata have the cutflow. Raises InputError for a field that is missing, and for `PFCand` of NanoAOD v15.
     """
     representation = representation or Features()
     columns, cutflow = representation.columns(events)
     where = str(metadata_of(events)["filename"])
     counting = source_of(branch_names(events), where).counting
-    metadata = {**_metadata(representation, counting), "cutflow": cutflow, **representation.noted(columns)}
+    noted: dict[str, Any] = dict(representation.noted(columns))
+    if "genWeight" in columns:
+        noted |= _summary([weights_of(columns["genWeight"])], where)
+    metadata = {**_metadata(representation, counting), "cutflow": cutflow, **noted}
     return Table(columns, metadata, where)
 
 
@@ -158,20 +170,25 @@ def run_table(
     running: Running = Running(),  # noqa: B008 - frozen
     *,
     output: str | Path | None = None,
+    repeats: Repeats = "refuse",
+    sample: str | None = None,
     pieces: Pieces = NONE_KEPT,
 ) -> TableResult:
     """Turn event files into the table of a representation; rows come in file and entry order, however it is run.
 
     fileset: of `read_fileset`, or what it takes. output: the folder of parts, which appears whole or not at all; an older table
-    in parts there is replaced, anything else an InputError. pieces: where finished chunks are kept, for a run that is killed, keyed by
-    the content of the files. Without output the parts are read back, and their folder, in that of temporary files, is deleted. The metadata
-    have representation, settings, cutflow, skipped files, files, and what ntrk counts. `truth_signal` stays only where every file
-    has it; `genWeight` must be in all files or in none. Raises InputError for bad files, ProcessingError when workers die.
+    in parts there is replaced, anything else an InputError. Without it the parts are read back, and their folder, in that of
+    temporary files, is deleted. repeats: an event that comes again, in one file or another, is an error ("refuse"), or left out and
+    counted ("drop"); sample: what messages call all of them together. pieces: where finished chunks are kept, for a run that is killed,
+    keyed by the content of the files. The metadata have representation, settings, cutflow, skipped files, files, the fileset's metadata
+    under "datasets", a summary of genWeight, and what ntrk counts. `truth_signal` stays only where every file has it; `genWeight` must
+    be in all files or in none. Raises InputError for bad files, ProcessingError when workers die.
     """
     representation.require_events()
     if output is not None:
         refuse_to_replace(Path(output))
-    files, bad = open_files(fileset, skip_bad_files=running.skip_bad_files, same_counting=representation.same_counting)
+    given = as_fileset(fileset)
+    files, bad = open_files(given, skip_bad_files=running.skip_bad_files, same_counting=representation.same_counting)
     with _folder(output) as folder:
         if pieces.folder is not None:  # workers have folders of their own to start from
             pieces = dataclasses.replace(pieces, folder=pieces.folder.resolve())
@@ -181,12 +198,32 @@ def run_table(
         for part in () if kept is None else kept.glob("*.parquet"):
             part.replace(folder / part.name)
         skipped = (*bad, *done.skipped)
-        rows = _finish(folder, done, files, representation, skipped)
+        told = {name: entry["metadata"] for name, entry in given.items() if entry["metadata"]}
+        rows = _finish(folder, done, files, representation, skipped, told, sample)
+        cutflow = done.cutflow
+        again = settle_repeats(
+            folder,
+            representation,
+            repeats=repeats,
+            where=sample or ", ".join(given),
+            files=[file.path for file in files],
+        )
+        if again:
+            rows -= again
+            cutflow = {**{k: v for k, v in cutflow.items() if k != "kept"}, COMES_AGAIN: again, "kept": rows}
+        if rows == 0:
+            logger.warning("no event is left of %d: %s", cutflow["read"], _lost(cutflow))
         table = None
         if output is None:
             read = read_table(folder)
             table = Table(read.columns, read.metadata, f"table of {representation.name}")
-    return TableResult(done.cutflow, skipped, None if output is None else Path(output), rows, table)
+    return TableResult(cutflow, skipped, None if output is None else Path(output), rows, table)
+
+
+def _lost(cutflow: dict[str, int]) -> str:
+    """Return what an event was lost by, the most frequent first."""
+    lost = [(count, name) for name, count in cutflow.items() if name not in {"read", "kept"} and count]
+    return ", ".join(f"{count} {name}" for count, name in sorted(lost, reverse=True)) or "the files hold none"
 
 
 def refuse_to_replace(output: Path) -> None:
@@ -223,7 +260,13 @@ def _metadata(representation: Representation, counting: str) -> dict[str, Any]:
 
 
 def _finish(
-    folder: Path, done: Processed, files: list[EventFile], representation: Representation, skipped: Skipped
+    folder: Path,
+    done: Processed,
+    files: list[EventFile],
+    representation: Representation,
+    skipped: Skipped,
+    told: dict[str, Any],
+    sample: str | None,
 ) -> int:
     """Delete the parts of files that were left out, write the record, and return the number of rows."""
     used = {f"{name}.parquet" for _, part in done.parts for name in part["parts"].values()}
@@ -247,11 +290,38 @@ def _finish(
         "cutflow": done.cutflow,
         "skipped": [list(pair) for pair in skipped],
         "files": [file.path for file, _ in done.parts],
+        **({"datasets": told} if told else {}),
+        **_steps(done),
+        **_weights(done, sample),
         **noted,
     }
     columns = [name for name in _columns(folder / min(used)) if name not in dropped]
     write_parts_record(folder, columns, metadata, rows=rows)
     return rows
+
+
+def _steps(done: Processed) -> dict[str, Any]:
+    """Return what the metadata say of steps: how many events of each file that has some are processed, and hold."""
+    taken = {
+        file.path: {"steps": file.selected, "events": file.entries} for file, _ in done.parts if file.steps is not None
+    }
+    return {"steps": taken} if taken else {}
+
+
+def _weights(done: Processed, sample: str | None) -> dict[str, Any]:
+    """Return what the metadata say of the genWeight of files."""
+    parts = [part["weights"] for _, part in done.parts if "weights" in part]
+    where = sample or ", ".join(dict.fromkeys(file.dataset for file, _ in done.parts))
+    return _summary(parts, where) if parts else {}
+
+
+def _summary(parts: list[dict[str, Any]], where: str) -> dict[str, Any]:
+    """Return what metadata say of genWeight, and warn where it differs between events."""
+    weights = total("genWeight", parts)
+    note = note_on(weights)
+    if note:
+        logger.warning("%s: %s", where, note)
+    return {"weights": weights, "notes": [note] if note else []}
 
 
 def _columns(part: Path) -> list[str]:

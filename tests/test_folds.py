@@ -13,6 +13,7 @@ from scipy import stats
 from hunch.errors import InputError
 from hunch.folds import (
     already_trained_on,
+    beyond_chance,
     check_shared,
     comparable_hashes,
     content_hash,
@@ -220,3 +221,15 @@ def test_samples_that_share_events_are_named() -> None:
         check(sample(0, 321_000), other)
     # simulation with the same numbers and other content is other events
     check(sample(0, 1), sample(0, 1).with_columns(a=np.arange(50.0) + 0.25))
+
+
+def test_repeats_are_compared_with_what_digits_explain(rng: np.random.Generator) -> None:
+    fine = rng.normal(size=(2000, 2))
+    coarse = np.round(rng.normal(size=(2000, 1)), 1)
+    zeros = np.zeros((2000, 1))
+    chance = 2000 - len(np.unique(coarse))
+    assert not beyond_chance(chance, coarse)
+    assert not beyond_chance(chance, zeros)
+    assert beyond_chance(10, fine)
+    assert beyond_chance(10, np.concatenate([coarse, zeros, fine], axis=1))
+    assert not beyond_chance(3, np.concatenate([fine, np.full((2000, 1), np.nan)], axis=1)[:, ::-1])

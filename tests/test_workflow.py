@@ -290,7 +290,7 @@ def test_events_that_come_again_are_refused_or_dropped(folder: Path) -> None:
     samples = "  data: [data.parquet, more.csv]\n"
     with pytest.raises(
         HunchError,
-        match=r"sample data: 3 events come again: run 321000, luminosityBlock 1, event 5 of .*data\.parquet, and "
+        match=r"sample data: 3 of \d+ events come again: run 321000, luminosityBlock 1, event 5 of .*data\.parquet, and "
         r"run 321000, luminosityBlock 1, event 5 of .*more\.csv; repeats: drop",
     ):
         run_stage(analysis(folder, samples=samples), "process", progress=False)

@@ -30,7 +30,7 @@ def count(analysis: Analysis) -> None:
     """Fix thresholds on held-out background, count, and write result.json and the figure."""
     from ..analysis import CountingChoice, counting_figure, hunt_counts
     from ..analysis.figures.base import save_figure
-    from .hunt import before_the_hunt, how_it_was_made, leave_nothing
+    from .hunt import before_the_hunt, how_it_was_made, leave_nothing, sample_notes
 
     space = loaded_spaces(analysis)[0]
     own = analysis.samples.background is not None
@@ -65,7 +65,7 @@ def count(analysis: Analysis) -> None:
         "cutflow": {**before_the_hunt(analysis), **{k: v for k, v in found.cutflow["data"].items() if k != "events"}},
         "counting": found.as_dict(),
         "score": ", ".join(counted_axes(analysis, space)) if choice.expectation == "abcd" else space.metrics[0],
-        "notes": list(found.notes),
+        "notes": [*sample_notes(analysis), *found.notes],
     }
     write_json(output / "result.json", finite(result))
 

@@ -84,10 +84,12 @@ def hunt_bump(analysis: Analysis, *, progress: bool, pieces: Pieces = NONE_KEPT)
     scanned = None
     if analysis.plane_scan is not None:
         scanned = scan_loss_plane(analysis, found, data, calibration)
+    answer = result_of(found, no_significance=blind)
     result = {
         **how_it_was_made(analysis),
         "cutflow": {**before_the_hunt(analysis), **found.cutflow},
-        **result_of(found, no_significance=blind),
+        **answer,
+        "notes": [*sample_notes(analysis), *answer["notes"]],
         **({} if scanned is None else {"plane_scan": scanned}),
     }
     write_json(output / "result.json", finite(result))
@@ -128,6 +130,12 @@ def how_it_was_made(analysis: Analysis) -> dict[str, Any]:
             for folder in model_paths(analysis)
         ],
     }
+
+
+def sample_notes(analysis: Analysis) -> list[str]:
+    """Return what was noted of the samples when their tables were made."""
+    tables = {name: table_info(table_path(analysis, name)) for name in analysis.sample_files()}
+    return [f"sample {name}: {note}" for name, info in tables.items() for note in info.metadata.get("notes", ())]
 
 
 def before_the_hunt(analysis: Analysis) -> dict[str, int]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Analysis
 from ..errors import InputError
-from ..table import is_table
 
 if TYPE_CHECKING:
     from ..processors import Running
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = [
     "FOLDERS",
     "in_output",
+    "inputs_of",
     "model_paths",
-    "named_files",
     "region_axes",
     "region_settings_of",
     "running_of",
@@ -115,19 +114,16 @@ def running_of(analysis: Analysis, *, progress: bool) -> Running:
     )
 
 
+def inputs_of(files: Sequence[str]) -> list[Path]:
+    """Return the files of a sample, and those that its filesets name."""
+    from ..processors.filesets import files_of, is_fileset
+
+    return [Path(own) for file in files for own in (file, *(files_of([file]) if is_fileset(file) else ()))]
+
+
 def sample_inputs(analysis: Analysis) -> list[Path]:
     """Return the user's files, and those that filesets among them name."""
-    return [path for files in analysis.sample_files().values() for path in named_files(files)]
-
-
-def named_files(files: Sequence[str]) -> list[Path]:
-    """Return files, and those that filesets among them name: what a fileset says is no more than where the events are."""
-    if is_table(files[0]):
-        return [Path(file) for file in files]
-    from ..processors import read_fileset
-
-    inside = [path for entry in read_fileset(files).values() for path in entry["files"]]
-    return [Path(path) for path in dict.fromkeys([*files, *inside])]
+    return [path for files in analysis.sample_files().values() for path in inputs_of(files)]
 
 
 def tables_of(analysis: Analysis) -> list[Path]:

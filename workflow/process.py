@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..config import Analysis
 from ..errors import HunchError, InputError
 from ..files import remove, write_folder_aside
-from ..folds import check_counting, check_shared, comparable_hashes, repeated_events, same_event_hash
+from ..folds import check_counting, check_shared, comparable_hashes
 from ..pieces import NONE_KEPT, Pieces
 from ..table import (
     EVENT_ID,
@@ -28,7 +27,7 @@ from ..table import (
     write_parts_record,
 )
 from .before_processing import check_before_processing
-from .layout import named_files, running_of, table_path
+from .layout import inputs_of, running_of, table_path
 from .stamps import Key, hashed, source_hash, stamp_holds, write_stamp
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def process(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> N
     for sample, files in analysis.sample_files().items():
         path, stamp = table_path(analysis, sample), Path(analysis.output) / ".stages" / "tables" / f"{sample}.json"
         source = source_hash("processors", "workflow")
-        key = Key(sample, settings_of(analysis), hashed(named_files(files)), source)
+        key = Key(sample, settings_of(analysis), hashed(inputs_of(files)), source)
         if stamp_holds(stamp, key, [path]):
             continue
         infos = check_before_processing(analysis) if infos is None else infos
@@ -114,34 +113,55 @@ def make_table(
     if not is_table_folder(table_path(analysis, sample)):
         remove(table_path(analysis, sample))  # of an older version
     running = running_of(analysis, progress=progress)
-    path = table_path(analysis, sample)
-    run_table(read_fileset(files), analysis.represented, running, output=path, pieces=pieces)
+    run_table(
+        read_fileset(files),
+        analysis.represented,
+        running,
+        output=table_path(analysis, sample),
+        repeats=analysis.repeats,
+        sample=f"sample {sample}",
+        pieces=pieces,
+    )
 
 
 def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...], infos: Sequence[TableInfo]) -> None:
     """Write the columns of tables that this analysis reads, usable rows only; what was left out is counted.
 
-    infos: what each file holds, of `check_before_processing`.
+    infos: what each file holds, of `check_before_processing`. A column of weights is looked at and summed up in the metadata: nothing
+    uses it, which is said where it differs between rows.
     """
+    from ..processors.repeats import settle_repeats
+    from ..processors.weights import UNWEIGHED, note_on, total, weights_of
+
     representation = analysis.represented
     own = set.intersection(*(set(info.metadata["identity"]) for info in infos))
     made_of = {info.metadata.get("representation") for info in infos}
     wanted = representation.content
+    weight = weight_column(infos, files, wanted)
+    weights: list[dict[str, Any]] = []
     cutflow: dict[str, int] = {"read": 0}
     names: list[str] = []
     rows = 0
     with write_folder_aside(table_path(analysis, sample)) as folder:
         for number, file in enumerate(files):
             more = [name for name in (EVENT_ID, *EVALUATION) if all(name in i.columns for i in infos)]
-            for place, part in enumerate(table_parts(file, tuple(dict.fromkeys((*wanted, *more))))):
+            stored = tuple(dict.fromkeys((*wanted, *more)))
+            for place, part in enumerate(
+                table_parts(file, (*stored, *((weight,) if weight not in (None, *stored) else ())))
+            ):
                 kept, lost = usable_rows(part, representation)
+                if weight is not None:
+                    weighed = np.isfinite(kept.matrix([weight])[:, 0])
+                    kept, lost[UNWEIGHED] = kept.select(weighed), int((~weighed).sum())
+                    weights.append(weights_of(kept[weight]))
+                    kept = kept[[name for name in kept.columns if name != weight or name in stored]]
                 cutflow["read"] += len(part)
                 for name, n in lost.items():
                     cutflow[name] = cutflow.get(name, 0) + n
                 write_part(folder, f"{number:05d}_{place:012d}", kept)
                 names, rows = list(kept.columns), rows + len(kept)
         cutflow["kept"] = rows
-        metadata = {
+        metadata: dict[str, Any] = {
             "identity": [name for name in IDENTITY if name in own],
             "ntrk": infos[0].metadata.get("ntrk"),
             **({"representation": made_of.pop()} if len(made_of) == 1 else {}),
@@ -150,7 +170,29 @@ def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...], infos: 
             "skipped": [pair for info in infos for pair in info.metadata.get("skipped", [])],
             "files": list(files),
         }
+        if weight is not None:
+            metadata["weights"] = total(weight, weights)
+            metadata["notes"] = [note] if (note := note_on(metadata["weights"])) else []
         write_parts_record(folder, names, metadata, rows=rows)
+    for note in metadata.get("notes", ()):
+        log.warning("sample %s: %s", sample, note)
+    path, where = table_path(analysis, sample), f"sample {sample}"
+    settle_repeats(path, representation, repeats=analysis.repeats, where=where, files=files)
+
+
+def weight_column(infos: Sequence[TableInfo], files: Sequence[str], wanted: Sequence[str]) -> str | None:
+    """Return the column of weights that tables have, None where they have none; raises InputError where only some have it."""
+    from ..processors.weights import WEIGHTS
+
+    for name in WEIGHTS:
+        has = [name in info.columns and name not in wanted for info in infos]
+        if any(has) and not all(has):
+            raise InputError(
+                f"{files[has.index(False)]}: no column {name!r}, which {files[has.index(True)]} has; weights are all or nothing"
+            )
+        if any(has):
+            return name
+    return None
 
 
 def usable_rows(part: Table, representation: Representation) -> tuple[Table, dict[str, int]]:
@@ -165,7 +207,7 @@ def usable_rows(part: Table, representation: Representation) -> tuple[Table, dic
 
 
 def check_sample(analysis: Analysis, sample: str) -> None:
-    """Check one sample's table: some events, no weights in data, truth of 0 and 1, no event twice."""
+    """Check one sample's table: some events, no weights in data, truth of 0 and 1."""
     path = table_path(analysis, sample)
     info = table_info(path)
     cutflow = dict(info.metadata["cutflow"])
@@ -176,66 +218,9 @@ def check_sample(analysis: Analysis, sample: str) -> None:
         found = np.unique(np.concatenate([np.unique(p["truth_signal"]) for p in table_parts(path, ["truth_signal"])]))
         if not set(found.tolist()) <= {0, 1}:
             raise InputError(f"{files}: column 'truth_signal' holds {found[:5]}; 0 and 1 are allowed")
-    if sample == "data" and "genWeight" in info.columns:
-        found = np.unique(np.concatenate([np.unique(p["genWeight"])[:2] for p in table_parts(path, ["genWeight"])]))
-        if len(found) > 1:
-            raise InputError(f"{files}: column 'genWeight' differs between events; data carry no weights")
-    check_repeats(analysis, sample)
-
-
-def check_repeats(analysis: Analysis, sample: str) -> None:
-    """Refuse a sample in which an event comes again, or leave the later ones out and count them, as `repeats` says.
-
-    Rows without an identity may be equal by chance and are left alone.
-    """
-    path = table_path(analysis, sample)
-    info = table_info(path)
-    if EVENT_ID not in info.columns and "event" not in info.metadata.get("identity", ()):
-        return
-    parts = list(same_events(analysis, path))
-    again = repeated_events(np.concatenate(parts))
-    n = int(again.sum())
-    if n == 0:
-        return
-    if analysis.repeats == "refuse":
-        raise InputError(
-            f"sample {sample}: {n} events come again: {first_repeat(path, parts, again)}; repeats: drop leaves them out"
-        )
-    log.warning("sample %s: %d events come again and are left out: %s", sample, n, first_repeat(path, parts, again))
-    ends = np.cumsum([len(part) for part in parts])[:-1]
-    with write_folder_aside(path) as folder:
-        for number, (part, own) in enumerate(zip(table_parts(path), np.split(again, ends), strict=True)):
-            write_part(folder, f"{number:012d}", part.select(~own))
-        cutflow = {k: v for k, v in info.metadata["cutflow"].items() if k != "kept"}
-        cutflow |= {"comes again": n, "kept": info.rows - n}
-        write_parts_record(folder, info.columns, {**info.metadata, "cutflow": cutflow}, rows=info.rows - n)
-
-
-def first_repeat(path: Path, parts: list[npt.NDArray[np.uint64]], again: npt.NDArray[np.bool_]) -> str:
-    """Name the first event that comes again, and the two files that hold it."""
-    events = np.concatenate(parts)
-    later = int(np.flatnonzero(again)[0])
-    earlier = int(np.flatnonzero(events == events[later])[0])
-    starts = np.cumsum([0, *(len(part) for part in parts)])
-    names = [part.stem for part in sorted(path.glob("*.parquet"))]
-    files = table_info(path).metadata["files"]
-    told = []
-    for row in (earlier, later):
-        part = int(np.searchsorted(starts, row, side="right")) - 1
-        number = int(names[part].split("_")[0])
-        table = next(t for i, t in enumerate(table_parts(path, ())) if i == part)
-        at = row - int(starts[part])
-        where = ", ".join(f"{name} {table[name][at]}" for name in IDENTITY[1:] if name in table)
-        told.append(f"{where} of {files[number] if number < len(files) else path}")
-    return f"{told[0]}, and {told[1]}"
-
-
-def same_events(analysis: Analysis, path: Path) -> Iterator[npt.NDArray[np.uint64]]:
-    """Give the hashes by which a table's rows are the same event, part by part."""
-    known = table_info(path).columns
-    columns = [EVENT_ID] if EVENT_ID in known else [*analysis.represented.content]
-    for part in table_parts(path, columns):
-        yield same_event_hash(part, analysis.represented.content)
+    weights = info.metadata.get("weights")
+    if sample == "data" and weights and weights["smallest"] != weights["largest"]:
+        raise InputError(f"{files}: column {weights['column']!r} differs between events; data carry no weights")
 
 
 def compare(analysis: Analysis) -> None:

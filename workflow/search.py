@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config import Analysis
 from ..errors import HunchError, InputError
+from ..files import matching
 from ..folds import told_by
 from ..lock import reading
 from ..table import EVENT_ID, Table, is_table, table_info, table_parts
@@ -30,6 +31,7 @@ def search_files(analysis: Analysis, files: Sequence[str], *, progress: bool = T
     from .given_spectra import read_result
 
     output = Path(analysis.output)
+    files = [file for name in files for file in matching(name)]
     if analysis.hunt == "count":
         raise InputError("hunt: count has no regions; hunch search fills the spectra of regions")
     for needed in ("result.json", "regions.json"):
@@ -66,6 +68,8 @@ def how_trained(analysis: Analysis) -> str:
 
 def rows_of(analysis: Analysis, files: Sequence[str], trained: str) -> Iterator[Table]:
     """Give the rows of tables, the columns that a search needs, part by part, told as those that the models trained on are."""
+    from ..processors.weights import WEIGHTS
+
     reference = next(table_path(analysis, name) for name in training_samples(analysis))
     trained_on = table_info(reference).metadata
     for file in files:
@@ -76,8 +80,10 @@ def rows_of(analysis: Analysis, files: Sequence[str], trained: str) -> Iterator[
             raise InputError(untold(file, own, trained))
         more = [
             name
-            for name in (EVENT_ID, "genWeight")
-            if name in info.columns and (name != EVENT_ID or trained == EVENT_ID)
+            for name in (EVENT_ID, *WEIGHTS)
+            if name in info.columns
+            and name not in analysis.represented.content
+            and (name != EVENT_ID or trained == EVENT_ID)
         ]
         for part in table_parts(file, (*analysis.represented.content, *more)):
             yield Table(part.columns, {**part.metadata, "identity": []}, part.source) if trained == "content" else part

@@ -25,8 +25,8 @@ import numpy.typing as npt
 
 from ...errors import InputError, unknown_name
 from ...files import parse_json, parse_yaml, read_text
-from ...folds import repeated_events, same_event_hash, shared_events
-from ...table import EVENT_ID, IDENTITY, MJJ, TABLE_SUFFIXES, Observable, is_table_folder, read_table, table_info
+from ...folds import beyond_chance, repeated_events, same_event_hash, shared_events, told_by
+from ...table import IDENTITY, MJJ, TABLE_SUFFIXES, Observable, is_table_folder, read_table, table_info
 from ...tabular import csv_header, unended_line
 from .bins import NO_VALUE, WEIGHTS, as_hist, spectra_of_table
 from .columns import (
@@ -277,10 +277,12 @@ def events_of(
     )
     events = same_event_hash(table, [mass])
     again = repeated_events(events)
-    own = table.metadata.get("identity", ())
-    if again.any() and (EVENT_ID in table or "event" in own):
+    # rows without an identity may be equal by chance, as often as their masses' digits explain
+    if again.any() and (told_by(table) != "content" or beyond_chance(int(again.sum()), table.matrix([mass]))):
         row = int(np.flatnonzero(again)[0])
+        own = table.metadata.get("identity", ())
         named = ", ".join(f"{name} {table[name][row]}" for name in IDENTITY[1:] if name in own and name in table)
+        named = named or f"{mass} {table[mass][row]:.10g}"
         raise InputError(f"{path}: {again.sum()} events are there twice or more; the first: {named}, in row {row}")
     return list(spectra.items()), cutflow, events
 

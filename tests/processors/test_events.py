@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
 from coffea.nanoevents import BaseSchema, NanoEventsFactory
 
 from hunch.errors import InputError
-from hunch.processors import NoCandidatesError, inspect_file, read_fileset
-from hunch.processors.events import Candidates, charge_of, read_candidates
-from hunch.processors.filesets import check_fileset
+from hunch.processors import IncompleteCandidatesError, NoCandidatesError, inspect_file, jets_and_features
+from hunch.processors.events import Candidates, Source, charge_of, read_candidates, source_of
+from hunch.processors.representations import REPRESENTATIONS, representation_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,8 @@ def test_missing_files_directories_and_damaged_files_are_named(
 def test_a_missing_branch_is_named_with_its_nearest(write_events: Callable[..., Path]) -> None:
     path = write_events("part.root", [[(100.0, 0.1)]], fields=("pt", "eta"))
     with pytest.raises(
-        InputError, match=r"part\.root: tree 'Events': no branch 'PFCands_phi'; did you mean 'PFCands_pt'"
+        InputError,
+        match=r"part\.root: tree 'Events': no branch 'PFCands_phi', which every event file needs; did you mean 'PFCands_pt'",
     ):
         inspect_file(path)
 
@@ -86,9 +88,30 @@ def test_a_missing_branch_is_named_with_its_nearest(write_events: Callable[..., 
 def test_what_a_file_stores_is_found(write_events: Callable[..., Path], shared_data: Callable[[str], Path]) -> None:
     bare = inspect_file(write_events("bare.root", [JET], truth_signal=np.uint8([1])))
     assert (bare.entries, bare.source.counting, bare.source.truth, bare.source.gen_weight) == (1, "all", True, False)
-    pfnano, v15 = (inspect_file(shared_data(name)).source for name in ("pfnano.root", "nano_tt_v15.root"))
+    pfnano = inspect_file(shared_data("pfnano.root")).source
     assert (pfnano.collection, pfnano.has_weight, pfnano.charge) == ("PFCands", True, "charge")
-    assert (v15.collection, v15.has_weight, v15.charge) == ("PFCand", False, "pdgId")
+    assert pfnano.counted
+    assert not bare.source.generated
+
+
+def test_candidates_of_stored_jets_alone_are_clustered_by_nothing(shared_data: Callable[[str], Path]) -> None:
+    path = shared_data("nano_tt_v15.root")
+    with pytest.raises(
+        IncompleteCandidatesError, match=r"nano_tt_v15\.root: .*PFCand_\* of NanoAOD v15.*stored jets are to be read"
+    ):
+        inspect_file(path)
+    candidates = ak.zip({name: [[1.0, 2.0]] for name in ("pt", "eta", "phi")})
+    identity = {name: np.ones(1, dtype=np.int64) for name in ("run", "luminosityBlock", "event")}
+    for events in (
+        ak.Array({**identity, "PFCand": candidates}),
+        ak.Array({**identity, **{f"PFCand_{name}": candidates[name] for name in candidates.fields}}),
+    ):
+        for name, cls in REPRESENTATIONS.items():
+            if cls.of_events:
+                with pytest.raises(IncompleteCandidatesError, match="constituents of its stored AK8 jets"):
+                    jets_and_features(events, representation_of(name))
+    both = source_of({*identity, *(f"{c}_{k}" for c in ("PFCand", "PFCands") for k in ("pt", "eta", "phi"))}, "a")
+    assert both.collection == "PFCands"
 
 
 def test_puppi_weight_scales_the_four_momentum_and_zero_is_dropped(write_events: Callable[..., Path]) -> None:
@@ -104,6 +127,57 @@ def test_puppi_weight_scales_the_four_momentum_and_zero_is_dropped(write_events:
     assert candidates.mass.tolist() == [0.25, 1.0]
     assert candidates.charge is not None
     assert candidates.charge.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        *[(0.0, 1e10, 0.2, 0.1, 1.0), (0.0, np.nan, np.inf, np.nan, np.nan), (0.0, 0.1, -999.0, 1e30, -1.0)],
+        *[(10.0, 1e10, 0.2, 0.1, 0.0), (np.nan, 0.1, 0.2, 0.1, 0.0), (-1.0, np.inf, 0.2, np.inf, 0.0)],
+    ],
+)
+def test_a_candidate_of_no_pt_or_weight_costs_nothing(
+    nothing: tuple[float, ...], write_events: Callable[..., Path]
+) -> None:
+    fields = ("pt", "eta", "phi", "mass", "puppiWeight")
+    jet = (100.0, 0.1, 0.2, 0.5, 0.5)
+    candidates = read(write_events("nothing.root", [[jet, nothing], [nothing], [nothing, jet]], fields=fields))
+    assert not candidates.unphysical.any()
+    assert candidates.offsets.tolist() == [0, 1, 1, 2]
+    assert candidates.pt.tolist() == [50.0, 50.0]
+
+
+def test_found_candidates_of_pt_zero_cost_no_event(shared_data: Callable[[str], Path]) -> None:
+    candidates = read(shared_data("found/pt0_candidate/pt0eta.root"))
+    assert len(candidates.unphysical) == 40
+    assert not candidates.unphysical.any()
+
+
+@pytest.mark.parametrize("bad", [(10.0, 0.1, 0.2, 1.0, np.nan), (10.0, 0.1, 0.2, np.nan, 1.0), (10.0, 0, 0, 1, 1e30)])
+def test_a_weight_or_mass_that_is_none_makes_its_event_unphysical(
+    bad: tuple[float, ...], write_events: Callable[..., Path]
+) -> None:
+    fields = ("pt", "eta", "phi", "mass", "puppiWeight")
+    candidates = read(write_events("bad.root", [[bad], [(10.0, 0.1, 0.2, 1.0, 1.0)]], fields=fields))
+    assert candidates.unphysical.tolist() == [True, False]
+
+
+def test_branches_that_count_candidates_differently_are_refused() -> None:
+    source = Source("PFCands", False, False, None, False, False, counted=True)
+    lists = {"PFCands_pt": [[1.0], [1.0, 2.0]], "PFCands_eta": [[1.0], [1.0, 2.0]], "PFCands_phi": [[1.0], [1.0, 2.0]]}
+    whole = {**lists, "nPFCands": np.int32([1, 2])}
+    assert read_candidates(ak.Array(whole), source).offsets.tolist() == [0, 1, 3]
+    for wrong, says in (
+        (
+            {"nPFCands": np.int32([2, 1])},
+            "'PFCands_pt' holds 1 candidates of event 0 of the chunk, other branches say 2",
+        ),
+        ({"nPFCands": np.int32([1, -2])}, "'PFCands_pt' holds 2 candidates of event 1 .* say -2"),
+        ({"nPFCands": np.int64([1, 10**12])}, "say 1000000000000; so for 1 of 2 events"),
+        ({"PFCands_eta": [[1.0, 2.0], [1.0]]}, "'PFCands_eta' holds 2 candidates of event 0"),
+    ):
+        with pytest.raises(InputError, match=says):
+            read_candidates(ak.Array({**whole, **wrong}), source)
 
 
 @pytest.mark.parametrize(
@@ -127,63 +201,3 @@ def test_charge_follows_the_pdg_numbers() -> None:
     neutral = [22, 130, 310, 111, 2112, 3122, -2112, 421, 511, 1, 2, 12, 14, 0]
     assert charge_of(charged).tolist() == expected
     assert charge_of(neutral).tolist() == [0] * len(neutral)
-
-
-def test_filesets_are_read_from_paths_json_and_yaml(tmp_path: Path) -> None:
-    assert read_fileset(["x/a.root", "b.root"]) == {
-        "a": {"files": {"x/a.root": "Events"}, "metadata": {}},
-        "b": {"files": {"b.root": "Events"}, "metadata": {}},
-    }
-    assert list(read_fileset(["a.root", "b.root"], dataset="data")["data"]["files"]) == ["a.root", "b.root"]
-    (tmp_path / "f.yaml").write_text("qcd: [a.root]\nxy:\n  files: {b.root: tree}\n  metadata: {mass: 1}\n")
-    (tmp_path / "f.json").write_text('{"qcd": {"files": ["a.root"], "treename": "T"}}')
-    fileset = read_fileset(tmp_path / "f.yaml")
-    assert fileset["qcd"]["files"] == {str(tmp_path / "a.root"): "Events"}
-    assert fileset["xy"] == {"files": {str(tmp_path / "b.root"): "tree"}, "metadata": {"mass": 1}}
-    assert read_fileset(tmp_path / "f.json")["qcd"]["files"] == {str(tmp_path / "a.root"): "T"}
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("qcd: {file: [a.root]}", "dataset 'qcd': no key 'file'; did you mean 'files'"),
-        ("qcd: {metadata: {}}", "no key 'files'"),
-        ("qcd: 3", "must be a list"),
-        ("qcd: [a.root, a.root]", "given twice"),
-        ("[a.root]", "maps dataset names"),
-        ("qcd: [a.root", "is no YAML: line 1"),
-        ("qcd: [1]", "not a path and a tree"),
-    ],
-)
-def test_a_wrong_fileset_is_explained(text: str, says: str, tmp_path: Path) -> None:
-    (tmp_path / "f.yaml").write_text(text)
-    with pytest.raises(InputError, match=says):
-        read_fileset(tmp_path / "f.yaml")
-
-
-def test_the_same_file_or_name_twice_is_refused() -> None:
-    with pytest.raises(InputError, match="given twice"):
-        read_fileset(["a.root", "a.root"])
-    with pytest.raises(InputError, match="same name"):
-        read_fileset(["x/a.root", "y/a.root"])
-
-
-@pytest.mark.parametrize("name", ["no", "Yes", "on", "2018", "1.5", "null", "2018-01-01", "1e3"])
-def test_a_dataset_is_called_as_its_name_is_written(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "fileset.yaml"
-    for written in (name, f"'{name}'"):
-        path.write_text(f"{written}: {{files: {{{written}: Events}}}}")
-        found = read_fileset(path)
-        assert list(found) == [name]
-        assert list(found[name]["files"]) == [str(tmp_path / name)]
-
-
-@pytest.mark.parametrize("name", ["no", "2018", "null"])
-def test_a_file_or_tree_that_is_no_name_says_how_to_write_one(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "fileset.yaml"
-    for text in (f"a: [{name}]", f"a: {{files: {{a.root: {name}}}}}", f"a: {{files: [a.root], treename: {name}}}"):
-        path.write_text(text)
-        with pytest.raises(InputError, match=r"fileset\.yaml: dataset 'a': .*stands in quotes"):
-            read_fileset(path)
-    with pytest.raises(InputError, match="dataset False is no name"):
-        check_fileset({False: ["a.root"]})

@@ -196,7 +196,7 @@ def test_a_damaged_basket_leaves_out_its_whole_file(
     damaged = bytearray(paths[1].read_bytes())
     damaged[start + 100 : start + size] = bytes(size - 100)
     paths[1].write_bytes(damaged)
-    with pytest.raises(InputError, match=r"b\.root: tree 'Events': cannot be read"):
+    with pytest.raises(InputError, match=r"b\.root: tree 'Events': branch 'PFCands_eta' cannot be read, damaged: "):
         run(paths, chunk_size=10)
     result = run(paths, chunk_size=10, skip_bad_files=True)
     assert [Path(path).name for path, _ in result.skipped] == ["b.root"]
@@ -223,7 +223,7 @@ def test_truth_stays_only_where_all_have_it_and_weights_are_all_or_nothing(
 ) -> None:
     events = random_events(3)
     plain = write_events("plain.root", events)
-    labelled = write_events("labelled.root", events, truth_signal=np.uint8([0, 1, 0]))
+    labelled = write_events("labelled.root", random_events(3), truth_signal=np.uint8([0, 1, 0]))
     weighted = write_events("weighted.root", events, genWeight=np.float32([1, -1, 2]))
     assert "truth_signal" not in run([plain, labelled]).table
     assert run(labelled).table["truth_signal"].tolist() == [0, 1, 0]
@@ -304,3 +304,111 @@ def test_stdout_stays_clean_with_progress_on_stderr(write_events: Callable[..., 
     done = subprocess.run([sys.executable, script, path], capture_output=True, text=True, check=True, timeout=200)
     assert done.stdout == ""
     assert "Processing" in done.stderr
+
+
+def test_events_that_come_again_are_refused_or_left_out(
+    random_events: Callable[[int], Events], write_events: Callable[..., Path]
+) -> None:
+    events = random_events(30)
+    collisions = {"run": np.full(30, 316, np.uint32)}
+    for more in ({}, collisions):  # simulation is told by its content too
+        first = write_events("a.root", events, **more)
+        second = write_events("b.root", events[20:], event=np.arange(20, 30), **{k: v[20:] for k, v in more.items()})
+        told = r"10 of 40 events come again: run \d+, luminosityBlock 1, event 20 of .*a\.root, and .* event 20 of .*b\.root"
+        with pytest.raises(InputError, match=told):
+            run([first, second], chunk_size=7)
+        running = Running(executor="iterative", progress=False, chunk_size=7)
+        dropped = run_table([first, second], Features(), running, repeats="drop")
+        assert dropped.table["event"].tolist() == list(range(30))
+        assert dropped.cutflow["comes again"] == 10
+        assert dropped.table.metadata["cutflow"] == dropped.cutflow
+        assert dropped.rows == dropped.cutflow["kept"] == 30
+        adds_up(dropped.cutflow)
+    # Of collisions the identity alone decides, of simulation two files that count from 0 are different events.
+    other = random_events(30)
+    assert len(run([first, write_events("c.root", other)]).table) == 60
+    with pytest.raises(InputError, match="30 of 60 events come again"):
+        run([first, write_events("d.root", other, **collisions)])
+    twice = write_events("e.root", events, event=np.uint64([*range(15), *range(15)]), run=np.full(30, 316, np.uint32))
+    with pytest.raises(InputError, match=r"15 of 30 events come again: .*e\.root, and .*e\.root"):
+        run(twice)
+
+
+def test_weights_that_differ_are_said_and_those_that_are_none_are_counted(
+    random_events: Callable[[int], Events], write_events: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    events = random_events(6)
+    equal = write_events("equal.root", events, genWeight=np.full(6, -2.5))
+    result = run(equal)
+    assert result.table.metadata["notes"] == []
+    assert result.table.metadata["weights"]["negative"] == 6
+    assert "genWeight" not in caplog.text
+    result = run(write_events("unequal.root", events, genWeight=[1.0, -1.0, 1.0, np.nan, 3.0, -np.inf]))
+    (note,) = result.table.metadata["notes"]
+    assert "genWeight is not used" in note
+    assert "weights of 4 events go from -1 to 3, 1 of them negative" in note
+    assert f"unequal: {note}" in caplog.text
+    assert result.table.metadata["weights"]["effective"] == pytest.approx(16 / 12)
+    assert result.cutflow["its weight is no finite number"] == 2
+    assert result.table["event"].tolist() == [0, 1, 2, 4]
+    adds_up(result.cutflow)
+    none = run(write_events("none.root", events, genWeight=np.full(6, np.nan)))
+    assert (none.rows, none.cutflow["its weight is no finite number"]) == (0, 6)
+    caplog.clear()
+    run([equal, write_events("other.root", random_events(6), genWeight=np.full(6, 0.5))])
+    assert "equal, other: genWeight is not used" in caplog.text
+
+
+def test_an_empty_table_is_said_with_what_was_lost(
+    write_events: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    run(write_events("few.root", [[(100.0, 0.0, 0.0)], [(100.0, 0.0, 0.0)], [(np.nan, 0.0, 0.0)]]))
+    assert "no event is left of 3: 2 fewer than two jets, 1 unphysical candidates" in caplog.text
+
+
+@pytest.mark.parametrize("executor", ["iterative", pytest.param("futures", marks=pytest.mark.slow)])
+def test_a_file_that_cannot_be_opened_on_a_worker_is_left_out(
+    executor: str,
+    random_events: Callable[[int], Events],
+    write_events: Callable[..., Path],
+) -> None:
+    """Damage that shows only where a worker opens the file, as when it is replaced after it was checked."""
+    from hunch.processors.runner import open_files, process_files
+
+    paths = [write_events(name, random_events(10)) for name in ("a.root", "b.root")]
+    files, _ = open_files(paths)
+    paths[0].write_bytes(paths[0].read_bytes()[:300])
+    options = {"executor": executor, "workers": 1, "chunk_size": 5, "progress": False}
+    with pytest.raises(InputError, match=r"a\.root: tree 'Events': cannot be read, damaged"):
+        process_files(files, TableProcessor(Features()), Running(**options))
+    done = process_files(files, TableProcessor(Features()), Running(**options, skip_bad_files=True))
+    assert [Path(path).name for path, _ in done.skipped] == ["a.root"]
+    assert done.skipped[0][1].endswith("the file is left out as a whole, with its 10 events")
+    assert done.cutflow["read"] == 10
+
+
+def test_a_chunk_that_is_lost_without_a_word_costs_its_file(
+    random_events: Callable[[int], Events], write_events: Callable[..., Path]
+) -> None:
+    from hunch.processors.runner import open_files, process_files
+
+    class Forgetful(TableProcessor):
+        def process(self, events: Any) -> dict[str, Any]:
+            return super().process(events) if events.metadata["entrystart"] else {"files": {}, "failed": {}}
+
+    files, _ = open_files([write_events("a.root", random_events(10))])
+    with pytest.raises(InputError, match=r"a\.root: tree 'Events': 5 of 10 events were read"):
+        process_files(files, Forgetful(Features()), Running(executor="iterative", chunk_size=5, progress=False))
+
+
+def test_links_and_other_spellings_of_one_file_are_refused(write_events: Callable[..., Path]) -> None:
+    path = write_events("a.root", [[(100.0, 0.0, 0.0)]])
+    link = path.with_name("link.root")
+    link.symlink_to(path)
+    hard = path.with_name("hard.root")
+    hard.hardlink_to(path)
+    for other in (link, hard, path.parent / ".." / path.parent.name / "a.root", f"file://{path}"):
+        with pytest.raises(InputError, match=r"is the same ROOT file as .*a\.root"):
+            run({"x": [str(path)], "y": [str(other)]})
+    with pytest.raises(InputError, match=r"same ROOT file|given twice"):
+        run({"x": [str(path)], "y": [f"{path.parent}/[a]*.root"]})

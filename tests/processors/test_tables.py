@@ -158,7 +158,8 @@ def test_parts_of_files_left_out_are_deleted(
     paths = [write_events(name, random_events(40)) for name in ("b.root", "a.root")]
     running = Running(executor="iterative", progress=False, chunk_size=10, skip_bad_files=True)
     result = run_table(paths, HalfRead(), running, output=tmp_path / "t")
-    assert [reason for _, reason in result.skipped] == ["b.root: cannot be read"]
+    left_out = "the file is left out as a whole, with its 40 events"
+    assert [reason for _, reason in result.skipped] == [f"b.root: cannot be read; {left_out}"]
     assert len(list((tmp_path / "t").glob("*.parquet"))) == 4
     assert set(result.table["dataset"]) == {"a"}
     assert result.rows == len(result.table) == result.cutflow["kept"]
@@ -310,7 +311,9 @@ def test_a_processor_of_ones_own_finds_jets_of_the_events_that_it_chose(
 
 def test_a_missing_field_is_named() -> None:
     events = ak.Array({"run": [1], "event": [1], "luminosityBlock": [1], "PFCands": [[{"pt": 1.0, "eta": 0.0}]]})
-    with pytest.raises(InputError, match="no branch 'PFCands_phi'; did you mean 'PFCands_pt'"):
+    with pytest.raises(
+        InputError, match="no branch 'PFCands_phi', which every event file needs; did you mean 'PFCands_pt'"
+    ):
         jets_and_features(events)
     with pytest.raises(InputError, match="no branch 'luminosityBlock'"):
         jets_and_features(ak.without_field(events, "luminosityBlock"))
