@@ -26,7 +26,7 @@ import numpy.typing as npt
 from ...errors import InputError, unknown_name
 from ...files import parse_json, parse_yaml, read_text
 from ...folds import beyond_chance, repeated_events, same_event_hash, shared_events, told_by
-from ...table import IDENTITY, MJJ, TABLE_SUFFIXES, Observable, is_table_folder, read_table, table_info
+from ...table import EVENT_ID, IDENTITY, MJJ, TABLE_SUFFIXES, Observable, is_table_folder, read_table, table_info
 from ...tabular import csv_header, unended_line
 from .bins import NO_VALUE, WEIGHTS, as_hist, spectra_of_table
 from .columns import (
