@@ -1,6 +1,6 @@
 # The tasks of the project. `make demo` and `make test` need python3, make and a package index, nothing else.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all faults lint format types bench study clean
+.PHONY: help venv demo test test-all fuzz faults lint format types bench study clean
 .DELETE_ON_ERROR:
 
 usable = import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -17,6 +17,7 @@ help:
 	@echo "make test             the fast tests        make test-all  the slow ones too"
 	@echo "make bench [ONLY=x]   measured speed        make study [ONLY=x]  physics studies"
 	@echo "make faults [N=20]    kills and other faults while a search runs, each rerun compared"
+	@echo "make fuzz [ONLY=x] [N=n]  mutated files of every format that is read"
 	@echo "make venv | lint | format | types | clean"
 
 venv: $(READY)
@@ -64,6 +65,11 @@ bench: $(READY)
 
 study: $(READY)
 	@$(BIN)/python -m benchmarks --study $(ONLY)
+
+# N=0: as many mutants of each format as it has by default.
+N ?= 0
+fuzz: $(READY)
+	@$(BIN)/python tests/campaigns/fuzz.py --only "$(ONLY)" -n $(N)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache demo
