@@ -42,9 +42,11 @@ MARK ?= slow or not slow
 test-all: $(READY)
 	$(BIN)/python -m pytest -m "$(MARK)"
 
-N ?= 20
+fuzz: $(READY)
+	@$(BIN)/python tests/campaigns/fuzz.py --only "$(ONLY)" $(if $(N),-n $(N))
+
 faults: $(READY)
-	@$(BIN)/python tests/campaigns/faults.py $(N)
+	@$(BIN)/python tests/campaigns/faults.py $(or $(N),20)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -66,10 +68,6 @@ bench: $(READY)
 study: $(READY)
 	@$(BIN)/python -m benchmarks --study $(ONLY)
 
-# N=0: as many mutants of each format as it has by default.
-N ?= 0
-fuzz: $(READY)
-	@$(BIN)/python tests/campaigns/fuzz.py --only "$(ONLY)" -n $(N)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache demo

@@ -12,15 +12,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ..errors import InputError
+from ..errors import InputError, shown
 from ..files import read_json, write_folder_aside
 from .inputs import ScorerError
 
-__all__ = ["RECORD", "WEIGHTS", "ScorerFolderError", "read_folder", "write_folder"]
+__all__ = ["RECORD", "WEIGHTS", "ScorerFolderError", "read_folder", "sealed", "write_folder"]
 
 RECORD = "scorer.json"
 WEIGHTS = "weights.safetensors"
-FORMAT = 1
+FORMAT = 2
+"""Of the folder; 1 had no sum of the record."""
+SUM = "record_sha256"
 
 
 class ScorerFolderError(ScorerError):
@@ -39,10 +41,17 @@ def write_folder(path: str | Path, record: Mapping[str, Any], tensors: Mapping[s
     if target.is_dir() and any(target.iterdir()) and not (target / RECORD).is_file():
         raise ScorerFolderError(f"{target}: holds files but no {RECORD}; not overwritten")
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    full = {"format": FORMAT, **record, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+    full = sealed({"format": FORMAT, **record, "weights_sha256": hashlib.sha256(weights).hexdigest()})
     with write_folder_aside(target) as aside:
         (aside / WEIGHTS).write_bytes(weights)
         (aside / RECORD).write_text(json.dumps(full, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a scorer's record with the sum of all else in it: a change by damage or by hand is seen when it is read."""
+    content = {key: value for key, value in record.items() if key != SUM}
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    return {**content, SUM: hashlib.sha256(text.encode()).hexdigest()}
 
 
 def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -61,7 +70,9 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tenso
         raise ScorerFolderError(str(error)) from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         version = record.get("format") if isinstance(record, dict) else type(record).__name__
-        raise ScorerFolderError(f"{folder / RECORD}: format {version!r}; this version reads format {FORMAT}")
+        raise ScorerFolderError(f"{folder / RECORD}: format {shown(version)}; this version reads format {FORMAT}")
+    if record != sealed(record):
+        raise ScorerFolderError(f"{folder / RECORD}: damaged, or changed by hand: it does not match its own sum")
     data = (folder / WEIGHTS).read_bytes()
     if hashlib.sha256(data).hexdigest() != record.get("weights_sha256"):
         raise ScorerFolderError(f"{folder / WEIGHTS}: damaged, {len(data)} bytes do not match the sum in {RECORD}")

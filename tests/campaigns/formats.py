@@ -59,7 +59,7 @@ def command(*words: object) -> None:
 
 def user_error(error: HunchError) -> SystemExit:
     """Say an error of a function as the command line says it."""
-    print(f"hunch: {error}", file=sys.stderr)  # noqa: T201 - this is a command line of its own
+    print(f"hunch: {error}", file=sys.stderr)
     return SystemExit(2)
 
 

@@ -30,7 +30,7 @@ def sleeps() -> None:
 
 
 def refuses(text: str = "hunch: x.csv: no column 'mjj'") -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - what a command line does
+    print(text, file=sys.stderr)
     raise SystemExit(2)
 
 

@@ -34,6 +34,7 @@ from hunch.models import (
 from hunch.models.columns import say_surplus
 from hunch.models.export.onnx_export import export_onnx
 from hunch.models.export.onnx_scorer import OnnxScorer
+from hunch.models.storage import sealed
 from hunch.table import Table
 
 QUICK: dict[str, Any] = {"device": "cpu", "max_epochs": 1, "hidden": 4}
@@ -105,7 +106,7 @@ def test_names_are_stored_and_those_that_do_not_fit_refused(fitted: Any, tmp_pat
     own = record["state"]["axes"][0]["scorer"] if "axes" in record["state"] else record
     for wrong in (["light"], [1, 2, 3], "light"):
         own["input_names"] = wrong
-        (tmp_path / "s" / "scorer.json").write_text(json.dumps(record))
+        (tmp_path / "s" / "scorer.json").write_text(json.dumps(sealed(record)))
         with pytest.raises(ScorerFolderError, match="input_names"):
             load_scorer(tmp_path / "s")
 
@@ -117,7 +118,7 @@ def test_a_scorer_stored_before_names_were_takes_columns_as_they_come_and_says_s
     Flow(**FLOW).fit(pd.DataFrame(named(x))).save(tmp_path / "s")
     record = json.loads((tmp_path / "s" / "scorer.json").read_text())
     del record["input_names"]
-    (tmp_path / "s" / "scorer.json").write_text(json.dumps(record))
+    (tmp_path / "s" / "scorer.json").write_text(json.dumps(sealed(record)))
     say_surplus.cache_clear()
     again = load_scorer(tmp_path / "s")
     np.testing.assert_array_equal(again.score(pd.DataFrame(named(x))), again.score(x))  # type: ignore[arg-type]

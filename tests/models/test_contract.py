@@ -35,6 +35,7 @@ from hunch.models import (
     scorer_fields,
 )
 from hunch.models.scorer import method_class
+from hunch.models.storage import sealed
 from hunch.models.train import checkpoint as checkpoint_module
 from hunch.models.train import loop as training_module
 
@@ -405,6 +406,13 @@ def test_bad_folders_are_named(fitted: Scorer, tmp_path: Path) -> None:
         path.write_bytes(change(path.read_bytes()))
         return tmp_path / "s"
 
+    def changed(before: str, after: str) -> Path:
+        """Change the record and its sum with it."""
+        fitted.save(tmp_path / "s")
+        path = tmp_path / "s" / "scorer.json"
+        path.write_text(json.dumps(sealed(json.loads(path.read_text().replace(before, after)))))
+        return tmp_path / "s"
+
     with pytest.raises(ScorerFolderError, match=r"weights\.safetensors: damaged"):
         load_scorer(damaged("weights.safetensors", lambda data: data[:-1]))
     with pytest.raises(ScorerFolderError, match=r"weights\.safetensors: damaged"):
@@ -413,11 +421,15 @@ def test_bad_folders_are_named(fitted: Scorer, tmp_path: Path) -> None:
         load_scorer(damaged("scorer.json", lambda data: data[:50]))
     name = type(fitted).__name__
     with pytest.raises(ScorerFolderError, match=f"did you mean '{name}'"):
-        load_scorer(damaged("scorer.json", lambda data: data.replace(f'"{name}"'.encode(), f'"{name}x"'.encode())))
+        load_scorer(changed(f'"{name}"', f'"{name}x"'))
     with pytest.raises(ScorerFolderError, match="does not describe a fitted"):
+        load_scorer(changed('"hidden"', '"hiden"'))
+    with pytest.raises(
+        ScorerFolderError, match=r"scorer\.json: damaged, or changed by hand: it does not match its own sum"
+    ):
         load_scorer(damaged("scorer.json", lambda data: data.replace(b'"hidden"', b'"hiden"')))
     with pytest.raises(ScorerFolderError, match="format 99"):
-        load_scorer(damaged("scorer.json", lambda data: data.replace(b'"format": 1', b'"format": 99')))
+        load_scorer(changed('"format": 2', '"format": 99'))
 
 
 @pytest.mark.gpu

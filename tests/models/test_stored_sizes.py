@@ -26,6 +26,7 @@ from hunch.models import (
 from hunch.models.autoencoders.conv_autoencoder import ConvSizes, StackedConvVae
 from hunch.models.axis_fit import fit_axis
 from hunch.models.density.densities import ARCHITECTURES, Architecture
+from hunch.models.storage import sealed
 
 SHORT: dict[str, Any] = {"max_epochs": 1, "hidden": 4}
 RNG = np.random.default_rng(3)
@@ -75,6 +76,10 @@ def changed(record: Any, at: tuple[str | int, ...], value: Any) -> Any:
     return made
 
 
+def resealed(text: str) -> str:
+    return json.dumps(sealed(json.loads(text)))
+
+
 @pytest.mark.parametrize("value", [10_000_000, 10**15, -1, "x", None, [], {}, 2.5], ids=str)
 def test_a_changed_record_is_refused_or_read_at_once(folder: Path, value: Any) -> None:
     path = folder / "scorer.json"
@@ -83,7 +88,7 @@ def test_a_changed_record_is_refused_or_read_at_once(folder: Path, value: Any) -
     sizes = 0
     try:
         for at in places(record):
-            path.write_text(json.dumps(changed(record, at, value)))
+            path.write_text(json.dumps(sealed(changed(record, at, value))))
             started = time.process_time()
             try:
                 load_scorer(folder)
@@ -110,10 +115,10 @@ def test_the_sizes_of_the_issue_are_said(tmp_path: Path) -> None:
     fitted("Flow").save(tmp_path / "s")
     path = tmp_path / "s" / "scorer.json"
     text = path.read_text()
-    path.write_text(text.replace('"steps": 4', '"steps": 10000000'))
+    path.write_text(resealed(text.replace('"steps": 4', '"steps": 10000000')))
     with pytest.raises(ScorerFolderError, match=r"s/scorer\.json: .*: steps is 10000000, allowed: 1 to 1000"):
         load_scorer(tmp_path / "s")
-    path.write_text(text.replace('"steps": 4', '"steps": 5').replace('"hidden": 4', '"hidden": 60000'))
+    path.write_text(resealed(text.replace('"steps": 4', '"steps": 5').replace('"hidden": 4', '"hidden": 60000')))
     with pytest.raises(ScorerFolderError, match=r"have \d{11} numbers in 30 arrays, the weights hold 264 in 24"):
         load_scorer(tmp_path / "s")
     path.write_text(text.replace('"hidden": 4', '"hidden": ' + "9" * 5000))

@@ -40,6 +40,7 @@ from hunch.models import (
 )
 from hunch.models.distance.sinkhorn import sinkhorn
 from hunch.models.inputs import ScorerError
+from hunch.models.storage import sealed
 
 pytest.importorskip("ot", reason="exact transport needs POT")
 pytest.importorskip("kmedoids", reason="more than one medoid needs kmedoids")
@@ -379,10 +380,10 @@ def test_damaged_folders_are_named(tmp_path: Path) -> None:
     text = record.read_text()
     for before, after in (('"k_max"', '"kmax"'), ('"shape"', '"shap"'), ("      2,\n      13", "      3,\n      13")):
         assert before in text
-        record.write_text(text.replace(before, after, 1))
+        record.write_text(json.dumps(sealed(json.loads(text.replace(before, after, 1)))))
         with pytest.raises(ScorerFolderError, match="does not describe a fitted EventToEnsemble"):
             load_scorer(tmp_path / "s")
-    record.write_text(text.replace('"EventToEnsemble"', '"EventToEnsembl"'))
+    record.write_text(json.dumps(sealed(json.loads(text.replace('"EventToEnsemble"', '"EventToEnsembl"')))))
     with pytest.raises(ScorerFolderError, match="did you mean 'EventToEnsemble'"):
         load_scorer(tmp_path / "s")
 
