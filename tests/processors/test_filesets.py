@@ -72,7 +72,7 @@ def test_coffeas_own_classes_are_taken(shared_data: Callable[[str], Path]) -> No
 def test_steps_of_preprocessed_filesets_are_honoured(
     name: str, events: int, shared_data: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="hunch")
     result = run_table(shared_data(f"found/coffea_preprocessed/{name}.json"), Features(), QUIET)
     assert result.cutflow["read"] == events
     assert result.table["event"].tolist() == list(range(events))
