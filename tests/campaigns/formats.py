@@ -19,6 +19,7 @@ import yaml
 from mutate import Mutation, mutate_bytes, mutate_json, mutate_text, mutate_yaml
 
 from hunch.cli import main
+from hunch.cli.terminal import say
 from hunch.errors import HunchError
 
 __all__ = ["FORMATS", "Format", "Unavailable"]
@@ -59,7 +60,7 @@ def command(*words: object) -> None:
 
 def user_error(error: HunchError) -> SystemExit:
     """Say an error of a function as the command line says it."""
-    print(f"hunch: {error}", file=sys.stderr)
+    say(f"hunch: {error}", err=True)
     return SystemExit(2)
 
 

@@ -11,6 +11,7 @@ import collections
 import contextlib
 import io
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -104,6 +105,7 @@ class Campaign:
         wrong = kind in BAD or (kind == "silent" and not self.fmt.unchecked)
         if wrong:
             last = outcome.said.strip().splitlines()[-1] if outcome.said.strip() else ""
+            last = re.sub(r"\S*/mutant_\d+/", "", last)
             self.examples.setdefault(f"{kind}: {last[:100]}", (index, outcome.said))
             self.kept.mkdir(parents=True, exist_ok=True)
             mutated = work.parent / good.relative_to(good_folder)
