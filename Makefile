@@ -34,8 +34,10 @@ $(READY): constraints.txt pyproject.toml
 demo: $(READY)
 	@EVENTS=$(EVENTS) $(BIN)/python benchmarks/demo.py
 
+# Two processes of one thread each: the files of tests are shared out whole, so that what a file prepares once is prepared once.
+JOBS ?= 2
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # MARK=slow leaves out what make test has just run.
 MARK ?= slow or not slow
