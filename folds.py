@@ -243,17 +243,19 @@ def beyond_chance(repeats: int, values: npt.NDArray[np.float64]) -> bool:
     return bool(np.isfinite(chance) and repeats > chance + 5 * np.sqrt(chance))
 
 
-def shared_events(first: UInt64, second: UInt64) -> int:
+def shared_events(first: UInt64, second: UInt64, *, one_number: bool = False) -> int:
     """Count the events of `first` found in `second` by hash, beyond what chance repeats within each explain.
 
     Coarse user tables repeat rows by chance; the expected number of chance pairs is scaled from the repeats
-    inside each sample and the count is returned only where it is five standard deviations above that.
+    inside each sample and the count is returned only where it is five standard deviations above that, those of the
+    repeats themselves included. one_number: the hashes are those of one number a row, of which some meet by chance
+    though none may have within.
     """
     shared = int(np.isin(first, second).sum())
-    repeats = sum(len(h) - len(np.unique(h)) for h in (first, second))
+    repeats = sum(len(h) - len(np.unique(h)) for h in (first, second)) + int(one_number)
     pairs = sum(len(h) * (len(h) - 1) / 2 for h in (first, second))
-    expected = repeats / pairs * len(first) * len(second) if pairs else 0.0
-    return shared if shared > expected + 5 * np.sqrt(expected) else 0
+    ratio = len(first) * len(second) / pairs if pairs else 0.0
+    return shared if shared > ratio * repeats + 5 * np.sqrt(ratio * (1 + ratio) * repeats) else 0
 
 
 def check_counting(counted: Mapping[str, tuple[str, str]]) -> None:

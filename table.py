@@ -42,6 +42,7 @@ __all__ = [
     "read_table",
     "table_info",
     "table_parts",
+    "weight_columns",
     "write_part",
     "write_parts_record",
     "write_table",
@@ -87,6 +88,12 @@ CHOICE = ("features", "observable", "unit")
 """Settings of a representation that choose columns and make none."""
 CUTS = ("min_pt", "max_pt", "max_abs_eta", "min_leading_pt", "max_deta", "min_mjj", "max_mjj")
 """Settings of a representation that choose events; what a column means does not depend on them."""
+
+WEIGHTS = {
+    *("weight", "weights", "w", "wgt", "genweight", "generatorweight", "genevtweight"),
+    *("eventweight", "evtweight", "evtwgt", "mcweight", "totalweight", "sampleweight", "xsweight", "lumiweight"),
+}
+"""Names of columns that are the weight of an event, in small letters without underscores."""
 
 PARTS_RECORD = "_table.json"
 """What a folder of parts says of itself, written last; other readers of parquet pass over names with an underscore."""
@@ -251,6 +258,15 @@ def differing_settings(
         for name in mine
         if name in other and name not in apart and mine[name] != other[name]
     }
+
+
+def weight_columns(names: Collection[str]) -> list[str]:
+    """Return the columns that are the weight of an event by their names, whatever case and underscores.
+
+    >>> weight_columns(["mjj", "genWeight", "event_weight", "puppiWeight"])
+    ['genWeight', 'event_weight']
+    """
+    return [name for name in names if name.lower().replace("_", "") in WEIGHTS]
 
 
 def is_table(path: str | Path) -> bool:

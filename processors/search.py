@@ -15,7 +15,7 @@ from coffea.processor import ProcessorABC
 
 from ..errors import InputError
 from ..folds import FoldPlan, beyond_chance, fold_hash, repeated_events, same_event_hash
-from ..table import IDENTITY, Observable, Table
+from ..table import IDENTITY, Observable, Table, weight_columns
 from .chunks import ROW, Representation, UnreadableError, metadata_of
 from .repeats import COMES_AGAIN, Repeats
 from .runner import FilesetLike, Running, Skipped, available_cores, open_files, process_files
@@ -30,7 +30,7 @@ from .scoring import (
     told_by_content,
     trained_events,
 )
-from .weights import UNWEIGHED, WEIGHTS, weights_of
+from .weights import UNWEIGHED, weights_of
 
 __all__ = ["Hunted", "RegionsLike", "SearchProcessor", "SearchResult", "run_search", "search_table", "spectra_of"]
 
@@ -148,7 +148,7 @@ class Hunted:
             "by_content": {by_content},
             "spectra": self.filled(mass, region),
             "cutflow": {**cutflow, **lost, "kept": kept},
-            "weights": {name: weights_of(table[name])["extremes"] for name in WEIGHTS if name in table},
+            "weights": {name: weights_of(table[name])["extremes"] for name in weight_columns(table.columns)},
             "trained": trained,
         }
 
@@ -246,8 +246,8 @@ def search_table(
     for number, part in enumerate([table] if isinstance(table, Table) else table):
         usable, lost = representation.usable({name: part[name] for name in representation.content})
         kept = part if usable.all() else part.select(usable)
-        for name in [name for name in WEIGHTS if name in kept]:
-            weighed = np.isfinite(kept.matrix([name])[:, 0])
+        if weights := weight_columns(kept.columns):
+            weighed = np.isfinite(kept.matrix(weights)).all(axis=1)
             kept, lost = kept.select(weighed), lost | {UNWEIGHED: int((~weighed).sum())}
         found = hunted.searched(kept, {"read": len(part), **lost, "kept": len(kept)}, part=number)
         done.append((part.source, found))

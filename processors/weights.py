@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["UNWEIGHED", "WEIGHTS", "note_on", "total", "weights_of"]
+__all__ = ["UNWEIGHED", "note_on", "total", "weights_of"]
 
-WEIGHTS = ("genWeight", "weight", "weights")
-"""Columns that are the weight of an event, by whatever table."""
 UNWEIGHED = "its weight is no finite number"
 """What the cutflow calls an event whose weight is NaN or infinite."""
 

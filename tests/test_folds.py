@@ -118,6 +118,16 @@ def test_coarse_tables_raise_no_false_alarm(rng: np.random.Generator) -> None:
     assert shared_events(fine[0], np.concatenate([fine[1], fine[0][:1500]])) >= 1500
 
 
+def test_one_number_a_row_meets_by_chance() -> None:
+    """Masses of 3,000 events in single precision: two or three of two samples are equal, and often none of one."""
+    samples = [1200 * (1 + np.random.default_rng(i).pareto(6, 3000)) for i in range(40)]
+    hashes = [content_hash(mass[:, None]) for mass in samples]
+    pairs = list(zip(hashes[::2], hashes[1::2], strict=True))
+    assert sum(int(np.isin(*pair).sum()) for pair in pairs) > 20
+    assert not any(shared_events(*pair, one_number=True) for pair in pairs)
+    assert shared_events(hashes[0], np.concatenate([hashes[1], hashes[0][:100]]), one_number=True) >= 100
+
+
 @pytest.mark.parametrize("bad", [np.array([1.5, 2.0]), np.array([np.nan, 1.0]), np.array(["a", "b"])])
 def test_identity_columns_hold_integers(bad: np.ndarray[Any, Any]) -> None:
     table = Table({"dataset": np.array(["d", "d"]), "run": np.ones(2), "luminosityBlock": np.ones(2), "event": bad})

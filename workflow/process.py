@@ -23,6 +23,7 @@ from ..table import (
     is_table_folder,
     table_info,
     table_parts,
+    weight_columns,
     write_part,
     write_parts_record,
 )
@@ -127,8 +128,8 @@ def make_table(
 def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...], infos: Sequence[TableInfo]) -> None:
     """Write the columns of tables that this analysis reads, usable rows only; what was left out is counted.
 
-    infos: what each file holds, of `check_before_processing`. A column of weights is looked at and summed up in the metadata: nothing
-    uses it, which is said where it differs between rows.
+    infos: what each file holds, of `check_before_processing`. Columns of weights are looked at and summed up in the metadata: nothing
+    uses them, which is said where they differ between rows.
     """
     from ..processors.repeats import settle_repeats
     from ..processors.weights import UNWEIGHED, note_on, total, weights_of
@@ -137,8 +138,7 @@ def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...], infos: 
     own = set.intersection(*(set(info.metadata["identity"]) for info in infos))
     made_of = {info.metadata.get("representation") for info in infos}
     wanted = representation.content
-    weight = weight_column(infos, files, wanted)
-    weights: list[dict[str, Any]] = []
+    weights: dict[str, list[dict[str, Any]]] = {name: [] for name in weights_in(infos, files, wanted)}
     cutflow: dict[str, int] = {"read": 0}
     names: list[str] = []
     rows = 0
@@ -146,15 +146,14 @@ def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...], infos: 
         for number, file in enumerate(files):
             more = [name for name in (EVENT_ID, *EVALUATION) if all(name in i.columns for i in infos)]
             stored = tuple(dict.fromkeys((*wanted, *more)))
-            for place, part in enumerate(
-                table_parts(file, (*stored, *((weight,) if weight not in (None, *stored) else ())))
-            ):
+            for place, part in enumerate(table_parts(file, tuple(dict.fromkeys((*stored, *weights))))):
                 kept, lost = usable_rows(part, representation)
-                if weight is not None:
-                    weighed = np.isfinite(kept.matrix([weight])[:, 0])
+                if weights:
+                    weighed = np.isfinite(kept.matrix(list(weights))).all(axis=1)
                     kept, lost[UNWEIGHED] = kept.select(weighed), int((~weighed).sum())
-                    weights.append(weights_of(kept[weight]))
-                    kept = kept[[name for name in kept.columns if name != weight or name in stored]]
+                    for name, summed in weights.items():
+                        summed.append(weights_of(kept[name]))
+                    kept = kept[[name for name in kept.columns if name not in weights or name in stored]]
                 cutflow["read"] += len(part)
                 for name, n in lost.items():
                     cutflow[name] = cutflow.get(name, 0) + n
@@ -170,9 +169,10 @@ def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...], infos: 
             "skipped": [pair for info in infos for pair in info.metadata.get("skipped", [])],
             "files": list(files),
         }
-        if weight is not None:
-            metadata["weights"] = total(weight, weights)
-            metadata["notes"] = [note] if (note := note_on(metadata["weights"])) else []
+        if weights:
+            totals = [total(name, summed) for name, summed in weights.items()]
+            metadata["weights"] = next((t for t in totals if t["smallest"] != t["largest"]), totals[0])
+            metadata["notes"] = [note for t in totals if (note := note_on(t))]
         write_parts_record(folder, names, metadata, rows=rows)
     for note in metadata.get("notes", ()):
         log.warning("sample %s: %s", sample, note)
@@ -180,19 +180,16 @@ def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...], infos: 
     settle_repeats(path, representation, repeats=analysis.repeats, where=where, files=files)
 
 
-def weight_column(infos: Sequence[TableInfo], files: Sequence[str], wanted: Sequence[str]) -> str | None:
-    """Return the column of weights that tables have, None where they have none; raises InputError where only some have it."""
-    from ..processors.weights import WEIGHTS
-
-    for name in WEIGHTS:
-        has = [name in info.columns and name not in wanted for info in infos]
-        if any(has) and not all(has):
+def weights_in(infos: Sequence[TableInfo], files: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Return the columns of weights that tables have beside those that are wanted; raises InputError where only some have one."""
+    found = dict.fromkeys(name for info in infos for name in weight_columns(info.columns) if name not in wanted)
+    for name in found:
+        has = [name in info.columns for info in infos]
+        if not all(has):
             raise InputError(
                 f"{files[has.index(False)]}: no column {name!r}, which {files[has.index(True)]} has; weights are all or nothing"
             )
-        if any(has):
-            return name
-    return None
+    return list(found)
 
 
 def usable_rows(part: Table, representation: Representation) -> tuple[Table, dict[str, int]]:

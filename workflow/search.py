@@ -11,7 +11,7 @@ from ..errors import HunchError, InputError
 from ..files import matching
 from ..folds import told_by
 from ..lock import reading
-from ..table import EVENT_ID, Table, is_table, table_info, table_parts
+from ..table import EVENT_ID, Table, is_table, table_info, table_parts, weight_columns
 from .before_processing import refuse_other_tables
 from .layout import model_paths, running_of, table_path, training_samples
 from .stages import check_earlier
@@ -68,8 +68,6 @@ def how_trained(analysis: Analysis) -> str:
 
 def rows_of(analysis: Analysis, files: Sequence[str], trained: str) -> Iterator[Table]:
     """Give the rows of tables, the columns that a search needs, part by part, told as those that the models trained on are."""
-    from ..processors.weights import WEIGHTS
-
     reference = next(table_path(analysis, name) for name in training_samples(analysis))
     trained_on = table_info(reference).metadata
     for file in files:
@@ -80,7 +78,7 @@ def rows_of(analysis: Analysis, files: Sequence[str], trained: str) -> Iterator[
             raise InputError(untold(file, own, trained))
         more = [
             name
-            for name in (EVENT_ID, *WEIGHTS)
+            for name in (EVENT_ID, *weight_columns(info.columns))
             if name in info.columns
             and name not in analysis.represented.content
             and (name != EVENT_ID or trained == EVENT_ID)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from ...table import MJJ, Observable, Table
+from ...table import MJJ, Observable, Table, weight_columns
 from ...tabular import is_number
 
 __all__ = [
@@ -29,11 +29,10 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
-NO_REGION = ("", "nan", "_nan_", "none", "null", "na", "n/a", "<na>", "nat")
+NO_REGION = ("", "nan", "-nan", "_nan_", "none", "null", "na", "n/a", "#n/a", "#na", "<na>", "nat", r"\n")
 """What programs write where a text has no value, in small letters."""
 NO_VALUE = "no value in the column region"
 """Of a cutflow: events that no region was given for."""
-WEIGHTS = ("genWeight", "weight", "weights")  # columns of a table that would be an event's weight
 
 # The CMS dijet mass binning in GeV (arXiv:1010.0203 and later dijet searches): about one mass resolution a bin.
 # fmt: off
@@ -140,8 +139,8 @@ def spectra_of_table(
         raise InputError(
             f"{table.source}: column {observable.name!r} reaches {mass.max():g} GeV, sqrt_s is {sqrt_s:g}; another --sqrt-s, or another unit of the mass?"
         )
-    for name in WEIGHTS:
-        if name not in table or (table[name] == table[name][0]).all():
+    for name in weight_columns(table.columns):
+        if (table[name] == table[name][0]).all():
             continue
         said = "differs between events" if (table[name] == table[name]).all() else "holds NaN"
         raise InputError(f"{table.source}: column {name!r} {said}; data carry no weights")

@@ -25,10 +25,20 @@ import numpy.typing as npt
 
 from ...errors import InputError, unknown_name
 from ...files import parse_json, parse_yaml, read_text
-from ...folds import beyond_chance, repeated_events, same_event_hash, shared_events, told_by
-from ...table import EVENT_ID, IDENTITY, MJJ, TABLE_SUFFIXES, Observable, is_table_folder, read_table, table_info
+from ...folds import beyond_chance, content_hash, repeated_events, same_event_hash, shared_events, told_by
+from ...table import (
+    EVENT_ID,
+    IDENTITY,
+    MJJ,
+    TABLE_SUFFIXES,
+    Observable,
+    is_table_folder,
+    read_table,
+    table_info,
+    weight_columns,
+)
 from ...tabular import csv_header, unended_line
-from .bins import NO_VALUE, WEIGHTS, as_hist, spectra_of_table
+from .bins import NO_VALUE, as_hist, spectra_of_table
 from .columns import (
     COUNT,
     DENSITY,
@@ -75,6 +85,15 @@ class GivenSpectra:
         return f"GivenSpectra({', '.join(self.spectra)}: {events:.0f} events, notes: {len(self.notes)})"
 
 
+@dataclass(frozen=True, repr=False)
+class Events:
+    """Who the events of a table are: how they are told (`told_by`), and hashes (n,) of each event and of its mass alone."""
+
+    told: str
+    same: npt.NDArray[np.uint64]
+    mass: npt.NDArray[np.uint64]
+
+
 def read_spectra(
     sources: Sequence[str | Path],
     *,
@@ -95,7 +114,7 @@ def read_spectra(
     notes: list[str] = []
     units: list[Unit] = []
     read: set[tuple[Path, str]] = set()
-    hashes: dict[str, npt.NDArray[np.uint64]] = {}
+    hashes: dict[str, Events] = {}
     for source in sources:
         path, part = split_source(str(source))
         if is_event_table(path, observable.name):
@@ -184,10 +203,12 @@ def counted(
     return as_hist(edges, counts, column.outside, observable=observable), meant, [*notes, *([note] if note else [])]
 
 
-def check_events(events: Mapping[str, npt.NDArray[np.uint64]]) -> None:
-    """Refuse tables that share events: source -> the hashes of its events."""
+def check_events(events: Mapping[str, Events]) -> None:
+    """Refuse tables that share events: source -> its events; those told in different ways are compared by their mass."""
     for (one, first), (two, second) in itertools.combinations(events.items(), 2):
-        if n := shared_events(first, second):
+        same = first.told == second.told
+        pair = (first.same, second.same) if same else (first.mass, second.mass)
+        if n := shared_events(*pair, one_number=not same or first.told == "content"):
             raise InputError(f"{one} and {two} share {n} events; regions that are hunted together hold different ones")
 
 
@@ -250,14 +271,14 @@ def mass_column(names: Sequence[str], mass: str) -> str | None:
 
 def events_of(
     path: Path, *, sqrt_s: float, mass_unit: str | None, observable: Observable
-) -> tuple[list[tuple[str, hist.Hist[Any]]], dict[str, int], npt.NDArray[np.uint64]]:
-    """Return the spectra of a table of events, what lies in none, and hashes of its events.
+) -> tuple[list[tuple[str, hist.Hist[Any]]], dict[str, int], Events]:
+    """Return the spectra of a table of events, what lies in none, and who its events are.
 
     Of its columns the mass, the region, weights and the identity alone are read.
     """
     info = table_info(path)
     mass = mass_column(info.columns, observable.name) or observable.name
-    names = [mass, *(name for name in ("region", EVENT_ID, *WEIGHTS) if name in info.columns)]
+    names = [mass, *(name for name in ("region", EVENT_ID) if name in info.columns), *weight_columns(info.columns)]
     table = read_table(path, columns=names)
     values = table.matrix([mass])[:, 0]
     if len(values) > 1 and (np.diff(values) > 0).all():
@@ -284,7 +305,8 @@ def events_of(
         named = ", ".join(f"{name} {table[name][row]}" for name in IDENTITY[1:] if name in own and name in table)
         named = named or f"{mass} {table[mass][row]:.10g}"
         raise InputError(f"{path}: {again.sum()} events are there twice or more; the first: {named}, in row {row}")
-    return list(spectra.items()), cutflow, events
+    own_mass = content_hash(values[:, None])  # in GeV
+    return list(spectra.items()), cutflow, Events(told_by(table), events, own_mass)
 
 
 def columns_of(path: Path, part: str | None) -> list[SpectrumColumn]:

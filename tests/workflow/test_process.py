@@ -89,7 +89,7 @@ def test_samples_that_share_rows_are_refused(tmp_path: Path, rng: np.random.Gene
             processed(tmp_path, "{data: [data.csv], background: [qcd.csv]}")
 
 
-@pytest.mark.parametrize("name", ["genWeight", "weight"])
+@pytest.mark.parametrize("name", ["genWeight", "weight", "Event_Weight"])
 def test_weights_of_tables_are_said_and_of_data_refused(
     name: str, tmp_path: Path, rng: np.random.Generator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -110,6 +110,10 @@ def test_weights_of_tables_are_said_and_of_data_refused(
         processed(tmp_path, samples)
     rows(rng, 50).assign(**{name: np.nan}).to_csv(tmp_path / "data.csv", index=False)
     with pytest.raises(InputError, match="sample data: no event left of 50"):
+        processed(tmp_path, samples)
+    both = {"genWeight": 1.0, name + "s": 1.0, "mcWeight": rng.uniform(size=50)}
+    rows(rng, 50).assign(**both).to_csv(tmp_path / "data.csv", index=False)
+    with pytest.raises(InputError, match=r"data\.csv: column 'mcWeight' differs between events"):
         processed(tmp_path, samples)
 
 

@@ -57,6 +57,7 @@ NAMES = np.array(["SR1", "SR2"] * (N // 2), dtype=object)
     ("given", "names"),
     [
         ([None, "", "  ", "NaN", "nan", "None", "null", "<NA>"], ["SR1", "SR2"]),
+        (["#N/A", "-nan", r"\N", "NA", "n/a", "NaT", "NULL", "#NA"], ["SR1", "SR2"]),
         ([np.nan] * 8, ["region 1", "region 2"]),
     ],
 )
@@ -120,6 +121,9 @@ def test_events_are_there_once(tmp_path: Path, mass: Any) -> None:
     second = stored(tmp_path / "b.parquet", mjj=mass[: N // 2], run=run[: N // 2], event=np.arange(N // 2))
     with pytest.raises(InputError, match=rf"a\.parquet and .*b\.parquet share {N // 2} events"):
         read_spectra([first, second])
+    second = stored(tmp_path / "b.csv", mjj=mass[: N // 2])
+    with pytest.raises(InputError, match=rf"a\.parquet and .*b\.csv share {N // 2} events"):
+        read_spectra([first, second])
 
 
 def test_a_folder_of_parts_is_a_table_of_events(tmp_path: Path, mass: Any) -> None:
@@ -132,3 +136,10 @@ def test_a_folder_of_parts_is_a_table_of_events(tmp_path: Path, mass: Any) -> No
 def test_weights_that_are_no_numbers_are_refused(mass: Any) -> None:
     with pytest.raises(InputError, match="column 'weight' holds NaN"):
         spectra_of_table(Table({"mjj": mass, "weight": np.full(N, np.nan)}), sqrt_s=13000)
+
+
+@pytest.mark.parametrize("name", ["genWeight", "Weights", "event_weight", "w"])
+def test_weights_are_known_by_their_names(name: str, tmp_path: Path, mass: Any) -> None:
+    path = stored(tmp_path / "t.parquet", **{"mjj": mass, "puppiWeight": mass, name: mass})
+    with pytest.raises(InputError, match=f"column '{name}' differs between events; data carry no weights"):
+        read_spectra([path])
