@@ -134,7 +134,8 @@ def open_files(
         # The identifier is that of a copy, too; files without one are known by where they are.
         known = file.uuid if any(file.uuid) else os.path.realpath(file.path)
         if known in seen:
-            raise InputError(f"{file.path}: is the same ROOT file as {seen[known]}; its events would count twice")
+            same = "is given twice" if seen[known] == file.path else f"is the same ROOT file as {seen[known]}"
+            raise InputError(f"{file.path}: {same}; its events would count twice")
         seen[known] = file.path
         if same_counting and file.source.counting != first.source.counting:
             raise InputError(

@@ -247,7 +247,7 @@ def search_table(
         usable, lost = representation.usable({name: part[name] for name in representation.content})
         kept = part if usable.all() else part.select(usable)
         if weights := weight_columns(kept.columns):
-            weighed = np.isfinite(kept.matrix(weights)).all(axis=1)
+            weighed = np.asarray(np.isfinite(kept.matrix(weights)).all(axis=1))
             kept, lost = kept.select(weighed), lost | {UNWEIGHED: int((~weighed).sum())}
         found = hunted.searched(kept, {"read": len(part), **lost, "kept": len(kept)}, part=number)
         done.append((part.source, found))

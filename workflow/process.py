@@ -149,7 +149,7 @@ def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...], infos: 
             for place, part in enumerate(table_parts(file, tuple(dict.fromkeys((*stored, *weights))))):
                 kept, lost = usable_rows(part, representation)
                 if weights:
-                    weighed = np.isfinite(kept.matrix(list(weights))).all(axis=1)
+                    weighed = np.asarray(np.isfinite(kept.matrix(list(weights))).all(axis=1))
                     kept, lost[UNWEIGHED] = kept.select(weighed), int((~weighed).sum())
                     for name, summed in weights.items():
                         summed.append(weights_of(kept[name]))

@@ -259,6 +259,8 @@ def test_one_file_under_two_names_is_refused(write_events: Callable[..., Path]) 
         run([path, copy])
     with pytest.raises(InputError, match="given twice"):
         run({"data": [str(path), str(path)]})
+    with pytest.raises(InputError, match=r"a\.root: is given twice; its events would count twice"):
+        run({"data": [str(path)], "other": [str(path)]})
     assert run({"data": [path]}).cutflow["read"] == 1
 
 
