@@ -223,7 +223,10 @@ def run_table(
 def _lost(cutflow: dict[str, int]) -> str:
     """Return what an event was lost by, the most frequent first."""
     lost = [(count, name) for name, count in cutflow.items() if name not in {"read", "kept"} and count]
-    return ", ".join(f"{count} {name}" for count, name in sorted(lost, reverse=True)) or "the files, or their steps, hold none"
+    return (
+        ", ".join(f"{count} {name}" for count, name in sorted(lost, reverse=True))
+        or "the files, or their steps, hold none"
+    )
 
 
 def refuse_to_replace(output: Path) -> None:
