@@ -42,6 +42,7 @@ __all__ = [
     "read_text",
     "read_yaml",
     "remove",
+    "require_no_device",
     "require_place",
     "shown_number",
     "told_to_write",
@@ -57,6 +58,7 @@ MAX_DIGITS = 308
 """Digits of a whole number: more than a double holds; Python itself refuses from 4,300 on, and in the wrong words."""
 MAX_ALIASED = 100_000
 """Values of a YAML file that are there by its aliases alone."""
+DEVICES = {Path("/dev"), Path("/dev/fd")}
 STEM = 100
 """Bytes of a file's name that its folder beside it repeats; names have 255."""
 
@@ -171,17 +173,25 @@ def is_private(path: Path, target: Path | None = None) -> bool:
 def write_aside(path: str | Path) -> Iterator[Path]:
     """Give a name in a private folder beside `path`; rename it to `path` on success, delete it on any failure or Ctrl-C.
 
-    A link at `path` is replaced, and nothing is written through it. Raises InputError where `path` is a folder, WriteError naming
-    `path` where it cannot be written.
+    A link at `path` is replaced, and nothing is written through it. Raises InputError where `path` is a folder or a device, WriteError
+    naming `path` where it cannot be written.
     """
     target = Path(path)
     with told_to_write(target):
         if target.is_dir():
             raise InputError(f"{target}: is a directory, not a file to write")
+        require_no_device(target)
     with private_folder(target) as folder:
         aside = folder / target.name
         yield aside
         aside.replace(target)
+
+
+def require_no_device(target: Path) -> None:
+    """Raise InputError where a name is a device or a pipe, as /dev/null and /dev/stdout are: a file would be put in its place."""
+    other = target.exists() and not target.is_file() and not target.is_dir()
+    if other or target.absolute().parent in DEVICES:  # there stdout is a link, to a file where output is redirected
+        raise InputError(f"{target}: is a device or a pipe, not a file to write; it would be replaced by one")
 
 
 @contextlib.contextmanager
@@ -191,6 +201,7 @@ def write_folder_aside(path: str | Path) -> Iterator[Path]:
     What was at `path` before, a file, a link or a folder, is replaced as a whole, and stays where anything fails.
     """
     target = Path(path)
+    require_no_device(target)
     with private_folder(target) as folder:
         aside, old = folder / target.name, folder / f"{target.name[:STEM]}.old"
         aside.mkdir()

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .errors import HunchError, InputError
-from .files import WriteError, is_private, make_folder, remove, write_reason
+from .files import REASONS, WriteError, is_private, make_folder, remove, require_no_device, write_reason
 
 __all__ = ["only_writer", "reading", "writing"]
 
@@ -34,10 +34,12 @@ def writing(folder: Path, *, within: Sequence[str] = ()) -> Iterator[None]:
     """Hold an output folder, which is made where there is none; raises HunchError where another run uses it, and touches nothing then.
 
     What a killed run left under temporary names in it, and in its folders `within` at any depth, is deleted. A folder that is
-    still empty in the end is removed if it was made here.
+    still empty in the end is removed if it was made here. Raises WriteError where one of those within is a link: whoever made the
+    folder would say where files are written and deleted.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; a folder is written")
+    refuse_links(folder, within)
     if is_held(folder / NAME):
         yield
         return
@@ -48,6 +50,18 @@ def writing(folder: Path, *, within: Sequence[str] = ()) -> Iterator[None]:
         except BaseException:  # workers that were killed cleaned nothing up
             sweep(folder, within)
             raise
+
+
+def refuse_links(folder: Path, within: Sequence[str]) -> None:
+    """Raise WriteError where one of the folders `within`, or a folder in one of them, is a link."""
+    waiting = [folder / name for name in within]
+    while waiting:
+        path = waiting.pop()
+        if path.is_symlink():
+            raise WriteError(f"{path}: cannot be written: {REASONS[errno.ELOOP]}; delete it, or name another output")
+        if path.is_dir():
+            with os.scandir(path) as entries:
+                waiting += [Path(entry) for entry in entries if entry.is_dir()]
 
 
 def sweep(folder: Path, within: Sequence[str]) -> None:
@@ -66,11 +80,12 @@ def reading(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_writer(target: Path) -> Iterator[None]:
-    """Hold an output file, or a folder that is replaced as a whole; raises HunchError where another run writes it.
+    """Hold an output file, or a folder that is replaced as a whole; raises HunchError where another run writes it, or it is a device.
 
     What a killed run left of it under a temporary name is deleted.
     """
     path = target if target.name not in {"", ".."} else target.resolve()
+    require_no_device(path)
     with making(path.parent), held(path.with_name(f".{short(path.name)}{NAME}"), target):
         for left in path.parent.glob(".*"):
             if is_private(left, path):

@@ -28,6 +28,7 @@ from hunch.files import (
     write_folder_aside,
     write_json,
 )
+from hunch.lock import only_writer
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -140,6 +141,21 @@ def test_a_place_that_is_taken_is_not_written_into(tmp_path: Path, monkeypatch: 
         pass
     assert list((tmp_path / "theirs").iterdir()) == []
     assert (tmp_path / ".out.0.part").is_symlink()
+
+
+@pytest.mark.parametrize("write", [write_aside, write_folder_aside, only_writer])
+def test_a_pipe_or_device_is_not_replaced_by_a_file(write: Callable[[Path], Any], tmp_path: Path) -> None:
+    """The superuser's `-o /dev/null` would put a file in its place, for everyone."""
+    os.mkfifo(tmp_path / "null")
+    (tmp_path / "stdout").symlink_to(tmp_path / "null")
+    for name in ("null", "stdout"):
+        with pytest.raises(InputError, match=f"{name}: is a device or a pipe"), write(tmp_path / name):
+            pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["null", "stdout"]
+    assert (tmp_path / "stdout").is_symlink()
+    for name in ("null", "stdout", "hunch.json"):
+        with pytest.raises(InputError, match=f"/dev/{name}: is a device"), write(Path("/dev", name)):
+            pass
 
 
 def test_a_long_name_is_written(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from hunch.files import WriteError, require_place
 from hunch.lock import writing
+from hunch.workflow.layout import FOLDERS
 from hunch.workflow.stamps import Key, stamp_holds, write_stamp
 
 KEY = Key("train", {"seed": 0}, (("data", "0f"),), "source")
@@ -57,4 +58,25 @@ def test_a_folder_that_is_closed_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Path, "mkdir", closed)
     with pytest.raises(WriteError, match=r"out: .*permission denied"), writing(tmp_path / "out"):
+        pass
+
+
+@pytest.mark.parametrize("name", ["figures", ".spectra", ".stages", "limits/near", ".spectra/pieces"])
+def test_a_folder_inside_that_is_a_link_is_not_written_into(name: str, tmp_path: Path) -> None:
+    theirs, out = tmp_path / "theirs", tmp_path / "out"
+    half = theirs / "pieces" / ".x.0123456789ab.part"
+    half.mkdir(parents=True)
+    (out / name).parent.mkdir(parents=True)
+    (out / name).symlink_to(theirs)
+    with (
+        pytest.raises(WriteError, match=rf"out/{name}: cannot be written: it is a symbolic link.*; delete it, or name"),
+        writing(out, within=FOLDERS),
+    ):
+        pass
+    assert half.is_dir()
+    assert not (out / ".lock").exists()
+    (out / name).unlink()
+    (out / "result.json").symlink_to(theirs / "other.json")  # a file's is replaced
+    (tmp_path / "linked").symlink_to(out)  # as a whole it may lie elsewhere
+    with writing(tmp_path / "linked", within=FOLDERS):
         pass
