@@ -42,8 +42,10 @@ __all__ = [
     "read_text",
     "read_yaml",
     "remove",
+    "require_name",
     "require_no_device",
     "require_place",
+    "require_text",
     "shown_number",
     "told_to_write",
     "write_aside",
@@ -243,12 +245,14 @@ def finite(value: Any) -> Any:
 def matching(name: str | Path, *, where: str = "") -> list[str]:
     """Return the files that a name stands for, in order: itself, or with * ? [ ] in it all that match, ** any folders.
 
-    A file that is called so is itself. where: begins the message. Raises InputError where nothing matches.
+    A file that is called so is itself. where: begins the message. Raises InputError where nothing matches, and for names that are no
+    text.
     """
     text = str(name)
-    if "://" in text or not glob.has_magic(text) or Path(text).exists():
-        return [text]
-    found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    single = "://" in text or not glob.has_magic(text) or Path(text).exists()
+    found = [text] if single else sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    for file in found:
+        require_name(file)
     if not found:
         raise InputError(f"{where}{': ' if where else ''}{text}: no file matches")
     return found
@@ -304,10 +308,22 @@ def refuse_untext(value: Any, text: str, where: str) -> None:
             waiting += [*found, *found.values()]
         elif isinstance(found, list):
             waiting += found
-        elif isinstance(found, str) and "\0" in found:
-            raise InputError(f"{where}: holds a NUL character in {shown(found)}, which no name can")
-        elif isinstance(found, str) and any("\ud800" <= letter <= "\udfff" for letter in found):
-            raise InputError(f"{where}: holds half a character (a lone surrogate) in {shown(found)}, which is no text")
+        elif isinstance(found, str):
+            require_text(found, where)
+
+
+def require_text(value: str, where: str) -> None:
+    """Raise InputError where a text holds what no file of text that is read here may: a NUL character, or a lone surrogate."""
+    if "\0" in value:
+        raise InputError(f"{where}: holds a NUL character in {shown(value)}, which no name can")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise InputError(f"{where}: holds half a character (a lone surrogate) in {shown(value)}, which is no text")
+
+
+def require_name(path: str | Path) -> None:
+    """Raise InputError for a file whose name is no UTF-8: no result or table could tell of it."""
+    if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
+        raise InputError(f"{path}: its name is no text in UTF-8, and nothing could tell of it; rename it")
 
 
 # ------------------------------------------------------------------------------------------ JSON

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .page import HEAD, write_page
+from .page import HEAD, picture, write_page
 
 __all__ = ["write_counting_report"]
 
@@ -55,7 +54,7 @@ At {{ "%.0f"|format(100 * l.confidence) }} % confidence {% if l.observed is not 
 
 def write_counting_report(path: str | Path, result: Mapping[str, Any], figures: str | Path) -> None:
     """Write report.html from the result of a counting experiment and its figure, inside the file."""
-    picture = Path(figures) / "counting.png"
+    file = Path(figures) / "counting.png"
     write_page(
         path,
         TEMPLATE,
@@ -64,5 +63,5 @@ def write_counting_report(path: str | Path, result: Mapping[str, Any], figures: 
         c=result["counting"],
         e=result["counting"]["expectation"],
         l=result["counting"]["limits"],
-        figure=base64.b64encode(picture.read_bytes()).decode() if picture.is_file() else "",
+        figure=picture(file) if file.is_file() else "",
     )

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ..errors import printable
+from ..errors import InputError, printable
 from ..files import write_aside
 from ..table import MJJ, Observable
 from .fits.log_p import shown_p, stated_p
@@ -31,6 +31,9 @@ FIGURE = Markup(
     '<figure><img alt="{text}" src="data:image/png;base64,{encoded}"><figcaption>{text}</figcaption></figure>'
 )
 """Its `format` escapes what it is given."""
+
+PNG = b"\x89PNG\r\n\x1a\n"
+"""How every file in PNG begins."""
 
 HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -146,8 +149,7 @@ def write_report(
         if not file.is_file():
             return Markup()
         text = printable(caption or CAPTIONS.get(name, ""))
-        encoded = base64.b64encode(file.read_bytes()).decode()
-        return FIGURE.format(text=text, encoded=encoded)
+        return FIGURE.format(text=text, encoded=picture(file))
 
     write_page(
         path,
@@ -162,6 +164,14 @@ def write_report(
         figure=figure,
         verdict=verdict(result["best"]),
     )
+
+
+def picture(file: Path) -> str:
+    """Return a PNG figure in base64; raises InputError for anything else: a page would hand on what a link of that name leads to."""
+    content = file.read_bytes()
+    if not content.startswith(PNG):
+        raise InputError(f"{file}: is no PNG figure; hunch run or hunch hunt draws it anew")
+    return base64.b64encode(content).decode()
 
 
 def write_page(path: str | Path, template: str, result: Mapping[str, Any], **values: Any) -> None:

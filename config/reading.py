@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import IN_QUOTES, HunchError, InputError, nearest, shown
-from ..files import compose_yaml, dotted, matching, parse_yaml, read_text
+from ..files import compose_yaml, dotted, matching, parse_yaml, read_text, require_name
 from ..table import is_table, is_table_folder
 from .methods import SPACE_KEYS
 from .schema import Analysis
@@ -33,6 +33,7 @@ def read_analysis(path: str | Path, overrides: Sequence[str] = ()) -> Analysis:
     """
     path = Path(path)
     try:
+        require_name(path.resolve())
         node, raw = compose_yaml(read_text(path, "an analysis file (YAML)"), str(path))
     except InputError as error:
         raise ConfigError(str(error)) from error

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from ..errors import shown
 from .quantities import known_unit, number
 
 __all__ = [
@@ -63,6 +64,7 @@ def two_numbers(given: Any) -> Any:
 Pair = Annotated[tuple[Positive, Positive], BeforeValidator(two_numbers), Field(strict=False)]
 Options = dict[str, Any]
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+LONGEST = 200  # characters of a name: with prior. and .checkpoint around it, disks take 255
 
 
 class Samples(Section):
@@ -95,6 +97,10 @@ class Samples(Section):
                 raise ValueError(f"{name!r} names a prior or signal: letters, digits and _ . + - are allowed")
             if name in {"anomaly", "difference", "background"} or name.startswith("family"):
                 raise ValueError(f"a prior or signal cannot be called {name!r}, a score has that name")
+            if name == "spectra.root":
+                raise ValueError(f"a prior or signal cannot be called {name!r}, a file of the limits has that name")
+            if len(name) > LONGEST:
+                raise ValueError(f"{shown(name)} has {len(name)} characters, and names files; allowed: {LONGEST}")
         return named
 
 

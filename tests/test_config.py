@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -439,3 +440,32 @@ def test_one_data_file_that_is_no_name_is_one_message(write: Callable[[str], Pat
     with pytest.raises(ConfigError, match=r"key 'samples.data\[0\]': .*found False; .*in quotes") as raised:
         read_analysis(write("samples: {data: [no]}\noutput: out\n"))
     assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("spectra.root", "a file of the limits has that name"),
+        ("a" * 201, "has 201 characters, and names files; allowed: 200"),
+    ],
+)
+def test_a_signal_whose_files_could_not_be_written_is_refused(
+    name: str, said: str, write: Callable[[str], Path]
+) -> None:
+    with pytest.raises(ConfigError, match=rf"line 5: key 'samples.signals': .*{said}"):
+        read_analysis(
+            write(
+                f"samples:\n  data: [data.root]\n  priors:\n    two: [xy.root]\n  signals:\n    {name}: [qcd.root]\noutput: out\n"
+            )
+        )
+
+
+def test_files_and_folders_whose_name_is_no_text_are_refused(write: Callable[[str], Path], tmp_path: Path) -> None:
+    """No result could tell of them: it would be written and never read again."""
+    odd = tmp_path / os.fsdecode(b"t\xff")
+    odd.mkdir()
+    with pytest.raises(ConfigError, match="its name is no text in UTF-8"):
+        read_analysis(write(MINIMAL).rename(odd / "analysis.yaml"))
+    (tmp_path / os.fsdecode(b"data\xff.root")).touch()
+    with pytest.raises(ConfigError, match=r"line 2: key 'samples.data\[0\]': .*its name is no text in UTF-8"):
+        read_analysis(write(MINIMAL.replace("data.root", "data*.root")))

@@ -18,7 +18,7 @@ BODY = "<body>"
 def mark_older(output: Path) -> None:
     """Say at the top of report.html, where there is one, that it is older than what lies beside it."""
     path = output / "report.html"
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():
         return
     page = path.read_text(encoding="utf-8", errors="surrogateescape")
     if MARK in page:
@@ -32,7 +32,7 @@ def mark_older(output: Path) -> None:
 def unmark(output: Path) -> None:
     """Take the mark away: what was begun has changed nothing."""
     path = output / "report.html"
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():
         return
     page = path.read_text(encoding="utf-8", errors="surrogateescape")
     if MARK in page:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError, unknown_name
-from ...files import parse_json, parse_yaml, read_text
+from ...files import parse_json, parse_yaml, read_text, require_name, require_text
 from ...folds import beyond_chance, content_hash, repeated_events, same_event_hash, shared_events, told_by
 from ...table import (
     EVENT_ID,
@@ -116,6 +116,7 @@ def read_spectra(
     read: set[tuple[Path, str]] = set()
     hashes: dict[str, Events] = {}
     for source in sources:
+        require_name(source)
         path, part = split_source(str(source))
         if is_event_table(path, observable.name):
             if part is not None or unit is not None:
@@ -141,6 +142,7 @@ def read_spectra(
                     f"{path}: the last line has no line end ({last[:60]}); where the file is cut off, its last bin is wrong"
                 )
         for name, histogram in found:
+            require_text(name, f"{source}: the name of a region")
             if histogram.sum() == 0:
                 raise InputError(
                     f"{source}: spectrum {name!r} is empty: none of its {histogram.axes[0].size} bins holds an event"
@@ -364,7 +366,7 @@ def json_columns(text: str, path: Path) -> Iterator[SpectrumColumn]:
     """Read {"edges": [...], "counts": [...]}, or "densities" with "unit"; several regions: counts is a mapping."""
     content = parse_json(text, str(path), exact=True)
     if not isinstance(content, dict):
-        raise InputError(f'{path}: a mapping with "edges" and "counts" is expected, found a {type(content).__name__}')
+        raise InputError(f'{path}: a mapping with "edges" and "counts" is expected, found {kind_of(content)}')
     if "edges" not in content or len({"counts", "densities"} & set(content)) != 1:
         raise InputError(
             f'{path}: "edges" and either "counts" or "densities" are needed; found: {", ".join(content) or "no key"}'
@@ -387,12 +389,18 @@ def json_columns(text: str, path: Path) -> Iterator[SpectrumColumn]:
         yield SpectrumColumn(where, name, edges, decimals(values, where), unit, str(content.get("mass_unit", "")))
 
 
+def kind_of(content: object) -> str:
+    """Return what a value of JSON or YAML is called."""
+    kinds = {dict: "a mapping", list: "a list", str: "a text", bool: "a truth value", type(None): "nothing"}
+    return kinds.get(type(content), "a number")
+
+
 def hepdata_columns(text: str, path: Path) -> Iterator[SpectrumColumn]:
     """Read a HEPData table in YAML: independent_variables with low and high, dependent_variables with value."""
     # numbers stay as they are written, so that their digits can be counted
     content = parse_yaml(text, str(path), typed=False)
     if not isinstance(content, dict) or not {"independent_variables", "dependent_variables"} <= set(content):
-        found = ", ".join(content) if isinstance(content, dict) else type(content).__name__
+        found = ", ".join(content) if isinstance(content, dict) else kind_of(content)
         raise InputError(
             f"{path}: neither an analysis (samples, output) nor a HEPData table (independent_variables, dependent_variables); found: {found}"
         )

@@ -25,6 +25,7 @@ from hunch.analysis import (
     write_report,
 )
 from hunch.analysis.figures.spectrum_figures import poisson_interval, signed_pulls
+from hunch.analysis.page import picture
 from hunch.analysis.results import best_of, scan_of
 from hunch.errors import InputError
 
@@ -244,6 +245,13 @@ def test_the_tail_fit_is_shown_where_there_is_one(found: Any, page: Path, tmp_pa
     write_report(tmp_path / "report.html", result | about, tmp_path)
     shown = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "p = 2.3e-07 (5.05 σ), 1.1e-07 to 4.5e-07 at 68 %: an extrapolation" in shown
+
+
+def test_what_is_no_picture_is_not_handed_on(tmp_path: Path) -> None:
+    (tmp_path / "id_rsa").write_text("private")
+    (tmp_path / "figure.png").symlink_to(tmp_path / "id_rsa")
+    with pytest.raises(InputError, match=r"figure.png: is no PNG figure"):
+        picture(tmp_path / "figure.png")
 
 
 def test_no_global_p_is_null_everywhere(found: Any) -> None:

@@ -247,6 +247,15 @@ def test_a_stage_that_runs_marks_the_report_of_before(done: Path, monkeypatch: p
     assert stale(settings) == []
 
 
+def test_a_page_that_is_a_link_is_not_copied(tmp_path: Path) -> None:
+    (tmp_path / "private").write_text("mine")
+    (tmp_path / "report.html").symlink_to(tmp_path / "private")
+    mark_older(tmp_path)
+    unmark(tmp_path)
+    assert (tmp_path / "report.html").is_symlink()
+    assert (tmp_path / "private").read_text() == "mine"
+
+
 def test_why_is_one_line_for_many_settings(done: Path) -> None:
     settings = analysis(done)
     after = settings.model_copy(

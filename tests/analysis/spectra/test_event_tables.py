@@ -143,3 +143,16 @@ def test_weights_are_known_by_their_names(name: str, tmp_path: Path, mass: Any) 
     path = stored(tmp_path / "t.parquet", **{"mjj": mass, "puppiWeight": mass, name: mass})
     with pytest.raises(InputError, match=f"column '{name}' differs between events; data carry no weights"):
         read_spectra([path])
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800"])
+def test_a_region_whose_name_no_result_could_hold_is_refused(name: str, tmp_path: Path, mass: Any) -> None:
+    """result.json would be written with it, and never be read again."""
+    suffix = ".parquet" if "\0" in name else ".json"
+    if suffix == ".parquet":
+        path = stored(tmp_path / "t.parquet", mjj=mass, region=np.array([name] * len(mass), dtype=object))
+    else:
+        path = tmp_path / "t\udcff.json"
+        path.write_text('{"edges": [1, 2], "counts": [1]}')
+    with pytest.raises(InputError, match=r"NUL character in 'a.*b', which no name can|its name is no text in UTF-8"):
+        read_spectra([path])
