@@ -17,10 +17,13 @@ OPERATIONS = frozenset(NAMES.split())
 """Of the graphs that hunch exports: none loops, branches, reads a file or makes something out of a size alone."""
 MAX_GROWTH = 4096
 """How many times larger a Tile, or by how many values at an edge a Pad, may make what it is given."""
+MAX_VALUES = 1 << 22
+"""Numbers that a step of a graph may make of one event; the largest of an image of 224 x 224 pixels in 64 channels are fewer."""
 
 
-def checked_onnx(path: str | Path) -> bytes:
-    """Return the content of an ONNX file; raises ScorerError where it is none, or holds what hunch does not write.
+def checked_onnx(path: str | Path) -> tuple[bytes, int]:
+    """Return the content of an ONNX file and the most numbers an event that a step of it makes; raises ScorerError where it is none,
+    or holds what hunch does not write.
 
     Weights in other files are not looked for: the paths in an ONNX file are its maker's.
     """
@@ -63,4 +66,35 @@ def checked_onnx(path: str | Path) -> bytes:
                 raise ScorerError(
                     f"{path}: operation {node.op_type} by {shown(sizes)}; hunch export writes no such sizes"
                 )
-    return content
+    return content, largest_value(model, onnx, path)
+
+
+def largest_value(model: Any, onnx: Any, path: str | Path) -> int:
+    """Return how many numbers the largest value of a graph has for one event; raises ScorerError for too many.
+
+    Small steps make large values one after the other: each of them is told by the sizes of what it is given. A value of two events
+    that is more than two of one (all of them against each other) is refused too.
+    """
+    sizes = []
+    for events in (1, 2):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        for given in copy.graph.input:
+            if given.type.tensor_type.shape.dim:
+                given.type.tensor_type.shape.dim[0].dim_value = events
+        try:
+            told = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
+        except (RuntimeError, ValueError) as error:
+            raise ScorerError(f"{path}: damaged, its graph has no sizes: {shown(str(error), limit=200)}") from error
+        found = {}
+        for value in (*told.value_info, *told.output):
+            if value.type.tensor_type.HasField("shape"):
+                dims = value.type.tensor_type.shape.dim
+                found[value.name] = math.prod(d.dim_value if d.HasField("dim_value") else MAX_VALUES + 1 for d in dims)
+        sizes.append([found.get(name, MAX_VALUES + 1) for node in told.node for name in node.output if name])
+    for one, two in zip(*sizes, strict=True):
+        if not one <= MAX_VALUES or two > 2 * one:
+            raise ScorerError(
+                f"{path}: makes more than {MAX_VALUES:,} numbers of an event, or of events with each other"
+            )
+    return max(sizes[0], default=1)

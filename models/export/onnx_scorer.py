@@ -19,6 +19,7 @@ from .onnx_file import checked_onnx
 __all__ = ["OnnxScorer"]
 
 MAX_ROWS = 4096  # a step: the activations of as many rows stay in a core's cache
+MAX_NUMBERS = 1 << 27  # that a step of the graph makes at once
 
 
 class OnnxScorer:
@@ -36,10 +37,11 @@ class OnnxScorer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         try:
-            content = checked_onnx(path)
+            content, largest = checked_onnx(path)
             self.session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except runtime_errors() as error:
             raise ScorerError(f"{path}: damaged, or no ONNX file: {error}") from error
+        self.rows = max(min(MAX_ROWS, MAX_NUMBERS // largest), 1)
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         if "hunch_version" not in self.metadata:
             raise ScorerError(f"{path}: an ONNX file, but not one that hunch export wrote")
@@ -93,8 +95,8 @@ class OnnxScorer:
             rows = np.clip(rows, np.finfo(self.dtype).min, np.finfo(self.dtype).max).astype(self.dtype)
         found = np.empty(len(rows))
         failures: tuple[type[Exception], ...] = (ValueError, *runtime_errors())
-        for first in range(0, len(rows), MAX_ROWS):
-            part = slice(first, first + MAX_ROWS)
+        for first in range(0, len(rows), self.rows):
+            part = slice(first, first + self.rows)
             try:
                 found[part] = self.session.run(["score"], {"x": rows[part]})[0]
             except failures as error:

@@ -270,6 +270,18 @@ def set_metadata(model: Any, key: str, value: str) -> None:
     next(entry for entry in model.metadata_props if entry.key == key).value = value
 
 
+def put_steps(model: Any, *steps: tuple[str, list[str]], **attributes: int) -> None:
+    """Put steps before those of a graph, each of which makes more of what it is given."""
+    for i, (name, given) in enumerate(steps):
+        model.graph.node.insert(i, onnx.helper.make_node(name, given, [f"made_{i}"], **attributes))
+
+
+def put_grid(model: Any) -> None:
+    for name, shape in (("row", (1, 4000)), ("column", (4000, 1))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape), name))
+    put_steps(model, ("Add", ["row", "column"]))
+
+
 DAMAGES: dict[str, tuple[Callable[[Any], object], str]] = {
     "external": (put_outside, r"are in another file, '\.\./secret\.bin', which is not read"),
     "size": (lambda m: m.graph.initializer[0].dims.append(10**12), "damaged, its weights 'constant_0' hold"),
@@ -280,6 +292,15 @@ DAMAGES: dict[str, tuple[Callable[[Any], object], str]] = {
     "shape": (lambda m: set_metadata(m, "shape", "[[[["), "metadata 'shape'"),
     "digits": (lambda m: set_metadata(m, "n_columns", "9" * 5000), "tell no sizes"),
     "precision": (lambda m: set_metadata(m, "precision", "half"), "tell no sizes"),
+    "a grid of two lines": (put_grid, "makes more than 4,194,304 numbers of an event"),
+    "doubled 40 times": (
+        lambda m: put_steps(m, *(("Concat", [x, x]) for x in ["x", *(f"made_{i}" for i in range(39))]), axis=1),
+        "makes more than 4,194,304 numbers of an event",
+    ),
+    "events with each other": (
+        lambda m: put_steps(m, ("Transpose", ["x"]), ("MatMul", ["x", "made_0"])),
+        "or of events with each other",
+    ),
     "no metadata": (lambda m: m.metadata_props.pop(), "tell no sizes"),
 }
 
