@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ __all__ = [
     "read_json",
     "read_text",
     "read_yaml",
+    "refuse_input",
     "remove",
     "require_name",
     "require_no_device",
@@ -171,12 +172,21 @@ def is_private(path: Path, target: Path | None = None) -> bool:
     return found is not None and (target is None or os.fsencode(found[1]) == os.fsencode(target.name)[:STEM])
 
 
+def refuse_input(output: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Raise InputError where what is written would take the place of a file that is read."""
+    target = Path(output)
+    for name in inputs:
+        source = Path(name)
+        if target.exists() and source.exists() and target.samefile(source):
+            raise InputError(f"{target}: is an input too, and would be lost; another name for the output is expected")
+
+
 @contextlib.contextmanager
 def write_aside(path: str | Path) -> Iterator[Path]:
     """Give a name in a private folder beside `path`; rename it to `path` on success, delete it on any failure or Ctrl-C.
 
-    A link at `path` is replaced, and nothing is written through it. Raises InputError where `path` is a folder or a device, WriteError
-    naming `path` where it cannot be written.
+    A link at `path` is replaced, and nothing is written through it. Raises InputError where `path` is a folder, a device or a pipe,
+    WriteError naming `path` where it cannot be written.
     """
     target = Path(path)
     with told_to_write(target):

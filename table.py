@@ -202,13 +202,14 @@ class Table:
         """Return the named numeric columns side by side: (n, len(names)) float64."""
         for name in names:
             if self[name].dtype.kind not in "fiub":
-                values = map(str, self[name].ravel().tolist())
+                values = list(map(str, self[name].ravel().tolist()))
                 row, value = next(((i, v) for i, v in enumerate(values) if not is_number(v)), (0, ""))
                 comma = "; write decimals with a point" if re.fullmatch(r"[+-]?\d+,\d+", value) else ""
-                raise InputError(
-                    f"{self.source}: column {name!r} holds {self[name].dtype}, not numbers; "
-                    f"first value that is none: {value[:60]!r} in row {row}{comma}"
-                )
+                kind = "text" if self[name].dtype.kind in "UST" else str(self[name].dtype)
+                first = f"first value that is none: {value[:60]!r} in row {row}{comma}"
+                if values and all(map(is_number, values)):
+                    first = f"store numbers as such; row 0 holds the text {values[0][:60]!r}"
+                raise InputError(f"{self.source}: column {name!r} holds {kind}, not numbers; {first}")
             if self[name].ndim > 1:
                 raise InputError(
                     f"{self.source}: column {name!r} holds an array of shape {self[name].shape[1:]} a row, not a number"

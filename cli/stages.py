@@ -11,7 +11,7 @@ from typing import Any, Literal
 import click
 
 from ..errors import HunchError, unknown_name
-from ..files import require_place
+from ..files import refuse_input, require_place
 from ..lock import only_writer
 from .analyses import (
     ANALYSIS,
@@ -95,7 +95,12 @@ def taking_renamed(command: click.Command) -> click.Command:
     metavar="KEY=VALUE",
     help="A field of the representation: jets=1, pixels=40, min_pt=200; of an ANALYSIS: one of its keys.",
 )
-@click.option("--executor", type=click.Choice(["iterative", "futures", "dask"]), default="futures", show_default=True)
+@click.option(
+    "--executor",
+    type=click.Choice(["iterative", "futures", "dask"]),
+    default=None,
+    help="How the chunks are run [default: futures].",
+)
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes [default: all cores].")
 @click.option("--scheduler", default=None, help="Address of a running dask scheduler.")
 @click.option("--skip-bad-files", is_flag=True, help="Count and report files that cannot be processed.")
@@ -129,7 +134,8 @@ def process(
     With an ANALYSIS (YAML with the keys `samples` and `output`): the first stage of hunch run.
     """
     if len(files) == 1 and is_analysis(files[0]):
-        refuse({"repeats": repeats}, "an ANALYSIS has it among its own keys")
+        given = {"output": output, "repeats": repeats, **running, "skip_bad_files": running["skip_bad_files"] or None}
+        refuse(given, "for event files; an ANALYSIS has these in its own keys")
         stage_command(obj, analysis_of(Path(files[0]), representation, values), "process", force=force)
         return
     if output is None:
@@ -140,11 +146,9 @@ def process(
     from ..processors import Running, read_fileset, run_table
 
     chosen = representation_with(representation or "features", set_values(values))
-    running_as = Running(progress=obj["progress"], **running)
+    running_as = Running(progress=obj["progress"], **{key: v for key, v in running.items() if v is not None})
     with only_writer(output):
         result = run_table(read_fileset(files), chosen, running_as, output=output, repeats=repeats or "refuse")
-    for path, reason in result.skipped:
-        say(f"skipped {path}: {reason}", err=True)
     width = max(len(name) for name in result.cutflow)
     for name, count in result.cutflow.items():
         say(f"{name:{width}}  {count}")
@@ -277,6 +281,7 @@ def search(
         raise HunchError(f"{output}: spectra are written as ROOT; a name that ends in .root is expected")
     settings = analysis_of(analysis, representation, values)
     require_place(output.parent)
+    refuse_input(output, [*files, *(file for own in settings.sample_files().values() for file in own)])
     with only_writer(output):
         result = search_files(settings, files, progress=obj["progress"])
         regions = range(result.spectra.axes[0].size)

@@ -6,7 +6,6 @@ colours or forge lines, so they are written out.
 
 from __future__ import annotations
 
-import io
 import logging
 
 import click
@@ -22,10 +21,13 @@ def say(message: object, *, err: bool = False) -> None:
 
 
 def say_error(error: click.ClickException) -> None:
-    """Print what click found wrong with the command line, which may hold names of files too."""
-    text = io.StringIO()
-    error.show(file=text)
-    say(text.getvalue().rstrip("\n"), err=True)
+    """Print in a line what click found wrong with the command line, which may hold names of files too; help, where that is all."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        say(error.format_message(), err=True)
+        return
+    context = getattr(error, "ctx", None)
+    more = f"; see {context.command_path} --help" if context is not None else ""
+    say(f"hunch: {' '.join(error.format_message().split()).removesuffix('.')}{more}", err=True)
 
 
 class PlainFormatter(logging.Formatter):

@@ -72,7 +72,8 @@ def check_ranges(analysis: Analysis) -> None:
 def check_columns(analysis: Analysis) -> None:
     """Refuse training columns and an observable that no model or hunt may see."""
     if analysis.features is not None and len(set(analysis.features)) != len(analysis.features):
-        raise ValueError("features: a column is named twice")
+        twice = next(name for name in analysis.features if analysis.features.count(name) > 1)
+        raise ValueError(f"features: column {twice!r} is named twice")
     if analysis.hunt == "bump" and analysis.hunted in (analysis.features or ()):
         raise ValueError(
             f"features: {analysis.hunted} is hunted in and cannot be a training column: the regions would sculpt it"

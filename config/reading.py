@@ -12,7 +12,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from ..errors import IN_QUOTES, HunchError, InputError, nearest, shown
+from ..errors import IN_QUOTES, HunchError, InputError, nearest, printable, shown
 from ..files import compose_yaml, dotted, matching, parse_yaml, read_text, require_name
 from ..table import is_table, is_table_folder
 from .methods import SPACE_KEYS
@@ -39,6 +39,9 @@ def read_analysis(path: str | Path, overrides: Sequence[str] = ()) -> Analysis:
         raise ConfigError(str(error)) from error
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{path}: holds no keys; samples and output are needed")
+    if not raw.keys() & Analysis.model_fields.keys():
+        found = ", ".join(printable(str(key), limit=40) for key in list(raw)[:8]) or "no key"
+        raise ConfigError(f"{path}: is no analysis: samples and output are needed; found: {found}")
     lines = key_lines(node)
     written = raw
     raw = overridden(raw, overrides)
@@ -158,9 +161,10 @@ def explain(error: Any, path: Path, lines: Mapping[Key, int], raw: Any) -> str:
     if error["type"] == "missing":
         return f"{where}key {dotted(key)!r} is missing"
     message = error["msg"].removeprefix("Value error, ")
+    message = re.sub(r" or instance of \w+", "", message)
+    guess = None
     if error["type"] == "literal_error":
         guess = nearest(str(error["input"]), re.findall(r"'([^']+)'", str(error["ctx"]["expected"])))
-        message += f"; did you mean {guess!r}?" if guess else ""
     for theirs, ours in (
         ("tuple", "list"),
         ("Tuple", "List"),
@@ -176,8 +180,13 @@ def explain(error: Any, path: Path, lines: Mapping[Key, int], raw: Any) -> str:
     found = raw
     for part in key:
         found = found[part]
-    hint = "" if isinstance(found, str | list | dict) or error["type"] not in NAMED else f"; {IN_QUOTES}"
-    return f"{where}key {dotted(key)!r}: {message[0].lower()}{message[1:]}, found {shown(found)}{hint}"
+    # an empty section is empty, and no name that was misread
+    misread = error["type"] in NAMED and not isinstance(found, str | list | dict)
+    hint = f"; {IN_QUOTES}" if misread and (found is not None or error["type"] in {"string_type", "dict_type"}) else ""
+    hint = f"; did you mean {guess!r}?" if guess else hint
+    told = "nothing" if found is None else str(found).lower() if isinstance(found, bool) else shown(found)
+    repeated = f", found {told}" if not isinstance(found, str) or told not in message else ""
+    return f"{where}key {dotted(key)!r}: {message[0].lower()}{message[1:]}{repeated}{hint}"
 
 
 NAMED = ("string_type", "literal_error", "dict_type", "model_type", "tuple_type", "list_type")
@@ -239,8 +248,10 @@ def located(analysis: Analysis, path: Path, lines: Mapping[Key, int]) -> Analysi
                 raise ConfigError(f"{where}{file} is also in {seen[real]}; two samples never share events")
             seen[real] = dotted(key)
         if len({is_table(name) for name in found}) > 1:
+            table, events = (next(name for name in found if is_table(name) is kind) for kind in (True, False))
             raise ConfigError(
-                f"{path}: line {lines.get(key, 1)}: key {dotted(key)!r}: event files and tables in one sample"
+                f"{path}: line {lines.get(key, 1)}: key {dotted(key)!r}: event files and tables in one sample, "
+                f"{Path(events).name} and {Path(table).name}; one kind at a time"
             )
         return tuple(found)
 

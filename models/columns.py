@@ -156,7 +156,9 @@ def as_column(values: Any, name: str, where: str) -> Array:
     except (ValueError, TypeError) as error:
         raise DtypeError(f"{where}: column {name!r} does not hold one number a row: {error}") from error
     if found.dtype.kind not in "fiub":
-        raise DtypeError(f"{where}: column {name!r} holds {found.dtype}, not real numbers; first {found[:1].tolist()}")
+        raise DtypeError(
+            f"{where}: column {name!r} holds {'text' if found.dtype.kind in 'UST' else found.dtype}, not real numbers; first {found[:1].tolist()}"
+        )
     return np.asarray(found)
 
 

@@ -138,7 +138,7 @@ class Representation(ABC):
             values = columns[name]
             if values.dtype.kind not in "fiub":
                 raise InputError(
-                    f"{self.name}: column {name!r} holds {values.dtype}, not numbers: {values[:1].tolist()}"
+                    f"{self.name}: column {name!r} holds {'text' if values.dtype.kind in 'UST' else values.dtype}, not numbers: {values[:1].tolist()}"
                 )
             finite &= np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         lost = {"an input or the observable is no finite number": int((~finite).sum())}

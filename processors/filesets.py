@@ -81,7 +81,9 @@ def check_fileset(content: Any, *, where: str = "fileset", folder: Path | None =
     folder: what relative paths are relative to, when not the working directory.
     """
     content = _plain(content)
-    if not isinstance(content, Mapping) or not content:
+    if not content and not isinstance(content, bool | int | float):
+        raise InputError(f"{where}: names no dataset; a fileset maps dataset names to files")
+    if not isinstance(content, Mapping):
         raise InputError(f"{where}: a fileset maps dataset names to files, found {shown(content)}")
     fileset: Fileset = {}
     for given, entry in content.items():
@@ -112,7 +114,9 @@ def _dataset(entry: Any, where: str, folder: Path, tree: str) -> dict[str, Any]:
         files = [files]
     if isinstance(files, Sequence) and not isinstance(files, bytes):
         files = _listed(files, where, tree)
-    if not isinstance(files, Mapping) or not files:
+    if not files and not isinstance(files, bool | int | float):
+        raise InputError(f"{where}: names no file; 'files' must be a list of paths or map paths to trees")
+    if not isinstance(files, Mapping):
         raise InputError(f"{where}: 'files' must be a list of paths or map paths to trees, found {shown(files)}")
     resolved: dict[str, Entry] = {}
     for given, value in files.items():

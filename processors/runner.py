@@ -127,16 +127,18 @@ def open_files(
                 skipped.append((str(path), str(error)))
     _require_some(files, skipped)
     first = files[0]
-    seen: dict[bytes | str, str] = {}
+    seen: dict[bytes | str, EventFile] = {}
     for file in files:
         if file.steps is not None:
             logger.info("%s: steps take %d of its %d events", file.path, file.selected, file.entries)
         # The identifier is that of a copy, too; files without one are known by where they are.
         known = file.uuid if any(file.uuid) else os.path.realpath(file.path)
+        if known in seen and seen[known].path == file.path:
+            datasets = f"{seen[known].dataset!r} and {file.dataset!r}"
+            raise InputError(f"{file.path}: is in two datasets, {datasets}; its events would count twice")
         if known in seen:
-            same = "is given twice" if seen[known] == file.path else f"is the same ROOT file as {seen[known]}"
-            raise InputError(f"{file.path}: {same}; its events would count twice")
-        seen[known] = file.path
+            raise InputError(f"{file.path}: is the same ROOT file as {seen[known].path}; its events would count twice")
+        seen[known] = file
         if same_counting and file.source.counting != first.source.counting:
             raise InputError(
                 f"{file.path}: counts {file.source.counting} constituents as ntrk, {first.path} counts "

@@ -292,6 +292,11 @@ def test_mistakes_are_named(mistake: str, write: Callable[[str], Path]) -> None:
     assert f"{path}: line {line}: " in message
 
 
+def test_a_file_of_other_keys_is_no_analysis_in_one_line(write: Callable[[str], Path]) -> None:
+    with pytest.raises(ConfigError, match=r"is no analysis: samples and output are needed; found: edges, counts$"):
+        read_analysis(write('{"edges": [1, 2], "counts": [3]}'))
+
+
 def test_every_mistake_is_reported_at_once(write: Callable[[str], Path]) -> None:
     with pytest.raises(ConfigError) as caught:
         read_analysis(write(MINIMAL + "sed: 1\nfolds: 2\n"))
@@ -436,8 +441,27 @@ def test_a_value_that_is_no_name_says_how_to_write_one(write: Callable[[str], Pa
     assert len(str(raised.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("regions:", "key 'regions': input should be a valid mapping, found nothing"),
+        ("blind: 3", "key 'blind': input should be a valid boolean, found 3"),
+        ("luminosity: yes", "key 'luminosity': input should be a valid number, found true"),
+        ("combination: fischer", "'harmonic_bound', found 'fischer'; did you mean 'fisher'?"),
+        ("background_function: foo", "no background family 'foo'; allowed: dijet, exponential, bernstein, or a formula of x, p1, p2, ..."),
+        ("features: [mJ_1, mJ_2, mJ_1]", "features: column 'mJ_1' is named twice"),
+    ],
+)  # fmt: skip
+def test_messages_end_in_words_of_the_file_and_repeat_nothing(
+    write: Callable[[str], Path], line: str, told: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read_analysis(write(MINIMAL + line + "\n"))
+    assert str(raised.value).endswith(told)
+
+
 def test_one_data_file_that_is_no_name_is_one_message(write: Callable[[str], Path]) -> None:
-    with pytest.raises(ConfigError, match=r"key 'samples.data\[0\]': .*found False; .*in quotes") as raised:
+    with pytest.raises(ConfigError, match=r"key 'samples.data\[0\]': .*found false; .*in quotes") as raised:
         read_analysis(write("samples: {data: [no]}\noutput: out\n"))
     assert len(str(raised.value).splitlines()) == 1
 

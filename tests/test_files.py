@@ -23,6 +23,7 @@ from hunch.files import (
     parse_yaml,
     read_json,
     read_yaml,
+    refuse_input,
     remove,
     write_aside,
     write_folder_aside,
@@ -191,6 +192,27 @@ def test_an_error_of_reading_meanwhile_is_not_one_of_writing(tmp_path: Path) -> 
         (tmp_path / "not there").read_text()
     with pytest.raises(OSError, match="basket"), write_aside(tmp_path / "out"):
         raise OSError("basket 3 cannot be read")
+
+
+@pytest.mark.parametrize("write", [write_aside, write_folder_aside])
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(write: Callable[[Path], Any], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    (tmp_path / "null").symlink_to("/dev/null")
+    for name in ("pipe", "stdout", "null"):
+        with pytest.raises(InputError, match=f"{name}: is a device or a pipe"), write(tmp_path / name):
+            pass
+    assert (tmp_path / "pipe").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_an_output_that_is_an_input_is_refused_by_whatever_name(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x")
+    (tmp_path / "link.csv").symlink_to("a.csv")
+    refuse_input(tmp_path / "new.csv", [tmp_path / "a.csv", "-", "root://elsewhere//a.root"])
+    for name in ("a.csv", "link.csv"):
+        with pytest.raises(InputError, match=f"{name}: is an input too, and would be lost"):
+            refuse_input(tmp_path / name, [tmp_path / "a.csv"])
 
 
 def test_a_full_device_is_named(tmp_path: Path) -> None:

@@ -32,7 +32,19 @@ def check_before_processing(analysis: Analysis) -> dict[str, list[TableInfo]]:
     }
     refuse_settings(analysis, named)
     check_event_files(analysis)
+    check_device(analysis)
     return found
+
+
+def check_device(analysis: Analysis) -> None:
+    """Raise InputError where training is to use a device that is not here: said before hours of processing."""
+    from ..models import DeviceError, resolve_device
+
+    section = "training" if "device" in analysis.training else "scorer"
+    try:
+        resolve_device(str(analysis.scorer_options.get("device", "auto")))
+    except DeviceError as error:
+        raise InputError(f"key '{section}.device': {error}") from error
 
 
 def check_event_files(analysis: Analysis) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from ..files import read_json, write_aside
+from ..files import read_json, refuse_input, write_aside
 from ..models.columns import refuse_other_settings
 from ..models.export.onnx_scorer import OnnxScorer
 from ..models.sample import Events, Sample
@@ -122,6 +122,8 @@ def stream_scores(
     """
     model = open_scorer(scorer)
     model.score(np.empty((0, model.width)), metric)  # a metric there is not is said before anything is read or written
+    if str(output) != STANDARD:
+        refuse_input(output, [scorer, *(source for source in sources if str(source) != STANDARD)])
     first: Layout | None = None
     rows = skipped = 0
     first_skipped = ""

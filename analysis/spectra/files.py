@@ -293,7 +293,7 @@ def events_of(
     stated = axis_unit(mass)
     if observable.unit == "GeV":
         values = values * mass_scale(stated, mass_unit, f"{path}: column {mass!r}")
-        if not stated and mass_unit is None and len(values) and np.isfinite(values).all():
+        if not stated and mass_unit is None and len(values) and (np.isfinite(values) & (values > 0)).all():
             ask_unit(float(values.max()), sqrt_s=sqrt_s, where=f"{path}: column {mass!r}", hint=HINT)
     spectra, cutflow = spectra_of_table(
         table.with_columns(**{observable.name: values}), sqrt_s=sqrt_s, observable=observable
@@ -353,10 +353,9 @@ def choose(names: Sequence[str], counts: Sequence[bool], path: Path) -> list[int
     for several in (list(range(len(names))), surely):
         if len(several) == 1:
             return several
-    listed = ", ".join(names[:12]) or "none"
-    raise InputError(
-        f"{path}: holds {len(names)} spectra ({listed}); name one: {path.name}:{names[0] if names else 'NAME'}"
-    )
+    if not names:
+        raise InputError(f"{path}: holds no spectrum: dependent_variables names none")
+    raise InputError(f"{path}: holds {len(names)} spectra ({', '.join(names[:12])}); name one: {path.name}:{names[0]}")
 
 
 # ------------------------------------------------------------------------------------------ formats

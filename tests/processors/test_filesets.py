@@ -163,7 +163,8 @@ def test_what_cannot_be_said_of_a_file_is_refused(said: dict[str, Any], words: s
         ("qcd: {files: ['*.root']}", r"\*\.root: no file matches"),
         ("a: [x.root]\n---\nb: [y.root]", "line 2: a second document begins here"),
         ("a: &a {files: [x.root], metadata: *a}", "stands for a list or mapping that it is in itself"),
-        ("", "maps dataset names"),
+        ("", "names no dataset"),
+        ("a: []", "names no file"),
     ],
 )
 def test_a_wrong_fileset_is_explained(text: str, says: str, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_unusable_rows_are_told_and_counted() -> None:
 
 def test_a_column_that_holds_no_numbers_is_named() -> None:
     own = UserTable(features=("x",), observable="m")
-    with pytest.raises(InputError, match="column 'x' holds <U1, not numbers"):
+    with pytest.raises(InputError, match="column 'x' holds text, not numbers"):
         own.usable({"m": np.ones(2), "x": np.array(["a", "b"])})
 
 

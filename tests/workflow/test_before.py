@@ -124,6 +124,12 @@ def test_before_training(make: Make, case: str) -> None:
     assert not (Path(analysis.output) / "models").exists()
 
 
+def test_a_device_that_is_not_here_is_said_before_processing(make: Make) -> None:
+    analysis = make("training: {device: 'cuda:63'}\n", background=600)
+    with pytest.raises(InputError, match=r"key 'training.device': no device 'cuda:63' here: \d+ CUDA devices found"):
+        run_stage(analysis, "process", progress=False)
+
+
 def test_folds_of_few_data_are_too_small_to_train_on(make: Make) -> None:
     analysis = make(data=150, prior=150)
     run_stage(analysis, "process", progress=False)

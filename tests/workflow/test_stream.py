@@ -169,6 +169,9 @@ def test_what_is_wrong_with_a_source_is_named(folder: Path, tmp_path: Path, monk
     with pytest.raises(ScorerError, match="no such folder"):
         stream_scores(tmp_path / "nothing", [tmp_path / "1.csv"], tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
+    with pytest.raises(InputError, match=r"1\.csv: is an input too"):
+        stream_scores(folder, [tmp_path / "1.csv"], tmp_path / "1.csv")
+    assert (tmp_path / "1.csv").read_text() == "a,b,c\n1,2,3\n"
 
 
 def test_a_stream_without_rows_gives_the_header(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

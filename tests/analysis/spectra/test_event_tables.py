@@ -156,3 +156,12 @@ def test_a_region_whose_name_no_result_could_hold_is_refused(name: str, tmp_path
         path.write_text('{"edges": [1, 2], "counts": [1]}')
     with pytest.raises(InputError, match=r"NUL character in 'a.*b', which no name can|its name is no text in UTF-8"):
         read_spectra([path])
+
+
+def test_masses_that_are_text_or_negative_are_said_to_be_so(tmp_path: Path, mass: Any) -> None:
+    with pytest.raises(
+        InputError, match="'mjj' holds text, not numbers; store numbers as such; row 0 holds the text '1"
+    ):
+        read_spectra([stored(tmp_path / "text.parquet", mjj=mass.astype(str))])
+    with pytest.raises(InputError, match=r"column 'mjj': row 0 holds -.* 400 rows no positive number"):
+        read_spectra([stored(tmp_path / "negative.parquet", mjj=-mass)])

@@ -118,6 +118,12 @@ def test_digits_decide_what_a_density_can_be() -> None:
         ("s.csv", "low,high,value [furlong]\n1,2,3\n", ["furlong", "pb/GeV"]),
         ("s.yaml", "a: 1\n", ["HEPData", "found: a"]),
         ("s.yaml", hepdata(["1", "'-'", "2", "3", "4"], "EVENTS"), ["value 1", "'-'"]),
+        (
+            "s.yaml",
+            "dependent_variables: []\n"
+            + hepdata(["1"], "EVENTS").partition("\n  - errors")[2].partition("value: 1\n")[2],
+            ["holds no spectrum"],
+        ),
         ("s.root", "no root", ["s.root"]),
         ("s.txt", "", ["s.txt", ".json"]),
     ],
