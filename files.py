@@ -202,7 +202,8 @@ def write_aside(path: str | Path) -> Iterator[Path]:
 def require_no_device(target: Path) -> None:
     """Raise InputError where a name is a device or a pipe, as /dev/null and /dev/stdout are: a file would be put in its place."""
     other = target.exists() and not target.is_file() and not target.is_dir()
-    if other or target.absolute().parent in DEVICES:  # there stdout is a link, to a file where output is redirected
+    stream = target.is_symlink() and target.readlink().is_relative_to("/proc")  # to a file where output is redirected
+    if other or stream or target.absolute().parent in DEVICES:
         raise InputError(f"{target}: is a device or a pipe, not a file to write; it would be replaced by one")
 
 
