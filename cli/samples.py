@@ -65,7 +65,7 @@ def simulate(
     """
     from ..samples import simulate as simulate_events
 
-    with only_writer(output):
+    with only_writer(event_file(output)):
         report = simulate_events(
             process,
             events,
@@ -80,6 +80,13 @@ def simulate(
     say(
         f"{report.path}: {report.accepted} events of {report.tries} tried, {report.accepted / report.seconds:.0f} a second"
     )
+
+
+def event_file(output: Path) -> Path:
+    """Return the name of an event file; raises HunchError where it is none."""
+    if output.suffix != ".root":
+        raise HunchError(f"{output}: event files are written as ROOT; a name that ends in .root is expected")
+    return output
 
 
 def masses(parameters: tuple[str, ...]) -> dict[str, float] | None:
@@ -125,7 +132,7 @@ def lhco(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) ->
     """Convert the LHC Olympics format: 700 x (pT, eta, phi) and a label a row."""
     from ..samples import convert_lhco
 
-    with only_writer(target):
+    with only_writer(event_file(target)):
         report = convert_lhco(source, target, key=key, progress=obj["progress"])
     say(f"{target}: {report.n_events} events, {counted(report)}")
 
@@ -139,7 +146,7 @@ def toptag(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) 
     """Convert the top-tagging reference data: 200 x (E, PX, PY, PZ) and is_signal_new a row, one jet an event."""
     from ..samples import convert_toptag
 
-    with only_writer(target):
+    with only_writer(event_file(target)):
         report = convert_toptag(source, target, key=key, progress=obj["progress"])
     say(f"{target}: {report.n_events} jets, {counted(report)}")
 

@@ -852,3 +852,12 @@ def test_the_command_line_prints_in_one_place() -> None:
     folder = Path(__file__).resolve().parents[1] / "cli"
     printing = [p.name for p in folder.glob("*.py") if re.search(r"click\.s?echo|\bprint\(", p.read_text("utf-8"))]
     assert printing == ["terminal.py"]
+
+
+@pytest.mark.parametrize(
+    "words", [["simulate", "qcd", "-n", "1", "-o"], ["convert", "lhco", "a.h5"], ["convert", "toptag", "a.h5"]]
+)
+def test_an_event_file_ends_in_root(words: list[str], tmp_path: Path) -> None:
+    ran = CliRunner().invoke(cli, [*words, str(tmp_path / "events.txt")])
+    assert "events.txt: event files are written as ROOT; a name that ends in .root is expected" in str(ran.exception)
+    assert not list(tmp_path.iterdir())

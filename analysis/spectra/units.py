@@ -138,8 +138,8 @@ def undecorated(title: str) -> str:
 def axis_unit(title: str) -> str:
     """Return the unit of the mass that a title or a column's name states, "" where it states none.
 
-    >>> [axis_unit(t) for t in ("m_{jj} [TeV]", "m (TeV)", "m / TeV", "mass in MeV", "mjj_low_TeV", "mjj")]
-    ['TeV', 'TeV', 'TeV', 'MeV', 'TeV', '']
+    >>> [axis_unit(t) for t in ("m_{jj} [TeV]", "m (TeV)", "m / TeV", "mass in MeV", "mjj_low_TeV", "mjj_TeV_low", "mjj")]
+    ['TeV', 'TeV', 'TeV', 'MeV', 'TeV', 'TeV', '']
     >>> axis_unit("#it{m} [GeV/#it{c}^{2}]"), axis_unit("m_{jj} at 13 TeV [GeV]"), axis_unit("m_{jj} (13 TeV)")
     ('GeV/c^2', 'GeV', '')
     """
@@ -151,8 +151,9 @@ def axis_unit(title: str) -> str:
             return str(word.group(1) if word else inner).strip()
     if brackets := [b for b in re.findall(r"\[([^\[\]]*)\]", plain) if not COLLISIONS.fullmatch(b.replace(" ", ""))]:
         return str(brackets[-1]).strip()
-    # a name's own end (mjj_TeV), or a word at the end that no number stands before
+    # a name's own end or part (mjj_TeV, mjj_TeV_low), or a word at the end that no number stands before
     bare = re.search(rf"(?:^|[^0-9.\s]\s+|[^0-9.]_|/\s*)({MASS})\s*$", plain, re.IGNORECASE)
+    bare = bare or re.search(rf"[^0-9._]_({MASS})_(?![0-9])", plain, re.IGNORECASE)
     return bare.group(1).strip() if bare else ""
 
 
