@@ -62,13 +62,15 @@ def small_family(monkeypatch: pytest.MonkeyPatch) -> None:
 def fast_hunt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out of a hunt what other tests see and takes two thirds of its time: pyhf's q0, the uniformity check, drawing.
 
-    Figures are made, and empty files are written for them. A slow test hunts in full.
+    Figures are made, and files with nothing but the beginning of a PNG are written for them. A slow test hunts in full.
     """
     if request.node.get_closest_marker("slow"):
         return
     monkeypatch.setattr("hunch.analysis.spectrum_hunt.q0_row", lambda found, _: (None,) * len(found.masses))
     monkeypatch.setattr("hunch.analysis.spectrum_hunt.local_p_uniformity", lambda *_, **__: ())
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_bytes(b"undrawn"))
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_bytes(b"\x89PNG\r\n\x1a\n")
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -93,6 +93,10 @@ class Events:
     same: npt.NDArray[np.uint64]
     mass: npt.NDArray[np.uint64]
 
+    def __repr__(self) -> str:
+        """Return how many events, and how they are told."""
+        return f"Events({len(self.same):,} events told by {self.told})"
+
 
 def read_spectra(
     sources: Sequence[str | Path],
