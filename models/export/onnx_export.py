@@ -30,6 +30,7 @@ from ..scorer_space import BACKGROUND, ScorerSpace
 from .conv_graph import conv_score
 from .density_graph import density_terms
 from .graph import OPSET, PRECISIONS, Graph
+from .onnx_file import SUM, sum_of
 
 __all__ = ["EXPORTABLE", "PRECISIONS", "export_onnx"]
 
@@ -60,7 +61,7 @@ def export_onnx(scorer: Scorer, path: str | Path, *, metric: str | None = None, 
     half the memory and time. The input is `x`: rows (n, d), any n, in the order of the columns of training, images
     (n, height, width), or of a space of images (n, jets, height, width); finite values, and images without negative pixels that sum
     to one or are normalised by the scorer, are the caller's duty. Outputs: `score` (n,), and of a `Quak` or a space also `losses`
-    (n, m). The file's metadata hold the version, class, architecture, metric, precision, the sizes of one event, axis names, the names of
+    (n, m). The file's metadata hold the sum of all else, the version, class, architecture, metric, precision, the sizes of one event, axis names, the names of
     the columns of training, none where they had none, and how those were made, the last ones as JSON.
     Raises ScorerError where the package onnx is missing or the scorer cannot be exported, as exact transport cannot,
     UnknownMetricError.
@@ -108,6 +109,7 @@ def export_onnx(scorer: Scorer, path: str | Path, *, metric: str | None = None, 
         "axis_names": json.dumps(list(made.axes)),
     }
     helper.set_model_props(model, metadata)
+    helper.set_model_props(model, {SUM: sum_of(model), **metadata})
     onnx.checker.check_model(model, full_check=True)
     with write_aside(path) as aside:
         aside.write_bytes(model.SerializeToString())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 from ...errors import shown
 from ..inputs import ScorerError, required_package
 
-__all__ = ["OPERATIONS", "checked_onnx"]
+__all__ = ["OPERATIONS", "SUM", "checked_onnx", "sum_of"]
 
+SUM = "sha256"
+"""The entry of the metadata that keeps the sum of all else."""
 NAMES = """Abs Add Cast Clip Concat Div Exp Gather Greater Identity Log MatMul Max Min Mul Neg Pad Pow ReduceMax ReduceMin ReduceSum
     Relu Reshape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Tanh Tile Transpose Unsqueeze"""
 OPERATIONS = frozenset(NAMES.split())
@@ -21,9 +24,18 @@ MAX_VALUES = 1 << 22
 """Numbers that a step of a graph may make of one event; the largest of an image of 224 x 224 pixels in 64 channels are fewer."""
 
 
-def checked_onnx(path: str | Path) -> tuple[bytes, int]:
-    """Return the content of an ONNX file and the most numbers an event that a step of it makes; raises ScorerError where it is none,
-    or holds what hunch does not write.
+def sum_of(model: Any) -> str:
+    """Return the hash of all that an ONNX model holds, but for the entry of its metadata that keeps it."""
+    rest = type(model)()
+    rest.CopyFrom(model)
+    del rest.metadata_props[:]
+    rest.metadata_props.extend(entry for entry in model.metadata_props if entry.key != SUM)
+    return hashlib.sha256(rest.SerializeToString(deterministic=True)).hexdigest()
+
+
+def checked_onnx(path: str | Path) -> tuple[bytes, int, str]:
+    """Return the content of an ONNX file, the most numbers an event that a step of it makes, and the sum of what it holds (`sum_of`);
+    raises ScorerError where it is none, or holds what hunch does not write.
 
     Weights in other files are not looked for: the paths in an ONNX file are its maker's.
     """
@@ -66,7 +78,7 @@ def checked_onnx(path: str | Path) -> tuple[bytes, int]:
                 raise ScorerError(
                     f"{path}: operation {node.op_type} by {shown(sizes)}; hunch export writes no such sizes"
                 )
-    return content, largest_value(model, onnx, path)
+    return content, largest_value(model, onnx, path), sum_of(model)
 
 
 def largest_value(model: Any, onnx: Any, path: str | Path) -> int:

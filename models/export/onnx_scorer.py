@@ -14,7 +14,7 @@ from ...files import parse_json
 from ..inputs import ScorerError, ShapeError, as_matrix, check_metric, required_package
 from ..sample import Events, named_inputs, single_jet
 from .graph import PRECISIONS
-from .onnx_file import checked_onnx
+from .onnx_file import SUM, checked_onnx
 
 __all__ = ["OnnxScorer"]
 
@@ -37,7 +37,7 @@ class OnnxScorer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         try:
-            content, largest = checked_onnx(path)
+            content, largest, found = checked_onnx(path)
             self.session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except runtime_errors() as error:
             raise ScorerError(f"{path}: damaged, or no ONNX file: {error}") from error
@@ -47,6 +47,8 @@ class OnnxScorer:
             raise ScorerError(f"{path}: an ONNX file, but not one that hunch export wrote")
         self.path = path
         self.read_metadata()
+        if self.metadata.get(SUM) != found:
+            raise ScorerError(f"{path}: damaged, or changed by hand: it does not match its own sum")
 
     def read_metadata(self) -> None:
         """Take the sizes and names that the file tells of itself; raises ScorerError where they are not those of its graph."""

@@ -282,6 +282,11 @@ def put_grid(model: Any) -> None:
     put_steps(model, ("Add", ["row", "column"]))
 
 
+def change_weight(model: Any) -> None:
+    tensor = max(model.graph.initializer, key=lambda t: len(t.raw_data))
+    tensor.raw_data = bytes([tensor.raw_data[0] ^ 1]) + tensor.raw_data[1:]
+
+
 DAMAGES: dict[str, tuple[Callable[[Any], object], str]] = {
     "external": (put_outside, r"are in another file, '\.\./secret\.bin', which is not read"),
     "size": (lambda m: m.graph.initializer[0].dims.append(10**12), "damaged, its weights 'constant_0' hold"),
@@ -302,6 +307,9 @@ DAMAGES: dict[str, tuple[Callable[[Any], object], str]] = {
         "or of events with each other",
     ),
     "no metadata": (lambda m: m.metadata_props.pop(), "tell no sizes"),
+    "a name": (lambda m: set_metadata(m, "metric", "nice"), "it does not match its own sum"),
+    "a weight": (change_weight, "it does not match its own sum"),
+    "no sum": (lambda m: m.metadata_props.pop(0), "it does not match its own sum"),
 }
 
 
