@@ -33,9 +33,9 @@ def sum_of(model: Any) -> str:
     return hashlib.sha256(rest.SerializeToString(deterministic=True)).hexdigest()
 
 
-def checked_onnx(path: str | Path) -> tuple[bytes, int, str]:
-    """Return the content of an ONNX file, the most numbers an event that a step of it makes, and the sum of what it holds (`sum_of`);
-    raises ScorerError where it is none, or holds what hunch does not write.
+def checked_onnx(path: str | Path) -> tuple[bytes, int]:
+    """Return the content of an ONNX file and the most numbers an event that a step of it makes; raises ScorerError where it is none,
+    does not match the sum in its metadata, or holds what hunch does not write.
 
     Weights in other files are not looked for: the paths in an ONNX file are its maker's.
     """
@@ -47,6 +47,9 @@ def checked_onnx(path: str | Path) -> tuple[bytes, int, str]:
         model.ParseFromString(content)
     except broken as error:
         raise ScorerError(f"{path}: damaged, or no ONNX file: {error}") from error
+    stated = [entry.value for entry in model.metadata_props if entry.key == SUM]
+    if stated and stated != [sum_of(model)]:
+        raise ScorerError(f"{path}: damaged, or changed by hand: it does not match its own sum")
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     if model.functions or model.graph.sparse_initializer or any(of.domain for of in model.opset_import):
         raise ScorerError(f"{path}: holds functions, sparse weights or operations of its own; hunch export writes none")
@@ -78,7 +81,7 @@ def checked_onnx(path: str | Path) -> tuple[bytes, int, str]:
                 raise ScorerError(
                     f"{path}: operation {node.op_type} by {shown(sizes)}; hunch export writes no such sizes"
                 )
-    return content, largest_value(model, onnx, path), sum_of(model)
+    return content, largest_value(model, onnx, path)
 
 
 def largest_value(model: Any, onnx: Any, path: str | Path) -> int:
@@ -96,7 +99,7 @@ def largest_value(model: Any, onnx: Any, path: str | Path) -> int:
                 given.type.tensor_type.shape.dim[0].dim_value = events
         try:
             told = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
             raise ScorerError(f"{path}: damaged, its graph has no sizes: {shown(str(error), limit=200)}") from error
         found = {}
         for value in (*told.value_info, *told.output):

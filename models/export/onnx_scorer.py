@@ -37,18 +37,18 @@ class OnnxScorer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         try:
-            content, largest, found = checked_onnx(path)
+            content, largest = checked_onnx(path)
             self.session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except runtime_errors() as error:
+            self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        except (UnicodeDecodeError, *runtime_errors()) as error:
             raise ScorerError(f"{path}: damaged, or no ONNX file: {error}") from error
         self.rows = max(min(MAX_ROWS, MAX_NUMBERS // largest), 1)
-        self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         if "hunch_version" not in self.metadata:
             raise ScorerError(f"{path}: an ONNX file, but not one that hunch export wrote")
         self.path = path
         self.read_metadata()
-        if self.metadata.get(SUM) != found:
-            raise ScorerError(f"{path}: damaged, or changed by hand: it does not match its own sum")
+        if SUM not in self.metadata:
+            raise ScorerError(f"{path}: damaged, or of an older version: it holds no sum of itself")
 
     def read_metadata(self) -> None:
         """Take the sizes and names that the file tells of itself; raises ScorerError where they are not those of its graph."""
