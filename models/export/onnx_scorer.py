@@ -36,11 +36,12 @@ class OnnxScorer:
             raise ScorerError(f"{path}: no such file; a file that hunch export wrote is expected")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
+        failures: tuple[type[Exception], ...] = (UnicodeDecodeError, *runtime_errors())
         try:
             content, largest = checked_onnx(path)
             self.session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
             self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
-        except (UnicodeDecodeError, *runtime_errors()) as error:
+        except failures as error:
             raise ScorerError(f"{path}: damaged, or no ONNX file: {error}") from error
         self.rows = max(min(MAX_ROWS, MAX_NUMBERS // largest), 1)
         if "hunch_version" not in self.metadata:
