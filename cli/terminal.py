@@ -7,6 +7,7 @@ colours or forge lines, so they are written out.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import click
 
@@ -38,6 +39,6 @@ class PlainFormatter(logging.Formatter):
         record.message = printable(record.message)
         return super().formatMessage(record)
 
-    def formatException(self, ei: object) -> str:
+    def formatException(self, ei: Any) -> str:
         """Return the lines of a traceback."""
-        return printable(super().formatException(ei), keep="\n")  # type: ignore[arg-type]
+        return printable(super().formatException(ei), keep="\n")

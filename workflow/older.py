@@ -17,24 +17,27 @@ BODY = "<body>"
 
 def mark_older(output: Path) -> None:
     """Say at the top of report.html, where there is one, that it is older than what lies beside it."""
-    path = output / "report.html"
-    if path.is_symlink() or not path.is_file():
-        return
-    page = path.read_text(encoding="utf-8", errors="surrogateescape")
-    if MARK in page:
-        return
-    with write_aside(path) as aside:
-        aside.write_text(
-            page.replace(BODY, BODY + MARK, 1) if BODY in page else MARK + page, "utf-8", "surrogateescape"
-        )
+    page = page_of(output)
+    if page and MARK not in page:
+        rewrite(output, page.replace(BODY, BODY + MARK, 1) if BODY in page else MARK + page)
 
 
 def unmark(output: Path) -> None:
     """Take the mark away: what was begun has changed nothing."""
+    page = page_of(output)
+    if MARK in page:
+        rewrite(output, page.replace(MARK, "", 1))
+
+
+def page_of(output: Path) -> str:
+    """Return the report of an output folder, "" where there is none, or a link in its place."""
     path = output / "report.html"
     if path.is_symlink() or not path.is_file():
-        return
-    page = path.read_text(encoding="utf-8", errors="surrogateescape")
-    if MARK in page:
-        with write_aside(path) as aside:
-            aside.write_text(page.replace(MARK, "", 1), "utf-8", "surrogateescape")
+        return ""
+    return path.read_text(encoding="utf-8", errors="surrogateescape")
+
+
+def rewrite(output: Path, page: str) -> None:
+    """Write the report of an output folder anew."""
+    with write_aside(output / "report.html") as aside:
+        aside.write_text(page, "utf-8", "surrogateescape")

@@ -29,7 +29,8 @@ from ..models.sample import Events, Sample
 from ..models.scorer import Scorer, load_scorer, method_class
 from ..models.storage import RECORD
 from ..table import PARTS_RECORD, is_table_folder, table_info
-from .stream_columns import NO_FEATURES, Layout, is_number, laid_out
+from ..tabular import is_number
+from .stream_columns import NO_FEATURES, Layout, laid_out
 
 __all__ = ["NO_FEATURES", "Opened", "StreamReport", "open_scorer", "stream_scores"]
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from ..errors import InputError, unknown_name
 from ..table import EVENT_ID, IDENTITY
+from ..tabular import is_number
 
-__all__ = ["NO_FEATURES", "Layout", "is_number", "laid_out"]
+__all__ = ["NO_FEATURES", "Layout", "laid_out"]
 
 log = logging.getLogger(__name__)
 
@@ -124,12 +125,3 @@ def refuse_no_header(source: str, header: Sequence[str], names: Sequence[str]) -
         for separator, called in SEPARATORS.items():
             if separator in header[0]:
                 raise InputError(f"{source}: line 1 is cut at {called} ({header[0][:60]}); commas are expected")
-
-
-def is_number(text: str) -> bool:
-    """Tell whether a text is a number, NaN and infinity too; Python's own 1_000 is not one."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text

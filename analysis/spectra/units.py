@@ -88,7 +88,9 @@ def read_unit(text: str, where: str = "") -> Unit:
     plain = re.sub(r"[\s*()]|(?<!\d)\.|\.(?!\d)", "", plain).replace("per", "/")
     plain = re.sub(r"(gev|tev|mev)\^?-1", r"/\1", re.sub(r"/c\^?2$", "", plain)).replace("//", "/")
     top, slash, bottom = plain.partition("/")
-    number, energy = re.fullmatch(rf"({NUMBER})?(.*)", bottom).groups()  # type: ignore[union-attr]
+    counted = re.match(NUMBER, bottom)
+    number = counted[0] if counted else None
+    energy = bottom.removeprefix(number or "")
     known = (top in COUNTS or top in BARN) and (not slash or energy in ENERGY or bottom == "bin")
     if not known:
         axis = "; that of the mass is --mass-unit" if plain in ENERGY else ""
