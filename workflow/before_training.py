@@ -14,8 +14,6 @@ from .layout import table_path
 __all__ = ["check_before_training"]
 
 Floats = npt.NDArray[np.float64]
-LOW_ENERGY = 20.0
-"""GeV: where a spectrum in collisions of TeV ends below, its numbers are as likely in TeV."""
 
 
 def check_before_training(analysis: Analysis) -> None:
@@ -147,8 +145,10 @@ def check_unit(analysis: Analysis, mass: dict[str, Floats], observable: Observab
     stated = {"fit_range", "masses", "sqrt_s"} & analysis.model_fields_set
     if stated or observable.unit != "GeV" or (analysis.observable and "unit" in analysis.observable.model_fields_set):
         return
+    from ..analysis.spectra.units import ASKED
+
     for name, values in mass.items():
-        if len(values) and values.max() < LOW_ENERGY:
+        if len(values) and values.max() * ASKED < analysis.sqrt_s:
             raise InputError(
                 f"sample {name}: column {observable.name!r} ends at {values.max():.3g} GeV, with sqrt_s = {analysis.sqrt_s:g} GeV; "
                 f"is it in TeV? Say observable: {{name: {observable.name}, unit: TeV}}, or unit: GeV"
