@@ -62,7 +62,7 @@ format: $(READY)
 types: $(READY)
 	@mkdir -p .venv/src && ln -sfn ../.. .venv/src/hunch
 	MYPYPATH=.venv/src $(BIN)/mypy -p hunch.hdf5 -p hunch.samples -p hunch.processors -p hunch.models -p hunch.analysis -p hunch.config -p hunch.workflow \
-		-p hunch.cli -m hunch -m hunch.table -m hunch.tabular -m hunch.folds -m hunch.files -m hunch.lock -m hunch.pieces -m hunch.workers -m hunch.errors
+		-p hunch.cli -m hunch -m hunch.table -m hunch.tabular -m hunch.folds -m hunch.files -m hunch.documents -m hunch.lock -m hunch.pieces -m hunch.workers -m hunch.errors
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(ONLY)

@@ -2,8 +2,8 @@
 
 A map of the house (imports run one way, down this list never up):
 
-- `hunch.errors`, `hunch.files`, `hunch.lock`, `hunch.pieces`, `hunch.workers`: messages; writing aside; one writer at a time; finished
-  pieces of long work; worker processes
+- `hunch.errors`, `hunch.documents`, `hunch.files`, `hunch.lock`, `hunch.pieces`, `hunch.workers`: messages; the one reader of JSON and the
+  one of YAML; writing aside; one writer at a time; finished pieces of long work; worker processes
 - `hunch.tabular`, `hunch.table`, `hunch.folds`: CSV and parquet; the event table; identity and folds
 - `hunch.hdf5`: HDF5 files read as data, in a child process
 - `hunch.models`: arrays in, anomaly scores out (torch)

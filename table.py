@@ -20,8 +20,9 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from .documents import parse_json, read_json
 from .errors import InputError, printable, unknown_name
-from .files import finite, parse_json, read_json, write_aside, write_json
+from .files import finite, write_aside, write_json
 from .tabular import arrow_values, csv_columns, csv_header, is_number
 
 __all__ = [

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..documents import read_yaml
 from ..errors import HunchError, shown
-from ..files import read_yaml
 from ..table import Observable
 from .terminal import say
 

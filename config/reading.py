@@ -12,8 +12,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
+from ..documents import compose_yaml, dotted, parse_yaml, read_text, require_name
 from ..errors import IN_QUOTES, HunchError, InputError, nearest, printable, shown
-from ..files import compose_yaml, dotted, matching, parse_yaml, read_text, require_name
+from ..files import matching
 from ..table import is_table, is_table_folder
 from .methods import SPACE_KEYS
 from .schema import Analysis

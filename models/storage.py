@@ -12,8 +12,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from ..documents import read_json
 from ..errors import InputError, shown
-from ..files import read_json, write_folder_aside
+from ..files import write_folder_aside
 from .inputs import ScorerError
 
 __all__ = ["RECORD", "WEIGHTS", "ScorerFolderError", "read_folder", "sealed", "write_folder"]

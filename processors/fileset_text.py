@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..documents import parse_json, parse_yaml, read_json, read_yaml
 from ..errors import InputError, shown
-from ..files import parse_json, parse_yaml, read_json, read_yaml
 
 __all__ = ["FILESET_SUFFIXES", "checked_metadata", "is_fileset", "read_fileset_text"]
 

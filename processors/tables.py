@@ -15,8 +15,9 @@ from typing import Any
 
 from coffea.processor import ProcessorABC
 
+from ..documents import parse_json
 from ..errors import InputError
-from ..files import parse_json, write_folder_aside
+from ..files import write_folder_aside
 from ..pieces import NONE_KEPT, Pieces
 from ..table import (
     IDENTITY,

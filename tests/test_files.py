@@ -14,21 +14,9 @@ from typing import Any
 
 import pytest
 
+from hunch.documents import MAX_DEPTH, parse_json, parse_yaml, read_json, read_yaml
 from hunch.errors import HunchError, InputError
-from hunch.files import (
-    MAX_DEPTH,
-    WriteError,
-    make_folder,
-    parse_json,
-    parse_yaml,
-    read_json,
-    read_yaml,
-    refuse_input,
-    remove,
-    write_aside,
-    write_folder_aside,
-    write_json,
-)
+from hunch.files import WriteError, make_folder, refuse_input, remove, write_aside, write_folder_aside, write_json
 from hunch.lock import only_writer
 
 

@@ -26,8 +26,9 @@ from ..analysis.spectra.files import read_spectra
 from ..analysis.spectra.signal_shape import SignalShape
 from ..analysis.spectra.units import read_luminosity
 from ..analysis.spectrum_hunt import hunt_spectra
+from ..documents import read_json
 from ..errors import HunchError, shown
-from ..files import finite, read_json, remove, require_place, write_json
+from ..files import finite, remove, require_place, write_json
 from ..lock import writing
 from ..pieces import Pieces
 from .layout import FOLDERS

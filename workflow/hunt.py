@@ -10,8 +10,9 @@ import numpy as np
 
 from .. import __version__
 from ..config import Analysis
+from ..documents import read_json
 from ..errors import InputError
-from ..files import finite, read_json, remove, write_json
+from ..files import finite, remove, write_json
 from ..pieces import NONE_KEPT, Pieces
 from ..table import read_table, table_info
 from .layout import model_paths, region_axes, table_path

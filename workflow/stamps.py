@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..documents import parse_json, read_json
 from ..errors import InputError
-from ..files import parse_json, read_json, write_json
+from ..files import write_json
 from ..pieces import Pieces
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).parents[1]
-ROOT_SOURCES = ("errors", "files", "lock", "pieces", "tabular", "table", "folds", "workers")
+ROOT_SOURCES = ("errors", "documents", "files", "lock", "pieces", "tabular", "table", "folds", "workers")
 """Modules of the root that every room may use, as it may the room hdf5."""
 SHOWN = 3
 """Names that a message gives of several."""

@@ -21,8 +21,9 @@ from typing import Any, BinaryIO, Protocol, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from ..documents import read_json
 from ..errors import InputError
-from ..files import read_json, refuse_input, write_aside
+from ..files import refuse_input, write_aside
 from ..models.columns import refuse_other_settings
 from ..models.export.onnx_scorer import OnnxScorer
 from ..models.sample import Events, Sample

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...documents import read_json
 from ...errors import InputError, unknown_name
-from ...files import read_json, write_json
+from ...files import write_json
 from .difference import Difference
 from .l5 import L5
 from .losses import as_losses, chosen_axes

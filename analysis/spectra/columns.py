@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...documents import shown_number
 from ...errors import InputError, shown
-from ...files import shown_number
 from .units import axis_unit, title_unit
 
 __all__ = [

@@ -23,8 +23,8 @@ import hist
 import numpy as np
 import numpy.typing as npt
 
+from ...documents import parse_json, parse_yaml, read_text, require_name, require_text
 from ...errors import InputError, unknown_name
-from ...files import parse_json, parse_yaml, read_text, require_name, require_text
 from ...folds import beyond_chance, content_hash, repeated_events, same_event_hash, shared_events, told_by
 from ...table import (
     EVENT_ID,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...documents import parse_json
 from ...errors import InputError, shown
-from ...files import parse_json
 from ..inputs import ScorerError, ShapeError, as_matrix, check_metric, required_package
 from ..sample import Events, named_inputs, single_jet
 from .graph import PRECISIONS
