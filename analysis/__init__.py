@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .checks.all_checks import Check, Validation, validate
 from .checks.background_only import Decorrelation, compare_sculpting
+from .checks.bias import Bias, FamilyBias, bias_test
 from .checks.global_p import GlobalUniformity, global_uniformity
 from .counting_hunt import (
     Closure,
@@ -17,21 +18,27 @@ from .counting_hunt import (
 from .figures.brazil_band import limit_figure
 from .figures.check_figures import write_validation
 from .figures.counting_figure import counting_figure
+from .figures.expected_figure import expected_figure
 from .figures.p_values import scan_figure
 from .figures.plane_figure import draw_plane_scan
 from .figures.region_figures import plane_figure, roc_figure, sculpting_figure
 from .figures.spectrum_figures import spectrum_figure
+from .fits.alternatives import ALTERNATIVES, Alternative, fit_alternatives
 from .fits.background import FAMILIES, BackgroundFit, choose_background, family_orders, fit_background, goodness_of_fit
 from .fits.bernstein import BernsteinFit, bernstein_basis, choose_degree, fit_bernstein
 from .fits.formula import UserFunction, parse_function
+from .fits.gaussian_process import GaussianProcess, ProcessFit
 from .fits.minuit_fit import MinuitFit, fit_with_minuit
 from .fits.scan import LocalScan, scan_spectra
 from .limit_files import write_limits
-from .limits.cls import Limits, cls_limits, model_cls, model_discovery_p
+from .limits.cls import Limits, cls_limits, model_discovery_p
 from .limits.counting import CountingLimits, counting_limits
 from .limits.export import write_datacard, write_hepdata, write_histograms
-from .limits.model import LimitModel, limit_model, write_workspaces
+from .limits.model import LimitModel, limit_model
+from .limits.pyhf_limits import model_cls
+from .limits.signal_errors import SignalErrors
 from .limits.signals import Signal, as_signal, hunt_of, limits_of
+from .limits.workspace import write_workspaces
 from .page import write_report
 from .provenance import versions
 from .regions.decorrelation import (
@@ -63,10 +70,12 @@ from .significance.counting import (
     expectation_from_abcd,
     expectation_from_sample,
 )
-from .significance.envelope import Envelope, background_envelope
+from .significance.envelope import Envelope, background_envelope, other_families
+from .significance.expected import ExpectedDiscovery, expected_discovery
 from .significance.fit_range import find_fit_range
 from .significance.gross_vitells import GrossVitells, global_p_gross_vitells, up_crossings
 from .significance.joint_scan import JointScan, joint_gross_vitells, joint_scan
+from .significance.local_p import LocalP
 from .significance.q0 import discovery_p
 from .significance.tail import TailFit, fit_tail, upper_limit
 from .spectra.bins import FitRange, mass_edges, mass_grid, spectrum, write_spectra
@@ -76,12 +85,15 @@ from .spectra.units import read_luminosity
 from .spectrum_hunt import SpectrumHunt, hunt_spectra
 
 __all__ = [
+    "ALTERNATIVES",
     "COMBINATIONS",
     "DECORRELATIONS",
     "FAMILIES",
     "SHAPES",
+    "Alternative",
     "BackgroundFit",
     "BernsteinFit",
+    "Bias",
     "BumpHunt",
     "BumpHunterResult",
     "Check",
@@ -94,8 +106,11 @@ __all__ = [
     "Decorrelation",
     "Envelope",
     "Expectation",
+    "ExpectedDiscovery",
+    "FamilyBias",
     "FitRange",
     "FixedEfficiency",
+    "GaussianProcess",
     "GivenSpectra",
     "GlobalP",
     "GlobalUniformity",
@@ -104,17 +119,20 @@ __all__ = [
     "JointScan",
     "LimitModel",
     "Limits",
+    "LocalP",
     "LocalScan",
     "Metrics",
     "MinuitFit",
     "MovingCut",
     "PlaneScan",
+    "ProcessFit",
     "QuantileRegression",
     "RegionChoice",
     "Regions",
     "Scored",
     "Search",
     "Signal",
+    "SignalErrors",
     "SignalShape",
     "SpectrumHunt",
     "TailFit",
@@ -124,6 +142,7 @@ __all__ = [
     "as_signal",
     "background_envelope",
     "bernstein_basis",
+    "bias_test",
     "bump_hunter",
     "choose_background",
     "choose_degree",
@@ -145,8 +164,11 @@ __all__ = [
     "expectation_from_abcd",
     "expectation_from_sample",
     "expectation_of",
+    "expected_discovery",
+    "expected_figure",
     "family_orders",
     "find_fit_range",
+    "fit_alternatives",
     "fit_background",
     "fit_bernstein",
     "fit_fixed_efficiency",
@@ -174,6 +196,7 @@ __all__ = [
     "mass_grid",
     "model_cls",
     "model_discovery_p",
+    "other_families",
     "parse_function",
     "plane_figure",
     "plane_windows",

@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..files import make_folder
 from .figures.base import save_figure
 from .figures.brazil_band import limit_figure
 from .fits.log_p import p_of_z
+from .limits.backgrounds import background_models
 from .limits.cls import Limits, model_discovery_z
 from .limits.export import write_datacard, write_hepdata, write_histograms
-from .limits.model import limit_model, write_workspaces
+from .limits.model import limit_model
 from .limits.signals import JOINT, joint_global_p
+from .limits.workspace import write_workspaces
 from .significance.bumphunt import BumpHunt
 
 __all__ = ["write_limits"]
@@ -26,12 +30,13 @@ def write_limits(
 
     `folder`/SIGNAL holds limits.pdf and .png, workspace_MASS.json, datacard_MASS.txt with its histograms_MASS.root, and
     hepdata/; `folder`/spectra.root every region's spectrum and background fit. Where the limits are blind, only the figure is
-    written: the other files hold the counts. Each signal's entry has `joint_fit`, the joint fit of all regions: pyhf's q0 p-value
-    and z at every mass with the signal's scale and resolution free in their errors, and what sets it apart from a combination; its `gross_vitells` the
-    global p of its largest z in the whole scan, from up-crossings.
+    written: the other files hold the counts. Each signal's entry has `joint_fit`, the joint fit of all regions: signed z and
+    one-sided p at every mass with the signal's nuisances free in their errors, p by experiments where limits are, and what sets it
+    apart from a combination; its `gross_vitells` the global p of its largest z in the whole scan, from up-crossings.
     """
     target = Path(folder)
     joint: dict[str, dict[str, Any]] = {}
+    backgrounds = background_models(found)
     for name, of in limits.items():
         own = target / name
         make_folder(own)
@@ -44,15 +49,16 @@ def write_limits(
                 mass,
                 names=names,
                 efficiencies=of.efficiencies[m],
-                scale_error=of.scale_error,
-                resolution_error=of.resolution_error,
+                errors=of.errors,
+                backgrounds=backgrounds,
             )
             for m, mass in enumerate(of.masses.tolist())
         ]
         usable = [model for model in models if not isinstance(model, str)]
         z = [None if isinstance(model, str) else model_discovery_z(model) for model in models]
         p = [None if value is None else float(p_of_z(value)) for value in z]
-        joint[name] = {"masses": of.masses.tolist(), "p_q0": p, "z": z, "note": JOINT}
+        joint[name] = {"masses": of.masses.tolist(), "p": p, "z": z, "note": JOINT}
+        joint[name]["p_by_experiments"] = [value if np.isfinite(value) else None for value in of.p.tolist()]
         joint[name]["gross_vitells"] = joint_global_p(found, of.efficiencies[0])
         write_workspaces(usable, own)
         for model in usable:

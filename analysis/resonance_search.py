@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,21 +13,20 @@ from ..errors import InputError
 from ..pieces import NONE_KEPT, Pieces
 from ..table import MJJ, Observable
 from .checks.background_only import Sculpting, Spurious, sculpting, spurious_signal
-from .fits.background import choose_background, family_orders, goodness_of_fit
-from .fits.log_p import stated_p
+from .fits.background import family_orders
 from .regions.difference import difference_score
 from .regions.metrics import Metrics, evaluate
 from .regions.regions import Regions
 from .regions.scored import RegionChoice, Scored, choose_regions, region_counts, regions_of_events
 from .significance.bumphunt import HuntSettings
-from .significance.fit_range import find_fit_range
+from .significance.fit_range import find_fit_range, given_fit_range
+from .significance.widths import Width, hunted_widths
 from .spectra.bins import FitRange, mass_edges, mass_grid, spectrum
 from .spectra.signal_shape import SignalShape, fit_signal_shape
 from .spectrum_hunt import SpectrumHunt, hunt_in_range
 
 __all__ = ["Search", "choose_fit_range", "given_edges", "hunted_masses", "search", "spurious_signals"]
 
-log = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float64]
 
 
@@ -49,25 +47,20 @@ class Search(SpectrumHunt):
 
 
 def choose_fit_range(
-    mass: npt.ArrayLike, *, fit_range: tuple[float, float] | None, settings: HuntSettings, reach: float = 0.0
+    mass: npt.ArrayLike,
+    *,
+    fit_range: tuple[float, float] | None,
+    settings: HuntSettings,
+    shape: SignalShape | None = None,
+    reach: float = 0.0,
 ) -> FitRange:
     """Return the given range (GeV) with bins, or find one on the inclusive masses (n,) of background or data.
 
-    reach: largest mass that will be hunted in, GeV.
+    shape: of the signal that will be hunted; reach: largest mass that will be hunted in, GeV.
     """
     if fit_range is None:
-        return find_fit_range(mass, sqrt_s=settings.sqrt_s, family=settings.family, reach=reach)
-    edges = given_edges(mass, fit_range, settings)
-    counts = np.histogram(np.asarray(mass, dtype=np.float64), edges)[0].astype(np.float64)
-    fit = choose_background(counts[None], edges, sqrt_s=settings.sqrt_s, family=settings.family)
-    p = float(goodness_of_fit(counts[None], fit.expected, fit.n_parameters)[0])
-    if p < 0.05:
-        log.warning(
-            "the inclusive spectrum does not fit the %s family in the given fit_range: p %s",
-            settings.family,
-            stated_p(p),
-        )
-    return FitRange(tuple(edges.tolist()), "given", p)
+        return find_fit_range(mass, sqrt_s=settings.sqrt_s, shape=shape, reach=reach)
+    return given_fit_range(mass, given_edges(mass, fit_range, settings), sqrt_s=settings.sqrt_s, shape=shape)
 
 
 def given_edges(mass: npt.ArrayLike, fit_range: tuple[float, float], settings: HuntSettings) -> Floats:
@@ -120,6 +113,7 @@ def search(
     observable: Observable | None = None,
     fit_range: tuple[float, float] | None = None,
     masses: tuple[float, float] | None = None,
+    width: Width = None,
     independent: bool = True,
     progress: bool = True,
     pieces: Pieces = NONE_KEPT,
@@ -129,16 +123,20 @@ def search(
     calibration: held-out background, or the folds of the data scored by models that trained on neither them nor the
     folds they hunt; inclusive: masses that set the fit range (the whole background sample; default the data's);
     prior_masses: name -> (n,) GeV for the signal's shape; observable: what the masses are of, in place of that of the
-    settings; fit_range, masses: [low, high] GeV; independent: the calibration is a background sample of its own, so that the
+    settings; fit_range, masses: [low, high] GeV; width: of the signal's core, relative, in place of the
+    fitted one, or the lowest and the highest, which are scanned; independent: the calibration is a background sample of its own, so that the
     background-only checks make sense on it; pieces: where finished experiments are kept. Raises InputError where no event or no mass is left.
     """
     choice, settings = choice or RegionChoice(), settings or HuntSettings()
     if observable is not None:
         settings = dataclasses.replace(settings, observable=observable)
     reference = np.asarray(data.mass if inclusive is None else inclusive, dtype=np.float64)
+    shape, widths = hunted_widths(fit_signal_shape(prior_masses or {}), width)
+    settings = dataclasses.replace(settings, widths=widths)
     window = choose_fit_range(
-        reference, fit_range=fit_range, settings=settings, reach=float(data.mass.max(initial=0.0))
+        reference, fit_range=fit_range, settings=settings, shape=shape, reach=float(data.mass.max(initial=0.0))
     )
+    settings = settings.in_range(window)
     hunted = data.select(window.inside(data.mass))
     if len(hunted.mass) == 0:
         raise InputError(
@@ -159,7 +157,6 @@ def search(
         "in no region": int((assigned < 0).sum()),
         **{name: int((assigned == r).sum()) for r, name in enumerate(names)},
     }
-    shape = fit_signal_shape(prior_masses or {})
     grid = hunted_masses(
         window,
         reference if len(reference) > len(data.mass) else data.mass,

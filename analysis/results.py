@@ -13,24 +13,43 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from ..files import finite
+from ..table import Observable
+from .checks.bias import Bias
+from .checks.bias_checks import bias_checks
+from .checks.process_choices import process_choices
 from .figures.base import save_figure
+from .figures.expected_figure import expected_figure
 from .figures.p_values import leading_regions, scan_figure
 from .figures.region_figures import plane_figure, roc_figure, sculpting_figure
 from .figures.spectrum_figures import inclusive_figure, range_figure, spectrum_figure
+from .figures.width_figure import width_figure
 from .fits.background import choose_background
-from .fits.log_p import SMALLEST
+from .fits.log_p import SMALLEST, z_of_log
 from .fits.minuit_fit import MinuitFit, curve_parameters
 from .fits.written import written_function
 from .regions.difference import difference_score
 from .regions.scored import Scored, regions_of_events
 from .resonance_search import Search
+from .significance.after_first import Second
 from .significance.bumphunt import BumpHunt
 from .significance.envelope import background_envelope
+from .significance.expected import ExpectedDiscovery
 from .significance.fit_quality import fit_qualities
+from .significance.saturated import saturated_fits
+from .significance.signal_curve import signal_curve
 from .significance.tail import TailFit
 from .spectrum_hunt import SpectrumHunt
 
-__all__ = ["best_of", "draw_figures", "draw_spectrum_figures", "fits_of", "result_of", "scan_of", "spectrum_result"]
+__all__ = [
+    "best_of",
+    "draw_expected",
+    "draw_figures",
+    "draw_spectrum_figures",
+    "fits_of",
+    "result_of",
+    "scan_of",
+    "spectrum_result",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,7 +59,9 @@ def result_of(found: Search, *, no_significance: str | None = None) -> dict[str,
 
     no_significance: why no p-value means anything here. The cutflow of the hunt is `hunt_cutflow`.
     """
-    answer = spectrum_result(found, no_significance=no_significance)
+    # held-out events say something of the background where no model trained on them and they are background
+    held_out = found.sculpting_spectra[1] if found.spurious else None
+    answer = spectrum_result(found, no_significance=no_significance, held_out=held_out)
     cutflow = answer.pop("cutflow")
     return {
         **answer,
@@ -55,34 +76,49 @@ def result_of(found: Search, *, no_significance: str | None = None) -> dict[str,
     }
 
 
-def spectrum_result(found: SpectrumHunt, *, no_significance: str | None = None) -> dict[str, Any]:
+def spectrum_result(
+    found: SpectrumHunt, *, no_significance: str | None = None, held_out: Floats | None = None
+) -> dict[str, Any]:
     """Return a hunt's answer as a JSON-like mapping: best, scan, regions, fit_range, signal_shape, observable and the checks.
 
     Masses in GeV; p_local, z_local of `best` are the combined values at the mass where the combined p is smallest;
-    p_global, z_global are those of the whole scan; z one-sided. no_significance: why no p-value means anything here, where
-    the hunt itself does not know it.
+    p_global, z_global are those of the whole scan; z one-sided. second: the largest excess with the first one in the model (`Second`), null
+    where `after_first` is not set or the first lies below it. no_significance: why no p-value means anything here, where
+    the hunt itself does not know it; held_out: (regions, bins) of background, for the cross-check of a Gaussian process.
     """
     hunted = found.hunt
+    choices = process_choices(hunted, held_out=held_out)
     return {
         "best": best_of(hunted, found.no_significance or no_significance),
+        "second": None if found.second is None else found.second.as_dict(),
         "scan": scan_of(hunted, found.names, found.q0_p),
         "fit_range": dataclasses.asdict(found.fit_range) | {"low": found.fit_range.low, "high": found.fit_range.high},
         "signal_shape": hunted.shape.as_dict(),
         "observable": dataclasses.asdict(hunted.settings.observable),
-        "regions": {"n_regions": len(found.names), "regions": fits_of(hunted, found.names, found.minuit)},
+        "regions": {"n_regions": len(found.names), "regions": fits_of(hunted, found.names, found.minuit, found.second)},
         "cutflow": found.cutflow,
-        "background_envelope": background_envelope(hunted).as_dict(),
+        "saturated_fit": [f.as_dict() for f in saturated_fits(hunted, found.names)],
+        "background_envelope": background_envelope(hunted, found.others).as_dict(),
+        "process_choices": None if choices is None else choices.as_dict(),
+        "bias": bias_of(found.bias, hunted.settings.observable),
         "injection_linearity": finite(dataclasses.asdict(found.linearity)),
         "local_p_uniformity": [dataclasses.asdict(u) for u in found.uniformity],
         "notes": list(found.notes),
     }
 
 
-def best_of(hunted: BumpHunt, no_significance: str | None = None) -> dict[str, Any]:
-    """Return the mass where the combined p is smallest with its local and global p.
+def bias_of(bias: Bias, observable: Observable) -> dict[str, Any]:
+    """Return a bias test with its verdicts as a JSON-like mapping."""
+    return {**bias.as_dict(), "checks": [dataclasses.asdict(check) for check in bias_checks(bias, observable)]}
 
-    p_local: asymptotic, an upper limit where it is 1e-300 (p_local_is_bound), which z_local is not; p_local_pseudo_experiments: share of the experiments with a combined p as small at this mass, an upper
-    limit where there is none (p_local_pseudo_experiments_is_bound).
+
+def best_of(hunted: BumpHunt, no_significance: str | None = None) -> dict[str, Any]:
+    """Return the mass, and the relative width of the signal, where the combined p is smallest, with its local and global p.
+
+    p_local: calibrated as p_local_by says (`local_p`), an upper limit where it is 1e-300 (p_local_is_bound), which z_local is not;
+    p_local_asymptotic, z_local_asymptotic: the statistic that ranks masses; z_local_first: it, before a Gaussian process was chosen
+    again. p_local_pseudo_experiments: share of the experiments with a combined p as small at this mass, an upper limit where there is
+    none (p_local_pseudo_experiments_is_bound).
     p_global: (1 + k) / (1 + n) of n pseudo-experiments, k of which show a combined p as small, an upper limit where k = 0
     (p_global_is_bound); p_global_upper_95: the 95 % upper limit that k of n give, 3 / n where k = 0.
     p_global_tail, z_global_tail, p_global_tail_interval: where k < 10, p from a fit of the experiments' tail carried on to
@@ -90,11 +126,17 @@ def best_of(hunted: BumpHunt, no_significance: str | None = None) -> dict[str, A
     no_significance: why a p-value means nothing here; the global ones are then None, and local ones are of the fit as it is.
     """
     best, glob = hunted.best, hunted.global_p
+    local = hunted.local_p
     answer: dict[str, Any] = {
         "mass": float(hunted.masses[best]),
-        "p_local": float(hunted.combined[best]),
-        "p_local_is_bound": bool(hunted.combined[best] <= SMALLEST),
-        "z_local": float(hunted.z_combined[best]),
+        "width": float(hunted.widths[best]),
+        "p_local": local.p,
+        "p_local_is_bound": local.p <= SMALLEST,
+        "z_local": local.z,
+        "p_local_by": local.said,
+        "p_local_asymptotic": float(hunted.combined[best]),
+        "z_local_asymptotic": float(hunted.z_combined[best]),
+        "z_local_first": float(z_of_log(hunted.log_first[best])),
         "expected_background_in_window": float(hunted.expected_in_window[best]),
     }
     if no_significance is not None:
@@ -117,8 +159,8 @@ def best_of(hunted: BumpHunt, no_significance: str | None = None) -> dict[str, A
             "p_global": glob.p,
             "z_global": glob.z,
             "p_global_is_bound": glob.is_bound,
-            "p_local_pseudo_experiments": glob.p_local,
-            "p_local_pseudo_experiments_is_bound": glob.local_above == 0,
+            "p_local_pseudo_experiments": (1 + local.above) / (1 + local.n),
+            "p_local_pseudo_experiments_is_bound": local.above == 0,
             "p_global_upper_95": glob.upper_95,
             **tail_of(glob.tail),
             "p_global_gross_vitells_approximate": glob.gross_vitells,
@@ -141,14 +183,25 @@ def tail_of(tail: TailFit | None) -> dict[str, Any]:
 def scan_of(hunted: BumpHunt, names: Sequence[str], q0_p: Sequence[Sequence[float | None]]) -> dict[str, Any]:
     """Return p, z and the fitted yield at every mass, of every region and combined. p of 1e-300 stand for smaller ones too, z do not.
 
+    Where several widths are scanned, these are of the width with the smallest combined p at each mass, `widths`; z_of_widths, (widths
+    scanned, masses), is combined z of all of them, and there are no up-crossings.
+
     Each region has its largest z too, and the global p of that by up-crossings (`gross_vitells.py`), null where no
     pseudo-experiments were made: of this region alone, without the trial of having looked into several.
     """
     own = hunted.gross_vitells()
     return {
         "masses": hunted.masses.tolist(),
+        "widths": hunted.widths.tolist(),
+        "widths_scanned": list(hunted.settings.widths),
+        **(
+            {"z_of_widths": z_of_log(hunted.log_all).reshape(-1, len(hunted.masses)).tolist()}
+            if hunted.scans_widths
+            else {}
+        ),
         "p_combined": hunted.combined.tolist(),
         "z_combined": hunted.z_combined.tolist(),
+        "z_first": z_of_log(hunted.log_first).tolist(),
         "combination": hunted.settings.combination,
         "expected_background_in_window": hunted.expected_in_window.tolist(),
         "regions": [
@@ -156,6 +209,7 @@ def scan_of(hunted: BumpHunt, names: Sequence[str], q0_p: Sequence[Sequence[floa
                 "name": name,
                 "p_local": hunted.scan.p[r].tolist(),
                 "z_local": hunted.scan.z[r].tolist(),
+                "z_first": hunted.first.z[r].tolist(),
                 "signal_yield": hunted.scan.signal[r].tolist(),
                 # a fit that failed has no error: null, strict JSON has no infinity
                 "signal_yield_error": [e if np.isfinite(e) else None for e in hunted.scan.error[r].tolist()],
@@ -169,18 +223,23 @@ def scan_of(hunted: BumpHunt, names: Sequence[str], q0_p: Sequence[Sequence[floa
     }
 
 
-def fits_of(hunted: BumpHunt, names: Sequence[str], minuit: Sequence[MinuitFit]) -> list[dict[str, Any]]:
+def fits_of(
+    hunted: BumpHunt, names: Sequence[str], minuit: Sequence[MinuitFit], second: Second | None = None
+) -> list[dict[str, Any]]:
     """Return every region's counts, expected background and fit, iminuit's beside the batched one.
 
+    expected_with_signal: of the fit with a signal at the best mass, null where that fit does not end.
     `formula` with `parameters` gives the curve: a density in events per unit of the mass m, from which bins follow as `bins` says.
     The parameters' errors are iminuit's.
     """
+    curves = [signal_curve(hunted, r, hunted.best) for r in range(len(names))]
     return [
         {
             "name": name,
             "events": int(hunted.counts[r].sum()),
             "counts": hunted.counts[r].tolist(),
             "expected": hunted.background.expected[r].tolist(),
+            "expected_with_signal": None if curves[r] is None else np.asarray(curves[r]).tolist(),
             "fit": {
                 "family": quality.family,
                 "order": quality.order,
@@ -188,8 +247,9 @@ def fits_of(hunted: BumpHunt, names: Sequence[str], minuit: Sequence[MinuitFit])
                     quality.family, quality.order, hunted.edges, sqrt_s=hunted.settings.sqrt_s
                 ).as_dict(),
                 "p_value": quality.p_value,
-                # where the fit is bad: whether a bump explains that
-                "largest_excess": None if quality.excess is None else dataclasses.asdict(quality.excess),
+                # with a signal at the region's largest excess, and the yield beside a flexible background
+                "quality": finite(dataclasses.asdict(quality)),
+                "process": process_of(hunted, r),
                 "parameters": curve_parameters(
                     hunted.background,
                     r,
@@ -202,8 +262,26 @@ def fits_of(hunted: BumpHunt, names: Sequence[str], minuit: Sequence[MinuitFit])
                 "minuit_minus_batched_2nll": 2 * (minuit[r].nll - float(hunted.background.nll[r])),
             },
         }
-        for r, (name, quality) in enumerate(zip(names, fit_qualities(hunted, names), strict=True))
+        for r, (name, quality) in enumerate(zip(names, fit_qualities(hunted, names, second), strict=True))
     ]
+
+
+def process_of(hunted: BumpHunt, region: int) -> dict[str, Any] | None:
+    """Return a region's Gaussian process: its width and length, and the factor of each bin; None of another background."""
+    fit, columns = hunted.background.process, hunted.columns(region)
+    if fit is None or columns is None:
+        return None
+    free = columns.n_free
+    return {
+        "width": float(fit.width[region]),
+        "length": float(fit.length[region]),
+        "edge_terms": fit.process.edge_terms,
+        "factor": np.exp(columns.basis[:, free:] @ columns.theta[free:]).tolist(),
+        "widths": list(fit.process.widths),
+        "lengths": list(fit.process.lengths),
+        "modes": fit.process.modes,
+        "log_evidence": finite(fit.log_evidence[region].tolist()),
+    }
 
 
 def inclusive_fit(hunted: BumpHunt, counts: Floats) -> Floats:
@@ -241,7 +319,8 @@ def draw_figures(
             masses, hunted.edges, fit, inclusive_name, (window.low, window.high), observable=observable
         ),
         "quak_plane": plane_figure(losses, assigned, found.regions.n_regions),
-        "p_value_scan": scan_figure(hunted, names),
+        "p_value_scan": scan_figure(hunted, names, second=found.second),
+        **({"width_scan": width_figure(hunted)} if hunted.scans_widths else {}),
         "sculpting": sculpting_figure(
             inclusive_counts, per_region, hunted.edges, "held-out events", observable=observable
         ),
@@ -256,12 +335,22 @@ def draw_figures(
     return [path for name, figure in drawn.items() for path in save_figure(figure, folder, name)]
 
 
+def draw_expected(found: Mapping[str, ExpectedDiscovery], folder: str | Path, observable: Observable) -> list[Path]:
+    """Draw and write the expected discovery of each signal as expected_0, expected_1, ... in their order; returns the files."""
+    return [
+        path
+        for i, (name, expected) in enumerate(found.items())
+        for path in save_figure(expected_figure(expected, name, observable=observable), folder, f"expected_{i}")
+    ]
+
+
 def draw_spectrum_figures(found: SpectrumHunt, folder: str | Path) -> list[Path]:
     """Draw and write the scan, each region's spectrum, and the fit range on the sum of all regions; returns the files."""
     hunted, window = found.hunt, found.fit_range
     name = found.names[0] if len(found.names) == 1 else "all regions"
     drawn: dict[str, Axes | Figure | SubFigure] = {
-        "p_value_scan": scan_figure(hunted, found.names),
+        "p_value_scan": scan_figure(hunted, found.names, second=found.second),
+        **({"width_scan": width_figure(hunted)} if hunted.scans_widths else {}),
         "fit_range": range_figure(
             found.counts.sum(axis=0),
             found.edges,

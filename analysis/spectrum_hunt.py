@@ -12,14 +12,21 @@ import hist
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import InputError
 from ..pieces import NONE_KEPT, Pieces
 from .checks.background_only import Uniformity, local_p_uniformity
+from .checks.bias import Bias, bias_test
+from .checks.bias_checks import bias_notes
 from .checks.injection import Linearity, injection_linearity
+from .fits.alternatives import Alternative
 from .fits.minuit_fit import MinuitFit, fit_with_minuit
+from .significance.after_first import Second, second_of
 from .significance.bumphunt import BumpHunt, HuntSettings, hunt, stack
+from .significance.envelope import other_families
 from .significance.fit_quality import fit_notes, fit_qualities, quality_notes, significance_refused
 from .significance.fit_range import range_of_spectrum, scan_masses
 from .significance.q0 import q0_row
+from .significance.saturated import saturated_fits, saturated_notes
 from .spectra.bins import FitRange, as_hist
 from .spectra.signal_shape import SignalShape
 
@@ -27,14 +34,18 @@ __all__ = ["SpectrumHunt", "hunt_in_range", "hunt_spectra"]
 
 log = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float64]
+BIAS_EXPERIMENTS = 100  # of a family and strength: a bias is known to 0.1 sigma
+REGIONS_OF_BIAS = 3  # from which there are fewer
+PART = 50  # of the pseudo-experiments
 
 
 @dataclass(frozen=True, repr=False)
 class SpectrumHunt:
     """One hunt: names of its disjoint regions, what was hunted in and found, and the checks beside it.
 
-    counts, edges: (regions, bins) and (bins + 1,) GeV as given, of which the fit range is a part; no_significance: why its
-    p-values mean nothing, None where they do.
+    counts, edges: (regions, bins) and (bins + 1,) GeV as given, of which the fit range is a part; others: (regions,
+    families) fits of other background functions, bias: what the hunt says of experiments drawn from them; no_significance: why its
+    p-values mean nothing, None where they do; second: the excess beside the first one, where that was taken into the model.
     """
 
     names: tuple[str, ...]
@@ -47,8 +58,11 @@ class SpectrumHunt:
     cutflow: dict[str, int]
     linearity: Linearity
     uniformity: tuple[Uniformity, ...]
+    others: tuple[tuple[Alternative, ...], ...]
+    bias: Bias
     notes: tuple[str, ...]
     no_significance: str | None
+    second: Second | None
 
     def __repr__(self) -> str:
         """Return the answer in two lines at most."""
@@ -67,22 +81,32 @@ def hunt_spectra(
     *,
     shape: SignalShape | None = None,
     settings: HuntSettings | None = None,
-    fit_range: tuple[float, float] | None = None,
+    fit_range: tuple[float, float] | FitRange | None = None,
     masses: tuple[float, float] | None = None,
     progress: bool = True,
     pieces: Pieces = NONE_KEPT,
 ) -> SpectrumHunt:
     """Hunt in the spectra of disjoint regions, name -> hist on one mass axis in GeV, in their own bins.
 
-    shape: of the signal, a Gaussian of 3.5 % where none is given; fit_range, masses: [low, high] GeV, else chosen from the
+    shape: of the signal, a Gaussian of 3.5 % where none is given, its core of each of settings.widths where there are any; fit_range, masses: [low, high] GeV, or a range that was fixed before, else chosen from the
     bins (`range_of_spectrum`, `scan_masses`). Where the background function fails no pseudo-experiments are made and
     `no_significance` says so. pieces: where finished experiments are kept. Raises InputError for what is no spectrum of counts, and for ranges it does not cover.
     """
     shape, settings = shape or SignalShape(), settings or HuntSettings()
     edges, counts = stack(spectra)
-    window = range_of_spectrum(
-        counts.sum(axis=0), edges, shape=shape, sqrt_s=settings.sqrt_s, family=settings.family, fit_range=fit_range
-    )
+    widths = settings.widths or (shape.width,)
+    if isinstance(fit_range, FitRange):
+        window = as_it_is(fit_range, edges)
+    else:
+        window = range_of_spectrum(
+            counts.sum(axis=0),
+            edges,
+            shape=dataclasses.replace(shape, width=max(widths)),
+            sqrt_s=settings.sqrt_s,
+            family=settings.family,
+            fit_range=fit_range,
+        )
+    settings = settings.in_range(window)
     start = int(np.searchsorted(edges, window.low))
     stop = start + len(window.edges) - 1
     inside = counts[:, start:stop]
@@ -99,7 +123,7 @@ def hunt_spectra(
     found = hunt_in_range(
         {name: as_hist(window.edges, row) for name, row in zip(spectra, inside, strict=True)},
         window,
-        scan_masses(window, inside.sum(axis=0), width=shape.width, masses=masses),
+        scan_masses(window, inside.sum(axis=0), width=min(widths), masses=masses),
         shape=shape,
         settings=settings,
         refusing=True,
@@ -109,6 +133,17 @@ def hunt_spectra(
         pieces=pieces,
     )
     return dataclasses.replace(found, counts=counts, edges=edges)
+
+
+def as_it_is(fixed: FitRange, edges: Floats) -> FitRange:
+    """Return a range that was fixed before; raises InputError where its bins are not those of the spectrum, edges (bins + 1,) GeV."""
+    low, high = np.searchsorted(edges, fixed.low), np.searchsorted(edges, fixed.high)
+    if not np.array_equal(edges[low : high + 1], np.asarray(fixed.edges)):
+        raise InputError(
+            f"the fit range that was fixed, {fixed.low:g} to {fixed.high:g} GeV in {len(fixed.edges) - 1} bins, has other bins than this "
+            f"spectrum, {edges[0]:g} to {edges[-1]:g} GeV in {len(edges) - 1}"
+        )
+    return fixed
 
 
 def hunt_in_range(
@@ -133,19 +168,39 @@ def hunt_in_range(
     if refusing:
         # first the fits alone: pseudo-experiments of a function that fails would say nothing
         found = hunt(spectra, masses, shape=shape, settings=dataclasses.replace(settings, pseudo_experiments=0))
-        refused = significance_refused(fit_qualities(found, names))
+        refused = significance_refused(fit_qualities(found, names, second_of(found, progress=False)))
     else:
         refused = None
     if refused is None:
         found = hunt(spectra, masses, shape=shape, settings=settings, progress=progress, pieces=pieces)
+    second = second_of(found, progress=progress, pieces=pieces)
     minuit = tuple(
-        fit_with_minuit(counts, found.edges, int(order), sqrt_s=settings.sqrt_s, family=settings.family)
-        for counts, order in zip(found.counts, found.background.order, strict=True)
+        fit_with_minuit(
+            counts,
+            found.edges,
+            int(order),
+            sqrt_s=settings.sqrt_s,
+            family=settings.family,
+            columns=found.columns(r),
+        )
+        for r, (counts, order) in enumerate(zip(found.counts, found.background.order, strict=True))
+    )
+    others = other_families(found)
+    bias = bias_test(
+        found,
+        names,
+        n=0 if refused else bias_experiments(settings, regions=len(names)),
+        others=others,
+        seed=settings.seed,
+        progress=progress,
+        pieces=pieces,
     )
     said = (
         *notes,
-        *quality_notes(fit_qualities(found, names), refusing=refusing),
+        *quality_notes(fit_qualities(found, names, second), refusing=refusing),
+        *saturated_notes(saturated_fits(found, names)),
         *fit_notes(found, minuit, names),
+        *bias_notes(bias, settings.observable),
     )
     for note in said:
         log.warning("%s", note)
@@ -164,7 +219,7 @@ def hunt_in_range(
             expected[0],
             found.edges,
             float(found.masses[found.best]),
-            shape=shape,
+            shape=found.shape,
             settings=settings,
             region=names[0],
             lowest=int(found.background.order[0]),
@@ -175,11 +230,22 @@ def hunt_in_range(
                 expected,
                 found.edges,
                 found.masses[middle],
-                shape=shape,
+                shape=found.shape,
                 settings=found.experiment_settings,
                 pieces=pieces,
             )
         ),
+        others=others,
+        bias=bias,
         notes=said,
         no_significance=refused,
+        second=second,
     )
+
+
+def bias_experiments(settings: HuntSettings, *, regions: int) -> int:
+    """Return how many experiments of a family the report of a hunt has: a few seconds' worth, none without pseudo-experiments.
+
+    `hunch validate` has more.
+    """
+    return min(BIAS_EXPERIMENTS, REGIONS_OF_BIAS * BIAS_EXPERIMENTS // regions, settings.pseudo_experiments // PART)

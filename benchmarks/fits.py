@@ -3,13 +3,16 @@
 Both fit the four-parameter dijet function to the same spectra of 40 bins, by the extended binned Poisson likelihood. The loop is
 `fit_with_minuit`: iminuit's ExtendedBinnedNLL in coordinates and from starting values in which MIGRAD needs few calls;
 it fits a part of the spectra and its time is scaled. Every fit of that part is compared: |2 dNLL| < 1e-3 for 99.9 %.
-The scan is of 5 regions and 40 masses, the order of each background by F-test, against the two minutes it may take.
+The scan is of 5 regions and 40 masses, each background a dijet function of an order by F-test or a Gaussian process chosen twice,
+against the two minutes it may take; of one region, on one core, against a thousand experiments a second.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from hunch.analysis.significance.bumphunt import pseudo_experiments
 
 SPECTRA, COMPARED, BINS, ORDER, SQRT_S = 10_000, 200, 40, 4, 13_000.0
 REGIONS, MASSES, EXPERIMENTS, LIMIT = 5, 40, 10_000, 120.0
+ONE_CORE, RATE = 2_000, 1_000
 EVENTS = (150, 300, 1_000, 5_000, 20_000)  # of the regions
 
 
@@ -56,18 +60,45 @@ def background_fits() -> list[dict[str, Any]]:
 
 
 def whole_scans() -> list[dict[str, Any]]:
-    """Time the pseudo-experiments of a scan."""
+    """Time the pseudo-experiments of a scan, on all cores and of one region on one."""
     edges, _ = expected(1)
     spectra = np.stack([expected(events)[1] for events in EVENTS])
     masses = np.geomspace(2_900.0, 7_000.0, MASSES)
     templates = signal_templates(SignalShape(), masses, edges)
-    settings = HuntSettings(pseudo_experiments=EXPERIMENTS)
-    start = time.perf_counter()
-    found = pseudo_experiments(spectra, edges, templates, float(np.log(1e-4)), settings=settings, progress=False)
-    seconds = time.perf_counter() - start
-    print({"global_p": found.p, "failed": found.failed, "threads": 1}, file=sys.stderr)
-    case = f"{EXPERIMENTS} pseudo-experiments, {REGIONS} regions, {MASSES} masses, F-test inside"
-    return [line(case, seconds, LIMIT, "the limit", 1)]
+    lines = []
+    for family in ("gaussian_process", "dijet"):
+        seconds = timed(spectra, edges, templates, HuntSettings(family=family, pseudo_experiments=EXPERIMENTS))
+        case = f"{EXPERIMENTS} pseudo-experiments, {REGIONS} regions, {MASSES} masses, {family}"
+        lines.append(line(case, seconds, LIMIT, "the limit", 1))
+    threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for r, events in enumerate(EVENTS):
+        settings = HuntSettings(family="gaussian_process", pseudo_experiments=ONE_CORE)
+        seconds = timed(spectra[r : r + 1], edges, templates, settings)
+        case = f"{ONE_CORE} pseudo-experiments of {events} events, {MASSES} masses, on one core"
+        lines.append(line(case, seconds, ONE_CORE / RATE, f"{RATE} a second", 1))
+    if threads is None:
+        del os.environ["OMP_NUM_THREADS"]
+    else:
+        os.environ["OMP_NUM_THREADS"] = threads
+    return lines
+
+
+def timed(spectra: np.ndarray, edges: np.ndarray, templates: np.ndarray, settings: HuntSettings) -> float:
+    """Return the seconds of a scan's pseudo-experiments, compilation left out."""
+    for n in (10, settings.pseudo_experiments):
+        start = time.perf_counter()
+        found = pseudo_experiments(
+            spectra,
+            edges,
+            templates,
+            float(np.log(1e-4)),
+            settings=replace(settings, pseudo_experiments=n),
+            progress=False,
+        )
+        seconds = time.perf_counter() - start
+    print({"family": settings.family, "global_p": found.p, "failed": found.failed}, file=sys.stderr)
+    return seconds
 
 
 def line(case: str, ours: float, reference: float, what: str, bar: float) -> dict[str, Any]:

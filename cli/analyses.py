@@ -78,16 +78,31 @@ def answer(result: dict[str, Any]) -> str:
     """Return the answer of a search in a few lines."""
     if "counting" in result:
         return counted(result["counting"])
+    if "blinded" in result:
+        of, window, fixed = Observable(**result["observable"]), result["blinded"]["window"], result["fit_range"]
+        return f"blind: {of.span(*window)} is masked\nfit range, fixed: {of.span(fixed['low'], fixed['high'])} ({fixed['chosen']})"
     from ..analysis.fits.log_p import stated_p
     from ..analysis.verdicts import more_experiments
 
     best = result["best"]
     local = f"p {stated_p(best['p_local'])}, {best['z_local']:.2f} sigma"
     mass = Observable(**result["observable"]).at(best["mass"])
+    if "z_of_widths" in result["scan"]:
+        mass += f", {100 * best['width']:.2g} % wide"
     if "no_significance" in best:
         return (
             f"largest excess at {mass}\nlocal:  {local} from a fit that fails\nglobal: none, {best['no_significance']}"
         )
+    second = result.get("second")
+    beside = ""
+    if second is not None:
+        glob = (
+            ""
+            if second["p_global"] is None
+            else f", global p {stated_p(second['p_global'], bound=second['p_global_is_bound'])}"
+        )
+        at = Observable(**result["observable"]).at(second["mass"])
+        beside = f"\nbeside it, with the first in the model: {at}, local p {stated_p(second['p_local'])}{glob}"
     n, bound = best["pseudo_experiments"], best["p_global_is_bound"]
     told = (
         f"largest excess at {mass}\n"
@@ -95,6 +110,7 @@ def answer(result: dict[str, Any]) -> str:
         f"global: p {stated_p(best['p_global'], bound=bound)}, {'more than ' if bound else ''}{best['z_global']:.2f} sigma "
         f"({n} pseudo-experiments)"
     )
+    told += beside
     needed = more_experiments(n) if bound else ""
     return f"{told}\n        none of them shows as much; {needed}" if needed else told
 

@@ -231,8 +231,9 @@ def validate(
 ) -> None:
     """Check the p-values and yields of a finished ANALYSIS, or of the folder OUT of a hunt in spectra.
 
-    Injected signals (slope, pulls, coverage), local p of background-only experiments in bulk and tail, and the global p of
-    whole hunts in experiments drawn from background events: samples.validation, else held-out background. Writes
+    Injected signals (slope, pulls, coverage), local p of experiments of the fit in bulk and tail, the global p of whole hunts
+    in experiments drawn from background events (samples.validation, else held-out background), and the bias test: yields and
+    p-values in experiments drawn from every other background function that describes the data. Writes
     validation.json, figures and report.html. Exit status 1 where a check fails.
     """
     from ..workflow.given_spectra import validate_folder

@@ -26,6 +26,10 @@ def check_analysis(analysis: Analysis) -> None:
         raise ValueError("blind: cannot be with weak_supervision, which learns from the data")
     if analysis.weak_supervision and not analysis.samples.priors:
         raise ValueError("weak_supervision: needs samples.priors, whose family the data narrow down")
+    if analysis.expected_discovery is not None and not (analysis.samples.signals or analysis.samples.priors):
+        raise ValueError(
+            "expected_discovery: needs samples.signals or samples.priors, whose share in the regions it takes"
+        )
     if analysis.plane_scan is not None and not analysis.samples.priors:
         raise ValueError("plane_scan: needs samples.priors, the second axis of the plane")
     if analysis.weak_supervision and analysis.regions.axis == "priors":
@@ -157,7 +161,10 @@ def check_hunt(analysis: Analysis) -> None:
         if "count" in given:
             raise ValueError("count: is of hunt: count, and hunt is bump")
         return
-    bump = ("fit_range", "masses", "sqrt_s", "background_function", "combination", "pseudo_experiments", "plane_scan")
+    bump = (
+        *("fit_range", "masses", "sqrt_s", "background_function", "combination", "pseudo_experiments"),
+        *("plane_scan", "expected_discovery"),
+    )
     unread = [key for key in bump if key in given]
     unread += [f"regions.{key}" for key in sorted(analysis.regions.model_fields_set - {"alpha"})]
     unread += [f"limits.{key}" for key in sorted(analysis.limits.model_fields_set - {"confidence"})]

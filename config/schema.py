@@ -16,6 +16,7 @@ from .methods import OWN_KEYS, REPRESENTED_BY, SPACE_KEYS, checked_options, meth
 from .quantities import ENERGY, energies_in, known_unit, luminosity_in_fb
 from .sections import (
     CountSettings,
+    ExpectedSettings,
     LimitSettings,
     ObservableKey,
     Options,
@@ -25,6 +26,7 @@ from .sections import (
     RegionSettings,
     Samples,
     Section,
+    Width,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ class Analysis(Section):
     that is hunted in; scorer: the method, a name, or a mapping of `name`, `per_jet`, `metric` and the fields of its class;
     training: fields of it too; hunt: for a bump in the observable, or a counting experiment; repeats: what happens to events
     that repeat within a sample; folds: of data where there is no background sample, or with weak_supervision, which lets the other
-    folds of the data narrow down the hypotheses; held_out: share of the background kept from training to fix regions on;
+    folds of the data narrow down the hypotheses; width: of the signal relative to its mass, [lowest, highest] or a number; after_first: sigma of a first excess
+    beside which a second is looked for; held_out: share of the background kept from training to fix regions on;
     fit_range, masses: [low, high], found from the spectrum when absent, and sqrt_s: in the observable's unit; luminosity: fb^-1, for limits on
     cross-sections; energies and the luminosity may have a unit, as in 3 TeV and 137/fb; blind: held-out background stands in for the data, expected results only; executor, workers, scheduler:
     coffea's; skip_bad_files: count unreadable files instead of stopping.
@@ -72,14 +75,17 @@ class Analysis(Section):
     weak_supervision: bool = False
     fit_range: Pair | None = None
     masses: Pair | None = None
+    width: Width | None = None
     sqrt_s: Positive = SQRT_S
-    background_function: str = "dijet"
+    background_function: str = "gaussian_process"
     combination: Literal["fisher", "stouffer", "simes", "cauchy", "tippett", "harmonic", "harmonic_bound"] | None = None
     pseudo_experiments: Annotated[int, Field(ge=1)] = 5_000
+    after_first: Positive | None = None
     limits: LimitSettings = Field(default_factory=LimitSettings)
     luminosity: Annotated[Positive | None, BeforeValidator(luminosity_in_fb)] = None
     blind: bool = False
     plane_scan: PlaneScanSettings | None = None
+    expected_discovery: ExpectedSettings | None = None
     executor: Literal["iterative", "futures", "dask"] = "futures"
     workers: Annotated[int, Field(ge=1)] | None = None
     scheduler: str | None = None
@@ -121,7 +127,7 @@ class Analysis(Section):
     @classmethod
     def known_function(cls, text: str) -> str:
         """Families are named; anything else must be a formula of x or m, p1, p2, ..."""
-        if text in {"dijet", "exponential", "bernstein"}:
+        if text in {"gaussian_process", "dijet", "exponential", "bernstein"}:
             return text
         from ..analysis import family_orders
 

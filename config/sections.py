@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from ..errors import shown
+from ..errors import InputError, shown
 from .quantities import known_unit, number
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "RegionSettings",
     "Samples",
     "Section",
+    "Width",
 ]
 
 
@@ -62,6 +63,18 @@ def two_numbers(given: Any) -> Any:
 
 
 Pair = Annotated[tuple[Positive, Positive], BeforeValidator(two_numbers), Field(strict=False)]
+
+
+def one_or_two_widths(given: Any) -> Any:
+    """Refuse what is neither a relative width nor the lowest and the highest; raises ValueError."""
+    widths = given if isinstance(given, list | tuple) else [given]
+    numbers = [w for w in widths if isinstance(w, int | float) and not isinstance(w, bool) and 0 < w < 1]
+    if numbers != list(widths) or len(numbers) not in {1, 2} or numbers != sorted(set(numbers)):
+        raise ValueError("a number between 0 and 1 is expected, or two that rise, [lowest, highest]")
+    return tuple(map(float, given)) if len(numbers) > 1 else float(numbers[0])
+
+
+Width = Annotated[float | tuple[float, float], BeforeValidator(one_or_two_widths)]
 Options = dict[str, Any]
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 LONGEST = 200  # characters of a name: with prior. and .checkpoint around it, disks take 255
@@ -129,16 +142,49 @@ class PlaneScanSettings(Section):
     min_events: Annotated[int, Field(ge=1)] = 50
 
 
+def relative_error(given: Any) -> Any:
+    """Return a relative error as number or tuples, its numbers read as people write them; refuse another form."""
+    from ..analysis.limits.signal_errors import check_relative
+
+    def read(value: Any) -> Any:
+        return tuple(read(v) for v in value) if isinstance(value, list | tuple) else number(value)
+
+    found = read(given)
+    try:
+        check_relative(found, "mass")
+    except InputError as error:
+        raise ValueError(str(error).partition("error ")[2]) from error
+    return found
+
+
+RelativeError = Annotated[Any, BeforeValidator(relative_error)]
+
+
+class ExpectedSettings(Section):
+    """Expected discovery of every signal that limits are set on, at `masses` masses of the scan.
+
+    yields: signal events, else what a known background would show at 1 to 15 sigma; experiments: of a mass and yield.
+    """
+
+    masses: Annotated[int, Field(ge=1, le=50)] = 6
+    yields: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=50, strict=False)] | None = None
+    experiments: Annotated[int, Field(ge=0, le=10_000)] = 100
+
+
 class LimitSettings(Section):
     """Upper limits by CLs on every signal: at `points` masses of the scan, the best one and the signals' own.
 
-    scale_error, resolution_error: relative, of the signal's m_jj.
+    scale_error, resolution_error: relative, of the signal's mass and width: a number, [up, down], or a list of [mass, up, down];
+    efficiency_error, luminosity_error: relative. pseudo_experiments: of a mass whose window expects fewer than ten events.
     """
 
     points: Annotated[int, Field(ge=1, le=200)] = 12
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    scale_error: Annotated[float, Field(ge=0, lt=0.5)] = 0.01
-    resolution_error: Annotated[float, Field(ge=0, lt=0.5)] = 0.10
+    scale_error: RelativeError = 0.01
+    resolution_error: RelativeError = 0.10
+    efficiency_error: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    luminosity_error: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    pseudo_experiments: Annotated[int, Field(ge=0, le=1_000_000)] = 2000
 
 
 class CountSettings(Section):

@@ -60,7 +60,8 @@ def small_family(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def fast_hunt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out of a hunt what other tests see and takes two thirds of its time: pyhf's q0, the uniformity check, drawing.
+    """Leave out of a hunt what other tests see and takes two thirds of its time: pyhf's q0, the uniformity check, all
+    but one of the other background functions, drawing.
 
     Figures are made, and files with nothing but the beginning of a PNG are written for them. A slow test hunts in full.
     """
@@ -68,6 +69,7 @@ def fast_hunt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         return
     monkeypatch.setattr("hunch.analysis.spectrum_hunt.q0_row", lambda found, _: (None,) * len(found.masses))
     monkeypatch.setattr("hunch.analysis.spectrum_hunt.local_p_uniformity", lambda *_, **__: ())
+    monkeypatch.setattr("hunch.analysis.significance.envelope.ALTERNATIVES", ("exponential",))
     monkeypatch.setattr(
         "matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_bytes(b"\x89PNG\r\n\x1a\n")
     )

@@ -22,8 +22,11 @@ import pytest
 import uproot
 from click.testing import CliRunner
 
+from hunch.analysis import SignalErrors
 from hunch.cli import cli, main
+from hunch.cli.spectra import signal_errors
 from hunch.cli.terminal import PlainFormatter
+from hunch.errors import HunchError
 from hunch.files import write_aside
 from hunch.lock import only_writer, writing
 from hunch.models import Flow, Quak
@@ -611,11 +614,14 @@ def test_limits_and_checks_of_a_hunt_in_a_spectrum(
     spectrum.write_text(json.dumps({"edges": edges.tolist(), "counts": counts.tolist()}))
     out = tmp_path / "out"
     assert call(monkeypatch, capfd, "hunt", str(spectrum), "-o", str(out), "--pseudo-experiments", "40")[0] == 0
-    status, told, err = call(monkeypatch, capfd, "limits", str(out), "--points", "3", "--luminosity", "20/fb")
+    errors = ("--scale-error", "1500:0.01:0.02,4500:0.03:0.03", "--luminosity-error", "0.02")
+    status, told, err = call(monkeypatch, capfd, "limits", str(out), "--points", "3", "--luminosity", "20/fb", *errors)
     assert (status, err) == (0, "")
     limits = json.loads((out / "limits.json").read_text(), parse_constant=pytest.fail)["signals"]["signal"]
     assert len(told.splitlines()) == len(limits["masses"]) + 1
     assert limits["observed_fb"][0] == pytest.approx(limits["observed"][0] / 20)
+    assert limits["signal_errors"] == "mass scale 1 to 3 %, by mass, resolution 10 %, luminosity 2 %"
+    assert limits["failures"] == []
     assert next((out / "limits" / "signal").glob("datacard_*.txt")).stat().st_size > 0
     numbers = ("--local", "200", "--outer", "3", "--inner", "20", "--injected", "40", "--workers", "1")
     status, told, err = call(monkeypatch, capfd, "validate", str(out), *numbers)
@@ -623,6 +629,10 @@ def test_limits_and_checks_of_a_hunt_in_a_spectrum(
     assert ("FAIL" in told) == (status == 1)
     checks = json.loads((out / "validation.json").read_text(), parse_constant=pytest.fail)
     assert "says nothing of a function that is wrong" in checks["global_p"][0]["how"]
+    assert checks["bias"]["experiments"] == 40
+    assert [family["family"] for family in checks["bias"]["families"]] == ["exponential"]
+    assert "bias test, global p below 0.05 without a signal" in told
+    assert "experiments of the same fit, which cannot show a wrong function" in told
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<h2>Limits</h2>" in page
     assert "<h2>Validation</h2>" in page
@@ -630,6 +640,17 @@ def test_limits_and_checks_of_a_hunt_in_a_spectrum(
     assert call(monkeypatch, capfd, "hunt", str(spectrum), "-o", str(out), "--pseudo-experiments", "40")[0] == 0
     assert not (out / "limits.json").exists()
     assert not (out / "validation.json").exists()
+
+
+def test_errors_of_a_signal_are_read_from_options() -> None:
+    read = signal_errors(scale_error="0.02,0.01", resolution_error="0.2", efficiency_error=0.1, luminosity_error=None)
+    assert read == SignalErrors(scale=(0.02, 0.01), resolution=0.2, efficiency=0.1)
+    assert signal_errors(scale_error="2000:0.1:0.2") == SignalErrors(scale=[[2000.0, 0.1, 0.2]])
+    assert signal_errors(scale_error=None) == SignalErrors()
+    with pytest.raises(HunchError, match="--scale-error 'much': a number, up,down or MASS:up:down"):
+        signal_errors(scale_error="much")
+    with pytest.raises(HunchError, match="scale error is one number"):
+        signal_errors(scale_error="0.1,0.1,0.1")
 
 
 @pytest.mark.usefixtures("fast_hunt")
@@ -650,7 +671,7 @@ def test_a_formula_of_ones_own_is_fitted(
     fit = results["formula"]["regions"]["regions"][0]["fit"]
     assert fit["family"] == "(1-x)**p1 * x**(-p2 - p3*log(x))"
     families = results["formula"]["background_envelope"]["regions"][0]["families"]
-    assert [f["family"] for f in families] == [fit["family"], "dijet", "exponential", "bernstein"]
+    assert [f["family"] for f in families] == [fit["family"], "exponential"]
     assert results["family"]["regions"]["regions"][0]["fit"]["order"] == 3
     assert results["formula"]["scan"]["z_combined"] == pytest.approx(results["family"]["scan"]["z_combined"], abs=1e-4)
     status, _, err = call(monkeypatch, capfd, "hunt", str(spectrum), "-o", str(tmp_path / "x"), "--function", "x**-q1")
@@ -861,3 +882,27 @@ def test_an_event_file_ends_in_root(words: list[str], tmp_path: Path) -> None:
     ran = CliRunner().invoke(cli, [*words, str(tmp_path / "events.txt")])
     assert "events.txt: event files are written as ROOT; a name that ends in .root is expected" in str(ran.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_widths_are_fixed_or_scanned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given: dict[str, Any] = {}
+
+    def taken(_sources: Any, _output: Path, **options: Any) -> dict[str, Any]:
+        given.update(options)
+        raise HunchError("nothing is hunted in here")
+
+    monkeypatch.setattr("hunch.workflow.given_spectra.hunt_files", taken)
+    command = ("hunt", str(tmp_path / "s.json"), "-o", str(tmp_path / "out"))
+    for options, expected in (
+        (("--width", "0.01", "0.10"), (0.01, 0.10)),
+        (("--width", "0.01,0.1", "--seed", "2"), (0.01, 0.10)),
+        (("--width=0.05",), 0.05),
+        (("--width", "0.05", "--seed", "3"), 0.05),
+    ):
+        assert call(monkeypatch, capfd, *command, *options)[0] == 2
+        assert given["width"] == expected
+    for wrong in (("0.1", "0.01"), ("1.5",), ("wide",), ("0.1,0.2,0.3",)):
+        status, _, err = call(monkeypatch, capfd, *command, "--width", *wrong)
+        assert (status, "two that rise" in err) == (2, True)

@@ -250,6 +250,14 @@ MISTAKES |= {
         "background is named twice",
     ),
     "limits in a count": (MINIMAL + "hunt: count\nlimits: {points: 2}\n", 8, "limits.points: is of hunt: bump"),
+    "expected in a count": (
+        MINIMAL + "hunt: count\nexpected_discovery: {}\n",
+        8,
+        "expected_discovery: is of hunt: bump",
+    ),
+    "no yields": (MINIMAL + "expected_discovery: {yields: []}\n", 7, "expected_discovery.yields"),
+    "a yield of nothing": (MINIMAL + "expected_discovery: {yields: [3, 0]}\n", 7, "expected_discovery.yields[1]"),
+    "another key of it": (MINIMAL + "expected_discovery: {mases: 3}\n", 7, "did you mean 'masses'"),
     "sqrt_s in a count": (MINIMAL + "hunt: count\nsqrt_s: 8000\n", 8, "sqrt_s: is of hunt: bump"),
     "negative decorrelation": (MINIMAL + "training: {decorrelation: -1}\n", 7, "decorrelation is -1"),
     "decorrelation of Flow": (MINIMAL + "scorer: {name: Flow, decorrelation: -1}\n", 7, "decorrelation is -1"),
@@ -448,7 +456,7 @@ def test_a_value_that_is_no_name_says_how_to_write_one(write: Callable[[str], Pa
         ("blind: 3", "key 'blind': input should be a valid boolean, found 3"),
         ("luminosity: yes", "key 'luminosity': input should be a valid number, found true"),
         ("combination: fischer", "'harmonic_bound', found 'fischer'; did you mean 'fisher'?"),
-        ("background_function: foo", "no background family 'foo'; allowed: dijet, exponential, bernstein, or a formula of x, p1, p2, ..."),
+        ("background_function: foo", "no background family 'foo'; allowed: gaussian_process, dijet, exponential, bernstein, or a formula of x, p1, p2, ..."),
         ("features: [mJ_1, mJ_2, mJ_1]", "features: column 'mJ_1' is named twice"),
     ],
 )  # fmt: skip
@@ -493,3 +501,15 @@ def test_files_and_folders_whose_name_is_no_text_are_refused(write: Callable[[st
     (tmp_path / os.fsdecode(b"data\xff.root")).touch()
     with pytest.raises(ConfigError, match=r"line 2: key 'samples.data\[0\]': .*its name is no text in UTF-8"):
         read_analysis(write(MINIMAL.replace("data.root", "data*.root")))
+
+
+def test_a_width_is_one_or_two_that_rise(write: Callable[[str], Path]) -> None:
+    assert read_analysis(write(MINIMAL)).width is None
+    assert read_analysis(write(MINIMAL + "width: 0.05\n")).width == 0.05
+    assert read_analysis(write(MINIMAL + "width: [0.01, 0.10]\n")).width == (0.01, 0.10)
+    for wrong in ("[0.1, 0.01]", "[0.1, 0.1, 0.2]", "wide", "2", "[0.01, 2]", "yes"):
+        with pytest.raises(ConfigError) as raised:
+            read_analysis(write(MINIMAL + f"width: {wrong}\n"))
+        told = str(raised.value)
+        assert "key 'width': a number between 0 and 1 is expected, or two that rise, [lowest, highest]" in told
+        assert "\n" not in told

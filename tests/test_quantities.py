@@ -59,6 +59,8 @@ def key_of(analysis: Analysis, key: str) -> Any:
             {"max_epochs": 10, "learning_rate": 1e-3},
         ),
         ("limits: {scale_error: 1e-2}", "limits.scale_error", 0.01),
+        ("limits: {resolution_error: [0.1, 2e-1]}", "limits.resolution_error", (0.1, 0.2)),
+        ("limits: {scale_error: [[2e3, 1e-2, 0.02]]}", "limits.scale_error", ((2000, 0.01, 0.02),)),
     ],
 )
 def test_numbers_are_read_as_people_write_them(read: Callable[..., Analysis], text: str, key: str, value: Any) -> None:
@@ -91,6 +93,13 @@ def test_the_command_line_reads_a_luminosity_as_the_file_does() -> None:
         ("fit_range: [2 TeV, 14 TeV]", "below sqrt_s = 13000"),
         ("scheduler: tcp://a:1", "scheduler: is of executor: dask, and executor is futures"),
         ("training: {max_epochs: 0}", "key 'training.max_epochs'"),
+        ("limits: {scale_error: 0.7}", "key 'limits.scale_error': is relative, 0 or more and below 0.5; found 0.7"),
+        (
+            "limits: {scale_error: [0.1]}",
+            "key 'limits.scale_error': is one number, [up, down], or a list of [mass, up, down]",
+        ),
+        ("limits: {resolution_error: wide}", "key 'limits.resolution_error': is one number"),
+        ("limits: {luminosity_error: -0.1}", "key 'limits.luminosity_error'"),
     ],
 )
 def test_what_the_file_alone_tells_is_refused(read: Callable[..., Analysis], text: str, said: str) -> None:

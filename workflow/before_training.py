@@ -83,6 +83,8 @@ def check_spectrum(analysis: Analysis, tables: dict[str, Table], hashes: dict[st
         hunted_masses,
         regions_fixed_by,
     )
+    from ..analysis.significance.bumphunt import check_width
+    from ..analysis.significance.widths import hunted_widths
 
     observable = analysis.represented.observable
     if observable is None:
@@ -95,8 +97,19 @@ def check_spectrum(analysis: Analysis, tables: dict[str, Table], hashes: dict[st
     calibration = mass[own][fixing]
     data = calibration if analysis.blind else mass["data"]
     settings = HuntSettings(sqrt_s=analysis.sqrt_s, family=analysis.background_function, observable=observable)
+    fitted = fit_signal_shape(
+        {
+            name: np.asarray(
+                read_table(table_path(analysis, f"prior.{name}"), [observable.name])[observable.name], np.float64
+            )
+            for name in analysis.samples.priors
+        }
+    )
+    shape, widths = hunted_widths(fitted, analysis.width)
+    check_width(analysis.background_function, max(widths or (shape.width,)))
     if analysis.fit_range is None:
-        window = choose_fit_range(mass[own], fit_range=None, settings=settings, reach=float(data.max(initial=0.0)))
+        reach = float(data.max(initial=0.0))
+        window = choose_fit_range(mass[own], fit_range=None, settings=settings, shape=shape, reach=reach)
         edges = np.asarray(window.edges)
     else:
         edges = given_edges(mass[own], analysis.fit_range, settings)
@@ -117,17 +130,11 @@ def check_spectrum(analysis: Analysis, tables: dict[str, Table], hashes: dict[st
         n_regions=settings_of.number or 1,
     )
     if analysis.masses is not None:
-        priors = {
-            name: np.asarray(
-                read_table(table_path(analysis, f"prior.{name}"), [observable.name])[observable.name], np.float64
-            )
-            for name in analysis.samples.priors
-        }
         reference = mass[own] if len(mass[own]) > len(data) else data
         hunted_masses(
             FitRange(tuple(edges.tolist()), "given"),
             reference,
-            width=fit_signal_shape(priors).width,
+            width=shape.width,
             masses=analysis.masses,
             observable=observable,
         )

@@ -12,20 +12,25 @@ from typing import Any, cast
 from jinja2 import UndefinedError
 
 from .. import __version__
+from ..analysis.blinded_hunt import BlindedHunt, blinded_result, hunt_blinded, stored_range
+from ..analysis.blinded_page import draw_blinded, write_blinded_report
 from ..analysis.checks.all_checks import validate
 from ..analysis.counting_page import write_counting_report
 from ..analysis.figures.check_figures import write_validation
 from ..analysis.limit_files import write_limits
 from ..analysis.limits.model import shares
+from ..analysis.limits.signal_errors import SignalErrors
 from ..analysis.limits.signals import Signal, hunt_of, limits_of, notes_of
 from ..analysis.page import write_report
 from ..analysis.provenance import versions
-from ..analysis.results import draw_spectrum_figures, spectrum_result
+from ..analysis.results import draw_expected, draw_spectrum_figures, spectrum_result
 from ..analysis.significance.bumphunt import BumpHunt, HuntSettings
+from ..analysis.significance.expected import checked_shares, checked_yields, expected_discovery
+from ..analysis.significance.widths import Width, hunted_widths
 from ..analysis.spectra.files import read_spectra
 from ..analysis.spectra.signal_shape import SignalShape
 from ..analysis.spectra.units import read_luminosity
-from ..analysis.spectrum_hunt import hunt_spectra
+from ..analysis.spectrum_hunt import SpectrumHunt, hunt_spectra
 from ..documents import read_json
 from ..errors import HunchError, shown
 from ..files import finite, remove, require_place, write_json
@@ -46,6 +51,8 @@ COUNT_KEYS = ("counting", "samples", "configuration", "representation", "score",
 ANEW = "hunch run or hunch hunt writes it anew"
 DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, UndefinedError)
 """What comes of a result that lacks something, or holds it in another form."""
+FREE_KEYS = ("spectra", "blind", "fit_range", "seed", "pseudo_experiments", "expected", "efficiencies")
+"""Keys of a configuration that may change when a window is unblinded: they choose nothing."""
 MANY = 8
 """Regions from which Fisher's method, when nobody chose it, is worth a note: a signal of one region drowns in the sum."""
 
@@ -57,20 +64,30 @@ def hunt_files(
     unit: str | None = None,
     mass_unit: str | None = None,
     luminosity: str | None = None,
-    width: float = 0.035,
+    width: Width = None,
     fit_range: tuple[float, float] | None = None,
     masses: tuple[float, float] | None = None,
+    expected: Sequence[float] | None = None,
+    efficiencies: Sequence[float] | None = None,
+    blind: tuple[float, float] | None = None,
+    unblind: Path | None = None,
     progress: bool = True,
     **settings: Any,
 ) -> dict[str, Any]:
     """Hunt in spectra that others made; write figures, report.html and, last, result.json into a folder of their own.
 
-    unit, luminosity: of the values, and mass_unit, as people write them; width: of the signal, a Gaussian, relative to its mass;
-    fit_range, masses: [low, high] GeV; settings: fields of HuntSettings. Nothing is written where the input is wrong. A killed hunt
+    unit, luminosity: of the values, and mass_unit, as people write them; width: of the signal, a Gaussian of 3.5 % of its mass where none is
+    given, or the lowest and the highest, which are scanned; fit_range, masses: [low, high] GeV; expected: signal events to state the
+    expected discovery for, none for a choice of them; efficiencies: share of that signal in each region; blind: [low, high] GeV that nobody
+    looks into; unblind: the result.json of such a hunt, or its folder, whose fit range is taken; settings: fields of HuntSettings.
+    Nothing is written where the input is wrong. A killed hunt
     goes on where it was; raises HunchError where another run uses the folder.
     """
     if output.exists() and not output.is_dir():
         raise HunchError(f"-o {output}: is a file; a folder is written")
+    refuse_together({"--blind": blind, "--unblind": unblind})
+    refuse_together({"--fit-range": fit_range, "--unblind": unblind})
+    before = None if unblind is None else read_blinded(unblind)
     require_place(output)
     with writing(output, within=FOLDERS):
         if (output / ".stages").exists():
@@ -78,7 +95,36 @@ def hunt_files(
                 f"-o {output}: holds an analysis of hunch run, whose result.json stays; name another folder"
             )
         given = (sources, output, unit, mass_unit, luminosity, width, fit_range, masses, HuntSettings(**settings))
-        return hunt_held(*given, chosen="combination" in settings, progress=progress)
+        asked = None if expected is None else (expected, efficiencies)
+        kept: dict[str, Any] = {"blind": blind, "before": before, "chosen": "combination" in settings}
+        return hunt_held(*given, expected=asked, progress=progress, **kept)
+
+
+def refuse_together(options: dict[str, Any]) -> None:
+    """Refuse two options that contradict each other."""
+    if all(value is not None for value in options.values()):
+        raise HunchError(f"{' and '.join(options)} cannot be together")
+
+
+def read_blinded(path: Path) -> dict[str, Any]:
+    """Read the result of a blinded hunt, a file or its folder; raises HunchError where it is another's."""
+    file = path / "result.json" if path.is_dir() else path
+    found = read_json(file, remedy="hunch hunt ... --blind LOW HIGH writes it")
+    if not isinstance(found, dict) or "blinded" not in found:
+        raise HunchError(f"--unblind {file}: is no result of a hunt with --blind")
+    with describing(file):
+        stored_range(found)
+    return found
+
+
+def since_blind(before: dict[str, Any], configuration: dict[str, Any]) -> list[str]:
+    """Say which options are others than when a window was blind."""
+    of = before["configuration"]
+    keys = [k for k in configuration if k not in FREE_KEYS and of.get(k) != finite(configuration)[k]]
+    return [
+        f"{key} was {of.get(key)!r} while the window was blind and is {configuration[key]!r}: a choice that the global p does not count"
+        for key in keys
+    ]
 
 
 def hunt_held(
@@ -87,78 +133,127 @@ def hunt_held(
     unit: str | None,
     mass_unit: str | None,
     luminosity: str | None,
-    width: float,
+    width: Width,
     fit_range: tuple[float, float] | None,
     masses: tuple[float, float] | None,
     hunting: HuntSettings,
     *,
+    blind: tuple[float, float] | None,
+    before: dict[str, Any] | None,
     chosen: bool,
+    expected: tuple[Sequence[float], Sequence[float] | None] | None,
     progress: bool,
 ) -> dict[str, Any]:
-    """Hunt as `hunt_files` does, in a folder that is held; chosen: whether somebody chose the combination."""
+    """Hunt as `hunt_files` does, in a folder that is held; before: a blinded result; chosen: whether somebody chose the combination;
+    expected: yields and efficiencies of an expected discovery.
+    """
     given = read_spectra(
         sources,
         sqrt_s=hunting.sqrt_s,
         unit=unit,
         mass_unit=mass_unit,
         luminosity=None if luminosity is None else read_luminosity(luminosity),
+        fb_of_counts=expected is not None,
     )
+    share = None if expected is None else checked_shares(expected[1], len(given.spectra))
+    yields = checked_yields(expected[0]).tolist() if expected and expected[0] else None
     notes = list(given.notes)
     if len(given.spectra) >= MANY and not chosen:
         notes.append(
             f"{len(given.spectra)} regions are combined by Fisher's method, in which a signal of one of them drowns: regions "
             "of a mosaic want --combination simes"
         )
+    shape, widths = hunted_widths(SignalShape(), width)
+    hunting = dataclasses.replace(hunting, widths=widths)
+    configuration = {
+        "spectra": [str(source) for source in sources],
+        "unit": unit,
+        "mass_unit": mass_unit,
+        "luminosity": luminosity,
+        "width": shape.width if width is None else width,
+        "fit_range": fit_range,
+        "masses": masses,
+        "blind": blind,
+        **({} if share is None else {"expected": yields or "auto", "efficiencies": share.tolist()}),
+        **{k: v for k, v in dataclasses.asdict(hunting).items() if k not in {"lowest_orders", "widths"}},
+    }
+    if before is not None:
+        notes += since_blind(before, configuration)
     for note in notes:
         log.warning("%s", note)
-    shape = SignalShape(width=width, source="Gaussian of stated width")
     mark_older(output)
+    options: dict[str, Any] = {"shape": shape, "settings": hunting, "masses": masses}
+    options["pieces"] = kept_pieces(output, "hunt")
+    found: SpectrumHunt | BlindedHunt
     try:
-        found = hunt_spectra(
-            given.spectra,
-            shape=shape,
-            settings=hunting,
-            fit_range=fit_range,
-            masses=masses,
-            progress=progress,
-            pieces=kept_pieces(output, "hunt"),
-        )
+        if blind is not None:
+            found = hunt_blinded(given.spectra, blind, fit_range=fit_range, **options)
+            answer = blinded_result(found)
+        else:
+            fixed = fit_range if before is None else stored_range(before)
+            found = hunt_spectra(given.spectra, fit_range=fixed, progress=progress, **options)
+            answer = spectrum_result(found)
+        discovery = {}
+        refused = found.no_significance if isinstance(found, SpectrumHunt) else None
+        if share is not None and refused is None:
+            seen = (
+                found.hunt
+                if isinstance(found, SpectrumHunt)
+                else hunt_of({**answer, "configuration": configuration})[0]
+            )
+            discovery["signal"] = expected_discovery(
+                seen,
+                yields=yields,
+                efficiencies=share,
+                luminosity=None if luminosity is None else read_luminosity(luminosity).per_pb / 1000,
+                progress=progress,
+                pieces=kept_pieces(output, "expected"),
+            )
+        elif share is not None:
+            notes.append(f"no expected discovery: {refused}")
+            log.warning("%s", notes[-1])
     except HunchError:  # the answer of before stays
         unmark(output)
         remove(output / ".spectra" / "pieces")
         if (output / ".spectra").is_dir() and not any((output / ".spectra").iterdir()):
             (output / ".spectra").rmdir()
         raise
-    answer = spectrum_result(found)
     result = {
         "hunch": __version__,
         "versions": versions(),
         "seed": hunting.seed,
-        "configuration": {
-            "spectra": [str(source) for source in sources],
-            "unit": unit,
-            "mass_unit": mass_unit,
-            "luminosity": luminosity,
-            "width": width,
-            "fit_range": fit_range,
-            "masses": masses,
-            **{k: v for k, v in dataclasses.asdict(hunting).items() if k != "lowest_orders"},
-        },
+        "configuration": configuration,
         **answer,
+        **({"expected_discovery": {k: e.as_dict() for k, e in discovery.items()}} if discovery else {}),
         "cutflow": {**given.cutflow, **answer["cutflow"]},
         "notes": [*notes, *answer["notes"]],
     }
+    if before is not None:
+        result["unblinded"] = {"window": before["blinded"]["window"], "seed": before["seed"], "hunch": before["hunch"]}
     result = dict(finite(result))
     for name in ("report.html", "result.json", "limits.json", "limits", "validation.json", "validation"):
         remove(output / name)
-    for stale in output.glob("figures/spectrum_*.p[dn][fg]"):
-        stale.unlink()
-    draw_spectrum_figures(found, output / "figures")
-    write_report(output / "report.html", result, output / "figures")
+    draw_anew(found, output / "figures")
+    draw_expected(discovery, output / "figures", hunting.observable)
+    if isinstance(found, BlindedHunt):
+        write_blinded_report(output / "report.html", result, output / "figures")
+    else:
+        write_report(output / "report.html", result, output / "figures")
     write_json(output / "result.json", result)
     stamp_of_result(output, "hunt")
     remove(output / ".spectra" / "pieces")
     return result
+
+
+def draw_anew(found: SpectrumHunt | BlindedHunt, figures: Path) -> None:
+    """Draw the figures of a hunt in place of those of before."""
+    for stem in ("spectrum_*", "expected_*", "p_value_scan", "width_scan"):
+        for stale in figures.glob(f"{stem}.p[dn][fg]"):
+            stale.unlink()
+    if isinstance(found, BlindedHunt):
+        draw_blinded(found, figures)
+    else:
+        draw_spectrum_figures(found, figures)
 
 
 def kept_pieces(output: Path, name: str) -> Pieces:
@@ -188,12 +283,17 @@ def validate_folder(output: Path, *, progress: bool = True, **numbers: Any) -> d
 
 
 def limit_folder(
-    output: Path, *, efficiencies: Sequence[float] | None = None, luminosity: float | None = None, points: int = 12
+    output: Path,
+    *,
+    efficiencies: Sequence[float] | None = None,
+    luminosity: float | None = None,
+    points: int = 12,
+    errors: SignalErrors | None = None,
 ) -> dict[str, Any]:
     """Set limits in the spectra of a hunt from its result.json; write limits.json, the folder limits and the report anew.
 
-    efficiencies: share of the signal in each region, [1] where there is one; luminosity: fb^-1. Raises InputError where
-    several regions have none.
+    efficiencies: share of the signal in each region, [1] where there is one; luminosity: fb^-1; errors: of the signal. Raises
+    InputError where several regions have no efficiencies.
     """
     refuse_analysis(output)
     with writing(output, within=FOLDERS):
@@ -203,8 +303,10 @@ def limit_folder(
         mark_older(output)
         pieces = kept_pieces(output, "limits")
         signals = [Signal("signal", share)]
-        set_on = limits_of(found, signals, names=names, points=points, luminosity=luminosity, pieces=pieces)
-        notes = notes_of(set_on, signals, found.settings.observable)
+        blind = "blinded" in read_result(output)
+        options: dict[str, Any] = {"points": points, "luminosity": luminosity, "errors": errors, "blind": blind}
+        set_on = limits_of(found, signals, names=names, pieces=pieces, **options)
+        notes = notes_of(set_on, found.settings.observable)
         for note in notes:
             log.warning("%s", note)
         remove(output / "limits.json")
@@ -248,8 +350,13 @@ def report_folder(output: Path) -> None:
         if "counting" in result:
             write_counting_report(output / "report.html", result, output / "figures")
             return
+        if "blinded" in result:
+            write_blinded_report(output / "report.html", result, output / "figures")
+            return
         if "validation" in result:
-            figures |= {f"validation_{name}": output / "validation" / f"{name}.png" for name in ("pulls", "global_p")}
+            figures |= {
+                f"validation_{name}": output / "validation" / f"{name}.png" for name in ("pulls", "global_p", "bias")
+            }
         for name in result.get("limits", {}).get("signals", ()):
             if Path(name).name != name:
                 raise HunchError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ..analysis import Scored, Search
 
 __all__ = ["hunt", "scan_loss_plane"]
+
+log = logging.getLogger(__name__)
 
 
 def hunt(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> None:
@@ -66,9 +69,11 @@ def hunt_bump(analysis: Analysis, *, progress: bool, pieces: Pieces = NONE_KEPT)
             combination=analysis.combination_method,
             pseudo_experiments=0 if blind else analysis.pseudo_experiments,
             seed=analysis.seed,
+            after_first=analysis.after_first,
         ),
         fit_range=analysis.fit_range,
         masses=analysis.masses,
+        width=analysis.width,
         independent=own_background,
         observable=observable,
         progress=progress,
@@ -86,11 +91,16 @@ def hunt_bump(analysis: Analysis, *, progress: bool, pieces: Pieces = NONE_KEPT)
     if analysis.plane_scan is not None:
         scanned = scan_loss_plane(analysis, found, data, calibration)
     answer = result_of(found, no_significance=blind)
+    expected: dict[str, Any] = {}
+    not_expected: list[str] = []
+    if analysis.expected_discovery is not None:
+        expected, not_expected = expect_discovery(analysis, found, progress=progress, pieces=pieces)
     result = {
         **how_it_was_made(analysis),
         "cutflow": {**before_the_hunt(analysis), **found.cutflow},
         **answer,
-        "notes": [*sample_notes(analysis), *answer["notes"]],
+        "notes": [*sample_notes(analysis), *answer["notes"], *not_expected],
+        **({"expected_discovery": expected} if expected else {}),
         **({} if scanned is None else {"plane_scan": scanned}),
     }
     write_json(output / "result.json", finite(result))
@@ -143,6 +153,37 @@ def before_the_hunt(analysis: Analysis) -> dict[str, int]:
     """Return the cutflow of the data up to the hunt."""
     cutflow = table_info(table_path(analysis, "data")).metadata["cutflow"]
     return {k: v for k, v in cutflow.items() if k != "kept"}
+
+
+def expect_discovery(
+    analysis: Analysis, found: Search, *, progress: bool, pieces: Pieces
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the expected discovery of every signal, drawn too, for JSON; and notes on signals that have none."""
+    from ..analysis import expected_discovery
+    from ..analysis.results import draw_expected
+    from .limits import signals_in
+
+    options = analysis.expected_discovery
+    if options is None:
+        return {}, []
+    signals, notes = signals_in(analysis, found.regions)
+    for note in notes:
+        log.warning("%s", note)
+    made = {
+        signal.name: expected_discovery(
+            found.hunt,
+            points=options.masses,
+            yields=options.yields,
+            experiments=options.experiments,
+            efficiencies=signal.efficiencies,
+            luminosity=analysis.luminosity,
+            progress=progress,
+            pieces=pieces,
+        )
+        for signal in signals
+    }
+    draw_expected(made, Path(analysis.output) / "figures", found.hunt.settings.observable)
+    return {name: expected.as_dict() for name, expected in made.items()}, notes
 
 
 def scan_loss_plane(analysis: Analysis, found: Search, data: Scored, calibration: Scored) -> dict[str, Any]:

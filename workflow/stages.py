@@ -154,8 +154,19 @@ def scoring_settings(analysis: Analysis) -> dict[str, Any]:
 
 
 HUNT_KEYS = (
-    *("seed", "fit_range", "masses", "sqrt_s", "background_function", "combination", "pseudo_experiments", "blind"),
-    *("plane_scan", "hunt", "count", "luminosity", "observable"),
+    *(
+        "seed",
+        "fit_range",
+        "masses",
+        "width",
+        "sqrt_s",
+        "background_function",
+        "combination",
+        "pseudo_experiments",
+        "after_first",
+        "blind",
+    ),
+    *("plane_scan", "expected_discovery", "hunt", "count", "luminosity", "observable"),
 )
 
 
@@ -163,10 +174,13 @@ def hunting_settings(analysis: Analysis) -> dict[str, Any]:
     """Return what the hunt depends on."""
     own = analysis.model_dump(mode="json", include=set(HUNT_KEYS))
     if analysis.hunt == "bump":
-        del own["count"], own["luminosity"]  # of the counting experiment alone
+        del own["count"]
+        if analysis.expected_discovery is None:
+            del own["luminosity"], own["expected_discovery"]
     else:
         own["confidence"] = analysis.limits.confidence
-    return {**own, "regions": region_settings_of(analysis), "priors": list(analysis.samples.priors)}
+    signals = {} if analysis.expected_discovery is None else {"signals": simulated_signals(analysis)}
+    return {**own, "regions": region_settings_of(analysis), "priors": list(analysis.samples.priors), **signals}
 
 
 def limit_settings(analysis: Analysis) -> dict[str, Any]:

@@ -140,6 +140,7 @@ def one_retrained(analysis: Analysis, i: int, drawn: Table, *, inner: int) -> di
                 "jets": {},
                 "representation": own_representation(analysis),
                 "plane_scan": None,
+                "expected_discovery": None,
             }
         )
         for stage in ("process", "train", "score", "hunt"):

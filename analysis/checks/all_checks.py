@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,13 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ...pieces import NONE_KEPT, Pieces
+from ...table import MJJ, Observable
 from ..fits.log_p import stated_p
 from ..regions.dependence import distance_correlation
 from ..regions.difference import difference_score
 from ..regions.regions import Regions
 from ..regions.scored import Scored
-from ..significance.bumphunt import BumpHunt
+from ..significance.bumphunt import BumpHunt, pseudo_experiments
 from .background_only import Uniformity, local_p_uniformity
+from .bias import Bias, bias_test
+from .bias_checks import bias_checks
+from .check import ASYMPTOTIC, Check
 from .global_p import (
     GlobalUniformity,
     drawn_from_events,
@@ -32,19 +37,9 @@ __all__ = ["Check", "Validation", "validate"]
 
 Floats = npt.NDArray[np.float64]
 PERMUTATIONS = 100
-ASYMPTOTIC = 10.0  # events a bin of the window from which the asymptotic formula is claimed to hold
+NULL = 4  # times the inner experiments: that the bias test ranks a smallest p among
 LEAST_TAIL = 0.005  # share of local p below 1e-2 under which even a conservative tail fails
 MOST_EVENTS = 20_000  # of a distance correlation, whose floor takes a hundred of them
-
-
-@dataclass(frozen=True)
-class Check:
-    """One verdict: what was checked, what was found, what is allowed; passed is None where nothing could be judged."""
-
-    name: str
-    found: str
-    allowed: str
-    passed: bool | None
 
 
 @dataclass(frozen=True)
@@ -59,12 +54,17 @@ class Dependence:
 
 @dataclass(frozen=True, repr=False)
 class Validation:
-    """Every check of one hunt; see `Linearity`, `Uniformity`, `GlobalUniformity` and `Dependence`."""
+    """Every check of one hunt; see `Linearity`, `Uniformity`, `GlobalUniformity`, `Dependence` and `Bias`.
+
+    observable: what the masses are of.
+    """
 
     injections: tuple[Linearity, ...]
     uniformity: tuple[Uniformity, ...]
     global_p: tuple[GlobalUniformity, ...]
     dependence: tuple[Dependence, ...]
+    bias: Bias
+    observable: Observable = MJJ
 
     def __repr__(self) -> str:
         """Return the value in a line."""
@@ -78,6 +78,7 @@ class Validation:
             *(injection_check(of) for of in self.injections),
             *(check for of in self.uniformity for check in uniformity_checks(of)),
             *(global_check(of) for of in self.global_p),
+            *bias_checks(self.bias, self.observable),
             *(
                 Check(
                     f"distance correlation of {of.score} with the mass",
@@ -91,7 +92,14 @@ class Validation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything for JSON."""
-        return {**asdict(self), "checks": [asdict(check) for check in self.checks]}
+        return {
+            "injections": [asdict(of) for of in self.injections],
+            "uniformity": [asdict(of) for of in self.uniformity],
+            "global_p": [asdict(of) for of in self.global_p],
+            "dependence": [asdict(of) for of in self.dependence],
+            "bias": self.bias.as_dict(),
+            "checks": [asdict(check) for check in self.checks],
+        }
 
 
 def injection_check(of: Linearity) -> Check:
@@ -124,11 +132,12 @@ def injection_check(of: Linearity) -> Check:
 def uniformity_checks(of: Uniformity) -> tuple[Check, Check]:
     """Judge tail and bulk of the local p. A bulk that is not uniform fails where bins hold ten events and the formula should hold.
 
-    With fewer, asymptotic z are shifted by up to 0.1, and a region alone is one of many: then it is stated and no verdict.
+    The experiments are drawn from the hunt's own fit: that its function is wrong only the bias test can see. With fewer events
+    asymptotic z are shifted by up to 0.1, and a region alone is one of many: then it is stated and no verdict.
     A tail with too many small p-values fails. One with too few, but half of them or more, is conservative: no excess is overstated, so
     it is stated and no verdict (an order of the background that rises with a fluctuation does it); with less than half it fails too.
     """
-    where = f"local p, {of.region} at {of.mass:.0f} GeV, {of.n} experiments"
+    where = f"local p, {of.region} at {of.mass:.0f} GeV, {of.n} experiments of the same fit, which cannot show a wrong function"
     judged = of.fewest >= ASYMPTOTIC and of.region == "combined"
     conservative = not of.excessive and not of.compatible
     tail: bool | None = of.compatible or (conservative and not judged)
@@ -200,8 +209,9 @@ def validate(
 
     pool, regions: scored background events that no model trained on, and the regions they fall into, for the outer
     experiments (events: how many of the pool's kind were hunted in) and the dependence on the mass; without them the outer experiments are drawn from
-    the hunt's own fits. local, injected, outer, inner: numbers of pseudo-experiments; outer 0 leaves the global p out. pieces: where
-    finished experiments are kept.
+    the hunt's own fits. local, injected, outer, inner: numbers of pseudo-experiments, `injected` of a strength, of the bias
+    test too, whose global p are ranked among four times `inner`; outer 0 leaves the global p out. pieces: where finished
+    experiments are kept.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x7A1]))
     mass = float(found.masses[found.best])
@@ -251,4 +261,15 @@ def validate(
             times = len(pool.mass) / mean
             shared = shared_distances(found, times=times, n=outer, **running)
         judged = (global_uniformity(p, how=how, inner=inner, events=mean, shared=shared),)
-    return Validation(injections, tuple(uniformity), judged, dependence)
+    settings = dataclasses.replace(found.experiment_settings, pseudo_experiments=NULL * inner, seed=seed)
+    null = pseudo_experiments(
+        expected,
+        found.edges,
+        found.all_templates,
+        float(found.log_combined.min()),
+        settings=settings,
+        progress=progress,
+        pieces=pieces,
+    )
+    bias = bias_test(found, names, n=injected, null=null.smallest, seed=seed, progress=progress, pieces=pieces)
+    return Validation(injections, tuple(uniformity), judged, dependence, bias, found.settings.observable)

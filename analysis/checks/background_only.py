@@ -155,7 +155,10 @@ def spurious_signal(
 
 @dataclass(frozen=True)
 class Uniformity:
-    """Local p of n background-only pseudo-experiments at one mass: Kolmogorov-Smirnov p in bulk, and rejection in the tail.
+    """Local p of n pseudo-experiments of the hunt's own fit at one mass: Kolmogorov-Smirnov p in bulk, and rejection in the tail.
+
+    It says whether the fit, its order and the asymptotic formula give a right p where the function is right. That the
+    function is wrong it cannot see: the bias test (`bias.py`) draws from others.
 
     region: "combined", or the name of one region; compatible: whether the rejections at 1e-2 and 1e-3 lie within the 99 %
     binomial interval of n experiments; excessive: whether one of them lies above it; ks_distance: largest distance from uniform;
@@ -213,7 +216,7 @@ def local_p_uniformity(
     progress: bool = False,
     pieces: Pieces = NONE_KEPT,
 ) -> list[Uniformity]:
-    """Scan background-only experiments drawn from `expected` (regions, bins) at a few masses, regions combined.
+    """Scan experiments drawn from `expected` (regions, bins), the hunt's own fit, at a few masses, regions combined.
 
     names: of the regions that are judged alone, too, each after the combined ones. A fit that failed is no p-value: alone, it
     is left out of its region's; combined, it counts as 0.5, as in a hunt. pieces: where blocks of experiments are kept.
@@ -227,9 +230,9 @@ def local_p_uniformity(
 
     def scanned(counts: Floats) -> dict[str, Floats]:
         """Scan a block of experiments (size, regions, bins)."""
-        _, scan, log_combined = procedure(counts, edges, templates, settings)
-        p = np.where(scan.converged, scan.p, np.nan)
-        return {"combined": p_of_log(log_combined), "alone": p.reshape(-1, len(expected), len(grid))}
+        made = procedure(counts, edges, templates, settings)
+        p = np.where(made.scan.converged, made.scan.p, np.nan)
+        return {"combined": p_of_log(made.log_combined), "alone": p.reshape(-1, len(expected), len(grid))}
 
     pace = 0.5 if sys.stderr.isatty() else 30.0
     bar = tqdm(total=n, desc="uniformity of local p", unit="exp", disable=not progress, mininterval=pace)

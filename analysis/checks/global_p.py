@@ -162,9 +162,8 @@ def smallest_of_pool(found: BumpHunt, *, times: float, n: int, seed: int) -> Flo
         for start in range(0, n, BLOCK):
             size = min(BLOCK, n - start)
             counts = rng.binomial(pool, 1 / times, size=(size, *pool.shape)).astype(np.float64)
-            smallest[start : start + size] = procedure(counts, found.edges, found.templates, found.experiment_settings)[
-                2
-            ].min(axis=1)
+            made = procedure(counts, found.edges, found.all_templates, found.experiment_settings)
+            smallest[start : start + size] = made.log_combined.min(axis=1)
     return smallest
 
 

@@ -1,14 +1,14 @@
 """Injected signals: does the fit give back what was put in, with the error that it states?
 
 Signals of 0, 1, 3 and 5 standard deviations of the yield are added to pseudo-data of one region and fitted as a hunt fits
-them, the order of the background chosen anew in each.
+them, the background chosen anew in each.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +16,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from ...pieces import NONE_KEPT, Pieces
-from ..fits.background import choose_background
-from ..fits.scan import scan_spectra
-from ..significance.bumphunt import HuntSettings
+from ..significance.bumphunt import HuntSettings, procedure
 from ..spectra.signal_shape import SignalShape, signal_templates
 
 __all__ = ["Linearity", "injection_linearity"]
@@ -80,12 +78,10 @@ def injection_linearity(
     """
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x11E]))
     template = signal_templates(shape, [mass], edges)
-    first = None if lowest is None else [lowest]
+    hunting = replace(settings, lowest_orders=None if lowest is None else (lowest,), highest=0.0, spare_orders=0)
 
     def fit(counts: Floats) -> tuple[Floats, Floats]:
-        start = None if first is None else np.repeat(first, len(counts))
-        found = choose_background(counts, edges, sqrt_s=settings.sqrt_s, family=settings.family, lowest=start)
-        scan = scan_spectra(counts, found, template, edges, sqrt_s=settings.sqrt_s, family=settings.family)
+        scan = procedure(counts[:, None, :], edges, template, hunting).scan
         good = scan.converged[:, 0] & np.isfinite(scan.error[:, 0]) & (scan.error[:, 0] > 0)
         return scan.signal[good, 0], scan.error[good, 0]
 

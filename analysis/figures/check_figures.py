@@ -1,4 +1,4 @@
-"""Figures of the checks: local and global p under no signal, and the pulls of injected signals."""
+"""Figures of the checks: local and global p under no signal, the pulls of injected signals, and the bias test."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from scipy import stats
 
+from ...files import remove
+from ...table import Observable
 from ..checks.all_checks import Validation
+from ..checks.bias import Bias
+from ..checks.bias_checks import MOST_BIAS
 from ..checks.global_p import GlobalUniformity
 from ..checks.injection import Linearity
 from .base import COLOURS, INK, literal, on_axes, on_figure, save_figure
 
-__all__ = ["global_p_figure", "pull_figure", "write_validation"]
+__all__ = ["bias_figure", "global_p_figure", "pull_figure", "write_validation"]
 
 SHOWN = 6
+MARKERS = ("o", "s", "^")  # of the injected strengths
 
 
 def global_p_figure(found: Sequence[GlobalUniformity], *, ax: Axes | None = None) -> Axes:
@@ -58,9 +63,40 @@ def pull_figure(found: Sequence[Linearity], *, figure: Figure | SubFigure | None
     return both
 
 
+def bias_figure(found: Bias, observable: Observable, *, ax: Axes | None = None) -> Axes:
+    """Draw the bias of the yield against the mass in experiments of every other family, of the region where it is largest."""
+    with on_axes(ax, (7.0, 4.6)) as axes:
+        masses = np.array(found.masses)
+        step = np.diff(masses).min(initial=masses[0]) / (6 + 2 * len(found.families))
+        for i, (of, colour) in enumerate(zip(found.families, COLOURS, strict=False)):
+            largest = of.worst
+            if largest is None:
+                continue
+            x = masses + step * (i - 0.5 * (len(found.families) - 1))
+            for s, marker in enumerate(MARKERS):
+                y = of.bias[largest[0], :, s]
+                axes.errorbar(
+                    x, y, yerr=of.bias_error, fmt=marker, color=colour, markersize=4, label=of.name if s == 0 else None
+                )
+        axes.axhline(0.0, color=INK, linewidth=1)
+        for allowed in (-MOST_BIAS, MOST_BIAS):
+            axes.axhline(allowed, color=INK, linewidth=1, linestyle="--")
+        axes.set(xlabel=observable.axis_label, ylabel="bias of the yield [standard deviations]")
+        handles, labels = axes.get_legend_handles_labels()
+        for strength, marker in zip(found.strengths, MARKERS, strict=True):
+            handles.append(axes.plot([], [], marker, color=INK, markersize=4)[0])
+            labels.append(f"{strength:g} injected")
+        axes.legend(handles, labels, ncols=2)
+    return axes
+
+
 def write_validation(found: Validation, output: str | Path) -> list[Path]:
-    """Draw and write the figures of the checks into `output`/validation; returns the files."""
+    """Draw and write the figures of the checks into `output`/validation, in place of those that are there; returns the files."""
     drawn: dict[str, Axes | Figure | SubFigure] = {"pulls": pull_figure(found.injections)}
     if found.global_p:
         drawn["global_p"] = global_p_figure(found.global_p)
-    return [path for name, figure in drawn.items() for path in save_figure(figure, Path(output) / "validation", name)]
+    if found.bias.families:
+        drawn["bias"] = bias_figure(found.bias, found.observable)
+    folder = Path(output) / "validation"
+    remove(folder)
+    return [path for name, figure in drawn.items() for path in save_figure(figure, folder, name)]

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from ..fits.log_p import log_p_of_z, shown_p, stated_p, z_of_log
+from ..significance.after_first import Second
 from ..significance.bumphunt import BumpHunt
 from .base import COLOURS, INK, literal, on_axes
 
@@ -28,11 +29,11 @@ def leading_regions(hunt: BumpHunt) -> list[int]:
     return sorted(int(r) for r in order)
 
 
-def scan_figure(hunt: BumpHunt, names: Sequence[str], *, ax: Axes | None = None) -> Axes:
+def scan_figure(hunt: BumpHunt, names: Sequence[str], *, second: Second | None = None, ax: Axes | None = None) -> Axes:
     """Draw the local p-value of every region and of their combination against mass, with lines at whole sigmas.
 
     What is drawn is log10 p, which no double ends. Of more than six regions, the leading ones have colours of their own and
-    the others are grey.
+    the others are grey. second: the scan with the first excess in the model, at the masses clear of it.
     """
     observable = hunt.settings.observable
     own, together = log10_p(hunt.scan.z), hunt.log_combined / LN10
@@ -44,6 +45,10 @@ def scan_figure(hunt: BumpHunt, names: Sequence[str], *, ax: Axes | None = None)
         for colour, r in zip(COLOURS, leading, strict=False):
             axes.plot(hunt.masses, own[r], color=colour, linewidth=1.2, alpha=0.9, label=literal(names[r]))
         axes.plot(hunt.masses, together, color=INK, linewidth=2.4, label=f"combined ({hunt.settings.combination})")
+        if second is not None:
+            left = np.where(second.log_combined < 0, second.log_combined, np.nan) / LN10
+            label = f"with {literal(observable.at(second.first_mass))} in the model"
+            axes.plot(hunt.masses, left, color=INK, linewidth=1.6, linestyle="--", label=label)
         best = hunt.best
         axes.plot(hunt.masses[best], together[best], "o", color=INK)
         largest = float(z_of_log(LN10 * min(together.min(), own.min())))

@@ -14,17 +14,20 @@ from scipy import special
 from ...table import MJJ, Observable
 from ..fits.log_p import stated_p
 from ..significance.bumphunt import BumpHunt
+from ..significance.signal_curve import signal_curve
 from .base import COLOURS, INK, literal, on_axes, on_figure
 
 __all__ = ["inclusive_figure", "range_figure", "spectrum_figure"]
 
 Floats = npt.NDArray[np.float64]
+SOFT = "#e8a99f"  # of the signal's colour
+LEAST_REACH, REACH = 4.0, 10.0  # of the pulls' axis
 
 
 def spectrum_figure(
     hunt: BumpHunt, region: int, name: str, *, figure: Figure | SubFigure | None = None
 ) -> Figure | SubFigure:
-    """Draw one region's spectrum with its background fit, the best-fit signal at the best mass, and pulls."""
+    """Draw one region's spectrum with its background fit, that with the signal of the best mass, the signal, and the pulls of both fits."""
     counts, expected = hunt.counts[region], hunt.background.expected[region]
     edges, centres = hunt.edges, 0.5 * (hunt.edges[1:] + hunt.edges[:-1])
     observable = hunt.settings.observable
@@ -40,11 +43,16 @@ def spectrum_figure(
             ax=main,
             markersize=7,
         )
-        order = int(hunt.background.order[region])
-        fit_label = f"{literal(hunt.settings.family)} fit, {order} parameters (p {stated_p(hunt.fit_p[region])})"
+        told = f"{float(hunt.background.n_parameters[region]):.3g} parameters"
+        fit_label = f"{literal(hunt.settings.family)} fit, {told} (p {stated_p(hunt.fit_p[region])})"
+        mass = hunt.masses[hunt.best]
+        both = signal_curve(hunt, region, hunt.best)
+        if both is not None:
+            # wide and below: the fits coincide in most bins, and both are to be seen
+            with_signal = f"fit with a signal at {literal(observable.at(mass))}"
+            mplhep.histplot(both, edges, color=SOFT, label=with_signal, ax=main, linewidth=4, edges=False)
         mplhep.histplot(expected, edges, color=COLOURS[0], label=fit_label, ax=main, linewidth=2, edges=False)
         signal = hunt.scan.signal[region, hunt.best] * hunt.templates[hunt.best]
-        mass = hunt.masses[hunt.best]
         label = f"fitted signal at {literal(observable.at(mass))}: {hunt.scan.signal[region, hunt.best]:.1f} events"
         if signal.sum() > 0:
             mplhep.histplot(
@@ -56,12 +64,16 @@ def spectrum_figure(
         main.legend(title=literal(name), loc="upper right")
         pulls.axhline(0, color=INK, linewidth=1)
         pull = signed_pulls(counts, expected)
+        reach = float(np.clip(np.ceil(np.abs(pull).max()), LEAST_REACH, REACH))
         mplhep.histplot(pull, edges, histtype="fill", color=COLOURS[3], ax=pulls)
-        pulls.set_ylim(-4, 4)
+        if both is not None:
+            beside = signed_pulls(counts, both)
+            mplhep.histplot(beside, edges, color=COLOURS[2], ax=pulls, linewidth=1.2, edges=False)
+        pulls.set_ylim(-reach, reach)
         pulls.set_ylabel("pull")
         pulls.set_xlabel(observable.axis_label)
         pulls.set_xlim(edges[0] - 0.01 * (edges[-1] - edges[0]), edges[-1])
-        pulls.plot(centres, np.clip(pull, -4, 4), ".", color=INK, markersize=3)
+        pulls.plot(centres, np.clip(pull, -reach, reach), ".", color=INK, markersize=3)
     return drawn
 
 

@@ -2,7 +2,7 @@
 
 "dijet" and "exponential" are log-linear, ln nu = A theta with one row of A a bin, so that the negative log-likelihood is
 convex and Newton's method finds its only minimum; so are many formulas that a user writes (`user_function`), the others
-are fitted by `formula_fit`. "bernstein" has polynomials with coefficients of 0 or more (`bernstein`), its order is the
+are fitted by `formula_fit`. "gaussian_process" is the dijet function of order 3 times a process (`gaussian_process`). "bernstein" has polynomials with coefficients of 0 or more (`bernstein`), its order is the
 degree. The dijet functions with x = m / sqrt(s) (CMS-EXO-19-012,
 arXiv:1911.03947, eq. 1, and the orders tabulated in CASEUtils) are
 
@@ -26,6 +26,19 @@ from ...errors import InputError, unknown_name
 from .bernstein import bernstein_basis, fit_bernstein
 from .formula import is_formula, parse_function
 from .formula_fit import fit_formula, formula_design
+from .gaussian_process import (
+    DIJET_ORDER,
+    GAUSSIAN_PROCESS,
+    GaussianProcess,
+    ProcessColumns,
+    ProcessFit,
+    ProcessScan,
+    evidences,
+    largest,
+    process_columns,
+    scan_processes,
+)
+from .log_linear import fit_log_linear
 
 __all__ = [
     "FAMILIES",
@@ -42,6 +55,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 FAMILIES: dict[str, tuple[int, ...]] = {
+    GAUSSIAN_PROCESS: (DIJET_ORDER,),
     "dijet": (2, 3, 4, 5),
     "exponential": (1, 2, 3, 4),
     "bernstein": tuple(range(3, 13)),
@@ -50,8 +64,6 @@ FAMILIES: dict[str, tuple[int, ...]] = {
 
 A formula in the place of a family's name is a family of one order.
 """
-MAX_ITERATIONS = 60
-TOLERANCE = 1e-9  # Newton decrement in units of ln L
 ALPHA = 0.05
 LOW_EVENTS, LOW_PER_BIN = 500, 10
 FEW_EVENTS_ORDER = 3
@@ -65,17 +77,20 @@ class BackgroundFit:
     """Background-only fits of many spectra in one family.
 
     log_expected, expected: (n, bins), events a bin and their logarithm (which keeps what exp would round to zero);
-    nll: (n,) extended Poisson -ln L, terms without parameters dropped; order, n_parameters: (n,); converged: (n,);
-    parameters: (n, k) p0 (ln of events in a bin of mean width), p1, ... of a formula that is not log-linear, None else.
+    nll: (n,) extended Poisson -ln L, terms without parameters dropped, with the penalty of constrained terms where there are any;
+    order: (n,); n_parameters: (n,), of a Gaussian process as many as the data determine, a fraction; converged: (n,);
+    parameters: (n, k) p0 (ln of events in a bin of mean width), p1, ... of a formula that is not log-linear, None else;
+    process: of a Gaussian process, None else.
     """
 
     log_expected: Floats
     expected: Floats
     nll: Floats
     order: npt.NDArray[np.int64]
-    n_parameters: npt.NDArray[np.int64]
+    n_parameters: Floats
     converged: Bools
     parameters: Floats | None = None
+    process: ProcessFit | None = None
 
     def __repr__(self) -> str:
         """Return the value in a line."""
@@ -107,19 +122,19 @@ def log_offset(edges: Sequence[float] | Floats, *, sqrt_s: float, family: str) -
 
 
 def design_matrix(edges: Sequence[float] | Floats, order: int, *, sqrt_s: float, family: str = "dijet") -> Floats:
-    """Return A of ln nu = A theta + log_offset, shape (n_bins, order + 1); edges in GeV.
+    """Return A of ln nu = A theta + log_offset, shape (n_bins, order + 1); edges in GeV. Of a Gaussian process: of its free part.
 
     Raises InputError for an unknown family or order or one that is not log-linear, and where edges reach sqrt(s).
     """
     orders = family_orders(family)
     if order not in orders:
         raise InputError(f"{family}: no order {order}; allowed: {', '.join(map(str, orders))}")
-    if not is_log_linear(family):
+    if not (is_log_linear(family) or family == GAUSSIAN_PROCESS):
         raise InputError(f"{family} is not log-linear: it has no design matrix")
     edges = np.asarray(edges, dtype=np.float64)
     if is_formula(family):
         return formula_design(family, edges, sqrt_s=sqrt_s)[0]
-    if family == "dijet" and (edges[0] <= 0 or edges[-1] >= sqrt_s):
+    if family != "exponential" and (edges[0] <= 0 or edges[-1] >= sqrt_s):
         raise InputError(
             f"bin edges must lie between 0 and sqrt_s = {sqrt_s:g} GeV, found {edges[0]:g} to {edges[-1]:g}"
         )
@@ -140,10 +155,14 @@ def orthonormal_basis(
     The dijet columns are almost collinear (condition numbers of 1e8); in this basis the Hessian is close to a multiple
     of the identity, and no scaling or starting value has to be guessed.
     """
-    a = design_matrix(edges, order, sqrt_s=sqrt_s, family=family)
+    return orthonormal(design_matrix(edges, order, sqrt_s=sqrt_s, family=family), weights)
+
+
+def orthonormal(columns: Floats, weights: Floats) -> Floats:
+    """Return a basis (bins, k) of the columns' space that is orthonormal under `weights` (bins,)."""
     root = np.sqrt(weights)[:, None]
     # two passes: one QR of nearly collinear columns loses digits, the second restores orthogonality
-    q, _ = np.linalg.qr(a / np.abs(a).max(axis=0) * root)
+    q, _ = np.linalg.qr(columns / np.abs(columns).max(axis=0) * root)
     q, _ = np.linalg.qr(q)
     return np.asarray(q / root)
 
@@ -151,65 +170,6 @@ def orthonormal_basis(
 def poisson_nll(counts: Floats, expected: Floats) -> Floats:
     """Return the extended Poisson -ln L of each spectrum without the ln n! term: (n, bins) -> (n,)."""
     return np.asarray((expected - special.xlogy(counts, expected)).sum(axis=-1))
-
-
-def fit_log_linear(
-    counts: Floats, basis: Floats, offset: Floats, mask: Floats | None = None
-) -> tuple[Floats, Floats, Bools]:
-    """Maximise the Poisson likelihood of nu = exp(basis theta + offset) for many spectra: damped Newton steps.
-
-    counts (n, bins); basis (bins, k); offset (bins,); mask (bins,) or (n, bins) of 0 and 1 leaves bins out.
-    Returns theta (n, k), -ln L (n,) over the bins kept, converged (n,).
-    """
-    n, n_bins = counts.shape
-    k = basis.shape[1]
-    keep = np.ones((1, n_bins)) if mask is None else np.atleast_2d(mask).astype(np.float64)
-    keep = np.broadcast_to(keep, counts.shape)
-    # start: weighted least squares of ln(n + 1/2), two parameters of slope only would do; Newton does the rest
-    target = np.log(counts + 0.5) - offset
-    weight = keep * (counts + 0.5)
-    outer = (basis[:, :, None] * basis[:, None, :]).reshape(n_bins, k * k)
-    normal = (weight @ outer).reshape(n, k, k)
-    theta = solve(normal, (weight * target) @ basis)
-    active = np.arange(n)
-    converged = np.zeros(n, dtype=bool)
-
-    def nll(rows: npt.NDArray[np.int64], t: Floats) -> tuple[Floats, Floats]:
-        eta = np.clip(t @ basis.T + offset, -60.0, 60.0)
-        nu = np.exp(eta)
-        return ((nu - counts[rows] * eta) * keep[rows]).sum(axis=1), nu
-
-    value, nu = nll(active, theta)
-    for _ in range(MAX_ITERATIONS):
-        c, m = counts[active], keep[active]
-        gradient = ((c - nu) * m) @ basis
-        step = solve(((nu * m) @ outer).reshape(len(active), k, k), gradient)
-        decrement = 0.5 * (gradient * step).sum(axis=1)
-        done = decrement < TOLERANCE
-        converged[active[done]] = True
-        theta_active = theta[active]
-        scale = np.ones(len(active))
-        scale[done] = 0.0
-        new_value, new_nu = nll(active, theta_active + scale[:, None] * step)
-        for _halving in range(30):
-            worse = ~done & ~(new_value <= value[active] + 1e-12 * np.abs(value[active]))
-            if not worse.any():
-                break
-            scale[worse] *= 0.5
-            new_value[worse], new_nu[worse] = nll(active[worse], theta_active[worse] + scale[worse, None] * step[worse])
-        theta[active] = theta_active + scale[:, None] * step
-        value[active] = new_value
-        active, nu = active[~done], new_nu[~done]
-        if len(active) == 0:
-            break
-    return theta, value, converged
-
-
-def solve(matrices: Floats, vectors: Floats) -> Floats:
-    """Solve symmetric positive systems (n, k, k) x = (n, k), with a ridge at rounding level against singular ones."""
-    k = matrices.shape[-1]
-    ridge = 1e-12 * np.trace(matrices, axis1=1, axis2=2)[:, None, None] / k + 1e-300
-    return np.asarray(np.linalg.solve(matrices + ridge * np.eye(k), vectors[..., None])[..., 0])
 
 
 def fit_background(
@@ -239,6 +199,10 @@ def fit_background(
         return background_fit(theta @ basis.T + offset, nll, converged, order)
     if family != "bernstein" and order not in family_orders(family):
         raise InputError(f"{family}: no order {order}; allowed: {family_orders(family)[0]}")
+    if family == GAUSSIAN_PROCESS:
+        if mask is not None:
+            raise InputError(f"{family}: all bins are fitted, none is masked")
+        return choose_background(counts, edges, sqrt_s=sqrt_s, family=family)
     keep = np.ones(counts.shape[1], dtype=bool) if mask is None else np.asarray(mask) > 0
     if keep.shape != (counts.shape[1],):
         raise InputError(f"{family}: one mask for all spectra, {counts.shape[1]} bins long; found shape {keep.shape}")
@@ -253,6 +217,38 @@ def fit_background(
     return background_fit(np.log(np.maximum(expected, 1e-300)), nll, fit.converged, order)
 
 
+def columns_of_process(
+    process: GaussianProcess, edges: Sequence[float] | Floats, counts: Floats, *, sqrt_s: float
+) -> ProcessColumns:
+    """Return the columns of a process on bins with these edges; counts (n, bins) give the free ones their weights."""
+    bins = np.asarray(edges, dtype=np.float64)
+    weights = np.maximum(counts.mean(axis=0), 1e-3 * max(counts.mean(), 1e-9))
+    dijet = orthonormal_basis(bins, DIJET_ORDER, sqrt_s=sqrt_s, family="dijet", weights=weights)
+    return process_columns(process, bins, dijet, log_offset(bins, sqrt_s=sqrt_s, family="dijet"))
+
+
+def choose_process(counts: Floats, columns: ProcessColumns) -> BackgroundFit:
+    """Fit every spectrum, counts (n, bins), with the process that has the largest evidence."""
+    rows = np.ascontiguousarray(counts, dtype=np.float64)
+    theta, log_z = evidences(rows, columns)
+    chosen = largest(log_z)
+    start = theta[np.arange(len(rows)), chosen[:, 0], chosen[:, 1]]
+    return process_background(scan_processes(rows, columns, chosen, start, log_z, np.empty((0, rows.shape[1]))))
+
+
+def process_background(scan: ProcessScan) -> BackgroundFit:
+    """Return the background of fitted processes as a value."""
+    return BackgroundFit(
+        log_expected=np.log(scan.expected),
+        expected=scan.expected,
+        nll=scan.nll,
+        order=np.full(len(scan.nll), DIJET_ORDER),
+        n_parameters=scan.n_parameters,
+        converged=scan.converged,
+        process=scan.fit,
+    )
+
+
 def background_fit(
     log_expected: Floats, nll: Floats, converged: Bools, order: int, parameters: Floats | None = None
 ) -> BackgroundFit:
@@ -263,7 +259,7 @@ def background_fit(
         expected=np.exp(np.clip(log_expected, -60.0, 60.0)),
         nll=nll,
         order=np.full(n, order),
-        n_parameters=np.full(n, order + 1),
+        n_parameters=np.full(n, order + 1.0),
         converged=converged & np.isfinite(nll),
         parameters=parameters,
     )
@@ -286,7 +282,7 @@ def merged(counts: Floats, expected: Floats, minimum: float = 5.0) -> tuple[Floa
     return merged_counts, merged_expected
 
 
-def goodness_of_fit(counts: Floats, expected: Floats, n_parameters: npt.NDArray[np.int64]) -> Floats:
+def goodness_of_fit(counts: Floats, expected: Floats, n_parameters: Floats) -> Floats:
     """Return the chi-squared probability of each fit, bins merged to 5 expected events: (n, bins) -> (n,).
 
     With no degree of freedom left the probability is 1.
@@ -294,7 +290,7 @@ def goodness_of_fit(counts: Floats, expected: Floats, n_parameters: npt.NDArray[
     result = np.ones(len(counts))
     for i in range(len(counts)):
         n, e = merged(counts[i], expected[i])
-        ndf = len(n) - int(n_parameters[i])
+        ndf = len(n) - float(n_parameters[i])
         if ndf > 0:
             result[i] = stats.chi2.sf(((n - e) ** 2 / e).sum(), ndf)
     return result
@@ -310,6 +306,7 @@ def choose_background(
     alpha: float = ALPHA,
     highest: float = 0.0,
     spare: int = 0,
+    process: GaussianProcess | None = None,
 ) -> BackgroundFit:
     """Fit every spectrum with the order that the F-test takes: one more parameter while it pays at level `alpha`.
 
@@ -319,12 +316,15 @@ def choose_background(
     order is also left where its own fit is bad (p < 0.001) and the likelihood ratio to the highest order pays, and, with
     5,000 events or more, where that ratio has p < `highest`. spare: orders above the chosen one that are taken for 5,000
     events or more, where they converge. A spectrum keeps the order below where the next fit did not converge, and an order
-    above 3 needs 500 events. A formula has one order; Bernstein polynomials choose by `choose_bernstein`. What the choices
+    above 3 needs 500 events. A Gaussian process has the width and length of `process` that the evidence takes (the default of the
+    class where it is None). A formula has one order; Bernstein polynomials choose by `choose_bernstein`. What the choices
     are for, and what they were measured to do, is in docs/design/background.md.
     """
     counts = np.atleast_2d(np.asarray(counts, dtype=np.float64))
     allowed = list(family_orders(family))
     n_bins = counts.shape[1]
+    if family == GAUSSIAN_PROCESS:
+        return choose_process(counts, columns_of_process(process or GaussianProcess(), edges, counts, sqrt_s=sqrt_s))
     if is_formula(family):
         return fit_background(counts, edges, allowed[0], sqrt_s=sqrt_s, family=family)
     allowed = [o for o in allowed if o + 1 < n_bins] or allowed[:1]
@@ -405,6 +405,6 @@ def of_order(fits: Sequence[BackgroundFit], orders: Sequence[int], chosen: npt.N
         expected=np.stack([f.expected for f in fits])[chosen, rows],
         nll=np.stack([f.nll for f in fits])[chosen, rows],
         order=np.array(orders)[chosen],
-        n_parameters=np.array(orders)[chosen] + 1,
+        n_parameters=np.array(orders)[chosen] + 1.0,
         converged=np.stack([f.converged for f in fits])[chosen, rows],
     )

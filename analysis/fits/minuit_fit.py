@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from iminuit import Minuit
-from iminuit.cost import ExtendedBinnedNLL
+from iminuit.cost import Cost, ExtendedBinnedNLL, NormalConstraint
 
 from ...errors import InputError
 from .background import (
@@ -22,7 +22,9 @@ from .background import (
     poisson_nll,
 )
 from .bernstein import bernstein_basis, fit_bernstein
+from .columns import Columns, columns_at
 from .formula_fit import curve_around
+from .gaussian_process import GAUSSIAN_PROCESS
 from .written import own_parameters
 
 __all__ = ["MinuitFit", "curve_parameters", "fit_with_minuit"]
@@ -37,9 +39,10 @@ class MinuitFit:
     """One background-only fit: the parameters of `written_function`, p0 the ln of events per unit of mass, p1, ... the shape.
 
     Of Bernstein polynomials the parameters are the coefficients c0, c1, ... in events. One that is held at 0 has as its
-    error the number of events at which -2 ln L has risen by 1.
+    error the number of events at which -2 ln L has risen by 1. A Gaussian process has p0 to p3 of its dijet function, and g0, g1,
+    ..., the coefficients of its constrained columns in units of their prior.
     values, errors: name -> number; covariance: (k, k) in the order of values; expected: (bins,) events;
-    log_covariance: (bins, bins) of ln expected; nll: as `poisson_nll`; valid: iminuit's verdict.
+    log_covariance: (bins, bins) of ln expected; nll: as `poisson_nll`, with the penalty of constrained terms; valid: iminuit's verdict.
     """
 
     values: dict[str, float]
@@ -64,12 +67,14 @@ def fit_with_minuit(
     sqrt_s: float,
     family: str = "dijet",
     mask: Bools | None = None,
+    columns: Columns | None = None,
 ) -> MinuitFit:
     """Fit one spectrum, counts (bins,), with iminuit's extended binned likelihood; `mask` (bins,) keeps where True.
 
     Fitted in the orthonormal basis of the bins, where MIGRAD needs no tuned starting values; the parameters and their
     covariance are then carried over to the family's own columns. Formulas that are not log-linear and Bernstein polynomials
-    start from the batched fit. Raises InputError for an unknown family or order.
+    start from the batched fit. columns: of a Gaussian process, whose width and length have been chosen (`columns_at`). Raises
+    InputError for an unknown family or order.
     """
     n = np.asarray(counts, dtype=np.float64)
     edges = np.asarray(edges, dtype=np.float64)
@@ -77,6 +82,11 @@ def fit_with_minuit(
         return fit_columns(n, edges, order, sqrt_s=sqrt_s, family=family, mask=mask)
     if family == "bernstein":
         return fit_polynomial(n, edges, order, mask=mask)
+    if family == GAUSSIAN_PROCESS:
+        if columns is None:
+            chosen = fit_background(n, edges, order, sqrt_s=sqrt_s, family=family)
+            columns = columns_at(chosen, 0, edges, sqrt_s=sqrt_s, family=family)
+        return fit_process(n, edges, columns, sqrt_s=sqrt_s)
     if order not in family_orders(family):
         raise InputError(f"{family}: no order {order}; allowed: {family_orders(family)[0]}")
     return fit_formula_parameters(n, edges, order, sqrt_s=sqrt_s, formula=family, mask=mask)
@@ -90,6 +100,11 @@ def curve_parameters(
     iminuit's own stop a little beside the minimum, by 0.4 % of their errors: enough to move a sparse bin by 1e-3.
     """
     bins, order = np.asarray(edges, dtype=np.float64), int(background.order[spectrum])
+    if family == GAUSSIAN_PROCESS:
+        columns = columns_at(background, spectrum, bins, sqrt_s=sqrt_s, family=family)
+        free = columns.n_free
+        p = own_of_dijet(columns, bins, np.zeros((free, free)), columns.theta[:free], sqrt_s=sqrt_s)[0]
+        return named("p", p) | named("g", columns.theta[free:])
     if is_log_linear(family):
         design = design_matrix(bins, order, sqrt_s=sqrt_s, family=family)
         scale = np.abs(design).max(axis=0)
@@ -119,17 +134,26 @@ def minimised(
     *,
     fixed: Bools | None = None,
     mask: Bools | None = None,
+    constrained: Sequence[int] = (),
 ) -> tuple[Floats, Floats, bool]:
-    """Return the parameters (k,), their covariance (k, k), 0 for those fixed, and iminuit's verdict."""
+    """Return the parameters (k,), their covariance (k, k), 0 for those fixed, and iminuit's verdict.
+
+    constrained: the parameters that have a prior N(0, 1).
+    """
 
     def cumulative(_edges: Floats, *theta: float) -> Floats:
         return np.concatenate([[0.0], np.cumsum(expected_at(np.array(theta)))])
 
     k = len(start)
-    cost = ExtendedBinnedNLL(counts, edges, cumulative)
+    names = [f"t{i}" for i in range(k)]
+    binned = ExtendedBinnedNLL(counts, edges, cumulative, name=names)
     if mask is not None:
-        cost.mask = mask
-    minuit = Minuit(cost, *start, name=[f"t{i}" for i in range(k)])
+        binned.mask = mask
+    cost: Cost = binned
+    if constrained:
+        own = [names[i] for i in constrained]
+        cost = binned + NormalConstraint(own, np.zeros(len(own)), np.ones(len(own)))
+    minuit = Minuit(cost, **dict(zip(names, start.tolist(), strict=True)))
     if fixed is not None:
         minuit.fixed = fixed.tolist()
     minuit.strategy = 1
@@ -190,6 +214,37 @@ def fit_columns(
         own_covariance,
         expected_at(theta),
         basis @ covariance @ basis.T,
+        valid=valid,
+    )
+
+
+def own_of_dijet(
+    columns: Columns, edges: Floats, covariance: Floats, theta: Floats, *, sqrt_s: float
+) -> tuple[Floats, Floats]:
+    """Return p0 to p3 and their covariance from theta of the free columns, and its covariance."""
+    design = design_matrix(edges, len(theta) - 1, sqrt_s=sqrt_s)
+    scale = np.abs(design).max(axis=0)
+    carry = np.linalg.lstsq(design / scale, columns.basis[:, : len(theta)], rcond=None)[0] / scale[:, None]
+    return own_parameters("dijet", carry @ theta, carry @ covariance @ carry.T, edges)
+
+
+def fit_process(counts: Floats, edges: Floats, columns: Columns, *, sqrt_s: float) -> MinuitFit:
+    """Fit the columns of a Gaussian process, from zero in the constrained ones."""
+    free, k = columns.n_free, len(columns.theta)
+    start = np.append(columns.theta[:free], np.zeros(k - free))
+    theta, covariance, valid = minimised(counts, edges, columns.expected, start, constrained=range(free, k))
+    own, own_covariance = own_of_dijet(columns, edges, covariance[:free, :free], theta[:free], sqrt_s=sqrt_s)
+    whole = covariance.copy()
+    whole[:free, :free] = own_covariance
+    errors = np.sqrt(np.maximum(np.diag(whole), 0.0))
+    expected = columns.expected(theta)
+    return MinuitFit(
+        values=named("p", own) | named("g", theta[free:]),
+        errors=named("p", errors[:free]) | named("g", errors[free:]),
+        covariance=whole,
+        expected=expected,
+        log_covariance=columns.basis @ covariance @ columns.basis.T,
+        nll=float(poisson_nll(counts, expected)) + 0.5 * float((theta[free:] ** 2).sum()),
         valid=valid,
     )
 

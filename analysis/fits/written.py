@@ -2,7 +2,7 @@
 
 A formula is a density, events per unit of mass. p0 is the logarithm of its normalisation, m the mass in the unit of the
 edges, and what else stands in it is said in `variables`. The dijet function (1 - x)^p1 x^-(p2 + p3 ln x + p4 ln^2 x) exp(-p5 x) is
-written with one exponent.
+written with one exponent. A Gaussian process multiplies it by a factor a bin, which no formula has.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import numpy.typing as npt
 from scipy import special
 
 from .formula import is_formula
+from .gaussian_process import GAUSSIAN_PROCESS
 
 __all__ = ["AT_CENTRE", "INTEGRATED", "WrittenFunction", "own_parameters", "written_function"]
 
 Floats = npt.NDArray[np.float64]
 AT_CENTRE = "events in a bin: formula at its centre times its width"
 INTEGRATED = "events in a bin: integral of formula over it"
+FACTOR = "exp of the Gaussian process in each bin, process.factor"
 DIJET = ("p2", "p3*log(x)", "p4*log(x)**2")
 
 
@@ -47,6 +49,9 @@ def written_function(family: str, order: int, edges: Sequence[float] | Floats, *
     scaled = {"x": f"m / {sqrt_s!r}"}
     if is_formula(family):
         return WrittenFunction(f"exp(p0) * ({family.strip()})", scaled, AT_CENTRE)
+    if family == GAUSSIAN_PROCESS:
+        dijet = written_function("dijet", order, edges, sqrt_s=sqrt_s)
+        return WrittenFunction(f"{dijet.formula} * factor", scaled | {"factor": FACTOR}, AT_CENTRE)
     if family == "dijet":
         # one exponent: parameters of five are so large, of both signs, that exp(p0) alone overflows
         power = " + ".join(DIJET[: min(order - 1, len(DIJET))])

@@ -18,7 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from ...errors import InputError
 from ..significance.counting import Expectation, check_systematic, counting_workspace, open_workspace, whole_number
-from .cls import NO_ANSWER, SIGMAS, asymptotic_limits, with_fallback
+from .asymptotic import SIGMAS
+from .pyhf_limits import NO_ANSWER, pyhf_limits, with_fallback
 
 __all__ = ["CountingLimits", "counting_limits"]
 
@@ -116,7 +117,7 @@ def counting_limits(
     few, many = (drawn_backgrounds(expectation, systematic, constraint, upper=upper) for upper in (False, True))
     counts = [quantile_count(many, float(special.ndtr(sigma))) for sigma in SIGMAS]
     found = {n: cls_limit(n, few, level) for n in {*counts, *([] if number is None else [number])}}
-    asymptotic = pyhf_limits(number, expectation, systematic, constraint, level)
+    asymptotic = asymptotic_counting(number, expectation, systematic, constraint, level)
     return CountingLimits(
         observed=None if number is None else found[number],
         expected=tuple(found[n] for n in counts),
@@ -186,7 +187,7 @@ def cls_limit(observed: int, backgrounds: Floats, level: float) -> float:
     return float(optimize.brentq(excess, 0.0, high, xtol=1e-6, rtol=1e-6))
 
 
-def pyhf_limits(
+def asymptotic_counting(
     observed: int | None, expectation: Expectation, systematic: float, constraint: str, level: float
 ) -> Floats | None:
     """Return pyhf's limits in events, observed and the five expected (6,); None where a fit or the search fails.
@@ -200,6 +201,6 @@ def pyhf_limits(
     )
     with threadpool_limits(1):
         try:
-            return unit * with_fallback(lambda: asymptotic_limits(built, data, level))
+            return unit * with_fallback(lambda: pyhf_limits(built, data, level))
         except NO_ANSWER:
             return None

@@ -21,6 +21,7 @@ from ...table import Observable
 from ..fits.log_p import SMALLEST
 from ..fits.minuit_fit import fit_with_minuit
 from ..significance.bumphunt import BumpHunt
+from .backgrounds import width_of
 from .cls import Limits
 from .model import LimitModel, region_names
 from .names import renamed, valid_names
@@ -35,69 +36,67 @@ def write_datacard(model: LimitModel, folder: str | Path) -> tuple[Path, Path]:
     """Write `datacard_<mass>.txt` for combine and the `histograms_<mass>.root` it names; returns both.
 
     Bins have the names of the workspace's channels; comments say which region each is. Histograms
-    `<bin>/{data_obs,signal,background}` hold events a bin of the window, GeV, with `_<nuisance>{Up,Down}` at one
-    sigma. r = 1 is the number of signal events that the card's first line gives. A `-1` rate is the histogram's integral.
+    `<bin>/{data_obs,signal,background}` hold events a bin, GeV, with `_<nuisance>{Up,Down}` at one sigma, of a background's
+    free parameter at one statistical error: its column holds the width of its constraint in these, which is next to none.
+    r = 1 is the number of signal events that the card's first line gives. A `-1` rate is the histogram's integral.
     """
     import uproot
 
-    channels = {c["name"]: c["samples"] for c in model.workspace["channels"]}
-    observed = {o["name"]: np.asarray(o["data"]) for o in model.workspace["observations"]}
+    channels = list(model.channels.values())
     root_file = Path(folder) / f"histograms_{model.mass:g}.root"
-    moved: dict[str, set[tuple[str, str]]] = {}  # nuisance -> (channel, process)
+    lines = {name: ["lnN", *log_normal(up, down)] for name, (up, down) in model.factors.items()}
+    lines |= {name: ["shape", *["1", "-"] * len(channels)] for name in model.shapes}
     with write_aside(root_file) as aside, uproot.recreate(aside) as file:
-        for channel, samples in channels.items():
-            file[f"{channel}/data_obs"] = (observed[channel].astype(np.float64), model.edges)
-            processes = {"signal": samples[:1], "background": samples[1:]}
-            for process, parts in processes.items():
-                at = f"{channel}/{process}"
-                file[at] = (np.sum([p["data"] for p in parts], axis=0, dtype=np.float64), model.edges)
-                for name in shape_modifiers(parts):
-                    moved.setdefault(name, set()).add((channel, process))
-                    for side, key in (("Up", "hi"), ("Down", "lo")):
-                        file[f"{at}_{name}{side}"] = (varied(parts, name, key), model.edges)
+        for r, (channel, background) in enumerate(zip(channels, model.backgrounds, strict=True)):
+            centre = np.exp(background.basis @ background.centre + background.offset)
+            file[f"{channel}/data_obs"] = (model.counts[r], model.edges)
+            file[f"{channel}/signal"] = (model.signal[r], model.edges)
+            file[f"{channel}/background"] = (centre, model.edges)
+            for name, (high, low) in model.shapes.items():
+                file[f"{channel}/signal_{name}Up"] = (high[r], model.edges)
+                file[f"{channel}/signal_{name}Down"] = (low[r], model.edges)
+            for k, width in enumerate(width_of(background).tolist()):
+                name = f"{channel}_background_{k}"
+                cells = ["-"] * (2 * len(channels))
+                cells[2 * r + 1] = f"{width:.6g}"
+                lines[name] = ["shape", *cells]
+                for side, sign in (("Up", 1.0), ("Down", -1.0)):
+                    moved = centre * np.exp(sign * background.basis[:, k])
+                    file[f"{channel}/background_{name}{side}"] = (moved, model.edges)
     columns = [(channel, process) for channel in channels for process in ("signal", "background")]
     rule = "-" * 60
-    lines = [
+    text = [
         f"# resonance at {model.mass:g} GeV: r = 1 is {model.unit:.10g} signal events at all masses in all regions",
         *(f"# {line}" for line in renamed(model.channels)),
         f"imax {len(channels)}  number of channels",
         "jmax 1  number of processes minus 1",
-        f"kmax {len(moved)}  number of nuisance parameters",
+        f"kmax {len(lines)}  number of nuisance parameters",
         rule,
         f"shapes * * {root_file.name} $CHANNEL/$PROCESS $CHANNEL/$PROCESS_$SYSTEMATIC",
         rule,
-        row("bin", list(channels)),
-        row("observation", [f"{observed[c].sum():.0f}" for c in channels]),
+        row("bin", channels),
+        row("observation", [f"{total:.0f}" for total in model.counts.sum(axis=1)]),
         rule,
         row("bin", [c for c, _ in columns]),
         row("process", [p for _, p in columns]),
         row("process", ["0" if p == "signal" else "1" for _, p in columns]),
         row("rate", ["-1"] * len(columns)),
         rule,
-        *(row(f"{n} shape", ["1" if c in where else "-" for c in columns]) for n, where in moved.items()),
+        *(row(f"{name} {kind}", cells) for name, (kind, *cells) in lines.items()),
     ]
     card = Path(folder) / f"datacard_{model.mass:g}.txt"
     with write_aside(card) as aside:
-        aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        aside.write_text("\n".join(text) + "\n", encoding="utf-8")
     return card, root_file
 
 
-def shape_modifiers(samples: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the names of all modifiers that move these samples, but for the signal strength; in order."""
-    return list(dict.fromkeys(m["name"] for s in samples for m in s["modifiers"] if m["type"] != "normfactor"))
-
-
-def varied(samples: Sequence[dict[str, Any]], name: str, side: str) -> Floats:
-    """Return the sum of samples (bins,) with one modifier at one sigma; side: hi or lo."""
-    total = np.zeros(len(samples[0]["data"]))
-    for sample in samples:
-        data = np.asarray(sample["data"], dtype=np.float64)
-        for modifier in sample["modifiers"]:
-            if modifier["name"] == name:
-                found = modifier["data"]
-                data = data * found[side] if modifier["type"] == "normsys" else np.asarray(found[f"{side}_data"])
-        total += data
-    return total
+def log_normal(up: Floats, down: Floats) -> list[str]:
+    """Return the cells of an lnN line, signal and background of each region, from factors (regions,) at +1 and -1 sigma."""
+    cells = []
+    for high, low in zip(up.tolist(), down.tolist(), strict=True):
+        symmetric = abs(high * low - 1) < 1e-9
+        cells += ["-" if high == low == 1 else f"{high:.8g}" if symmetric else f"{low:.8g}/{high:.8g}", "-"]
+    return cells
 
 
 def row(name: str, cells: Sequence[str]) -> str:
@@ -206,7 +205,14 @@ def spectrum_table(lib: Any, found: BumpHunt, region: int, name: str, valid: str
     table.add_variable(mass_column(lib, list(itertools.pairwise(edges)), settings.observable, is_binned=True))
     table.add_variable(column(lib, "Events observed", found.counts[region], region=name))
     background = column(lib, "Background fit", found.background.expected[region], region=name)
-    fit = fit_with_minuit(found.counts[region], found.edges, order, sqrt_s=settings.sqrt_s, family=settings.family)
+    fit = fit_with_minuit(
+        found.counts[region],
+        found.edges,
+        order,
+        sqrt_s=settings.sqrt_s,
+        family=settings.family,
+        columns=found.columns(region),
+    )
     if fit.valid:
         error = lib.Uncertainty("fit", is_symmetric=True)
         error.values = (fit.expected * np.sqrt(np.maximum(np.diag(fit.log_covariance), 0.0))).tolist()
@@ -244,11 +250,12 @@ def limit_table(lib: Any, found: BumpHunt, limits: Limits) -> Any:
         name, units = "cross section x branching fraction x efficiency", "fb"
         observed, expected = limits.observed_fb, limits.expected_fb
     few = int((kept & ~limits.asymptotic).sum())
+    by = f", and the limit is by {limits.experiments} pseudo-experiments" if few else ""
     table = new_table(
         lib,
         "limits",
         f"Upper limits at {limits.confidence:.0%} confidence level (CLs, asymptotic) on {name}. {int((~kept).sum())} masses "
-        f"have no limit and are left out; at {few} the window expects fewer than 10 background events.",
+        f"have no limit and are left out; at {few} the window expects fewer than 10 background events{by}. Nuisances of the signal: {limits.errors.text}.",
         "SIG" if units else "N",
         found.settings.sqrt_s,
     )

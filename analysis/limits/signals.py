@@ -17,14 +17,15 @@ from ...errors import InputError
 from ...pieces import NONE_KEPT, Pieces
 from ...table import Observable
 from ..fits.background import is_log_linear
+from ..fits.gaussian_process import GaussianProcess
 from ..regions.regions import Regions
 from ..regions.scored import Scored, regions_of_events
 from ..significance.bumphunt import BumpHunt, HuntSettings, hunt
 from ..significance.joint_scan import joint_gross_vitells
 from ..spectra.bins import as_hist
 from ..spectra.signal_shape import SignalShape, peak_of
-from .cls import Limits, cls_limits
-from .model import RESOLUTION_ERROR, SCALE_ERROR
+from .cls import EXPERIMENTS, Limits, cls_limits
+from .signal_errors import SignalErrors
 
 __all__ = ["Signal", "as_signal", "hunt_of", "limit_masses", "limits_of", "notes_of"]
 
@@ -32,25 +33,20 @@ Floats = npt.NDArray[np.float64]
 
 JOINT = (
     "One signal strength for all regions, shared out as this signal is. It is larger than the combination of the regions' own "
-    "p-values where an excess is shared out like that, smaller where it sits in other regions; p = 0.5 stands for every deficit."
+    "p-values where an excess is shared out like that, smaller where it sits in other regions; a deficit has p above 0.5."
 )
-
-NEGLIGIBLE = 0.02  # of a signal's events in all regions: what a region below it would add to a limit
-MOST_LEFT_OUT = 0.1  # of them: what regions below it may hold together
 
 
 @dataclass(frozen=True, repr=False)
 class Signal:
     """A signal that limits are set on.
 
-    efficiencies: (regions,) share of its events in each; peak: of its mass, GeV; None where not known; left_out: share of its
-    events in regions that was put to 0, each region being next to nothing.
+    efficiencies: (regions,) share of its events in each; peak: of its mass, GeV; None where not known.
     """
 
     name: str
     efficiencies: Floats
     peak: float | None = None
-    left_out: float = 0.0
 
     def __repr__(self) -> str:
         """Return name, peak and efficiency in a line."""
@@ -63,6 +59,7 @@ def hunt_of(result: Mapping[str, Any]) -> tuple[BumpHunt, tuple[str, ...]]:
     regions = result["regions"]["regions"]
     edges = result["fit_range"]["edges"]
     spurious = result.get("spurious_signal")
+    process = regions[0]["fit"].get("process")
     settings = HuntSettings(
         sqrt_s=result["configuration"]["sqrt_s"],
         family=regions[0]["fit"]["family"],
@@ -70,14 +67,26 @@ def hunt_of(result: Mapping[str, Any]) -> tuple[BumpHunt, tuple[str, ...]]:
         pseudo_experiments=0,
         lowest_orders=tuple(s["lowest"] for s in spurious) if spurious else None,
         observable=Observable(**result["observable"]),
+        process=GaussianProcess(
+            tuple(process["widths"]), tuple(process["lengths"]), process["modes"], edge_terms=process["edge_terms"]
+        )
+        if process
+        else GaussianProcess(),
+        widths=tuple(result["scan"].get("widths_scanned", ())),
     )
-    spectra = {r["name"]: as_hist(edges, np.asarray(r["counts"], dtype=np.float64)) for r in regions}
+    # of a blind window the expectation stands in for what is not known
+    spectra = {
+        r["name"]: as_hist(
+            edges, [round(e) if n is None else n for n, e in zip(r["counts"], r["expected"], strict=True)]
+        )
+        for r in regions
+    }
     shape = SignalShape(**result["signal_shape"])
     return hunt(spectra, result["scan"]["masses"], shape=shape, settings=settings), tuple(spectra)
 
 
 def as_signal(signal: Scored, regions: Regions) -> Signal:
-    """Count a signal's events in the regions, regions with next to nothing of it put to 0: limits are then a little weaker.
+    """Count a signal's events in the regions.
 
     Raises InputError where no event lies in any region.
     """
@@ -87,14 +96,7 @@ def as_signal(signal: Scored, regions: Regions) -> Signal:
         raise InputError(
             f"signal {signal.name}: none of its {len(signal.mass)} events lies in a region; no limit on it"
         )
-    shares = counts / counts.sum()
-    smallest = np.argsort(shares, kind="stable")
-    few = np.zeros(len(counts), dtype=bool)
-    # a signal that is spread over very many regions has next to nothing in each: together they are not nothing
-    few[smallest] = (shares[smallest] < NEGLIGIBLE) & (np.cumsum(shares[smallest]) <= MOST_LEFT_OUT)
-    left_out = float(shares[few].sum())
-    counts[few] = 0.0
-    return Signal(signal.name, counts / len(signal.mass), peak_of(signal.mass), left_out)
+    return Signal(signal.name, counts / len(signal.mass), peak_of(signal.mass))
 
 
 def limit_masses(found: BumpHunt, *, points: int, peaks: Sequence[float] = ()) -> Floats:
@@ -113,8 +115,8 @@ def limits_of(
     points: int = 12,
     luminosity: float | None = None,
     confidence: float = 0.95,
-    scale_error: float = SCALE_ERROR,
-    resolution_error: float = RESOLUTION_ERROR,
+    errors: SignalErrors | None = None,
+    experiments: int = EXPERIMENTS,
     blind: bool = False,
     pieces: Pieces = NONE_KEPT,
 ) -> dict[str, Limits]:
@@ -129,8 +131,8 @@ def limits_of(
             efficiencies=signal.efficiencies,
             luminosity=luminosity,
             confidence=confidence,
-            scale_error=scale_error,
-            resolution_error=resolution_error,
+            errors=errors,
+            experiments=experiments,
             blind=blind,
             pieces=pieces,
         )
@@ -138,21 +140,15 @@ def limits_of(
     }
 
 
-def notes_of(limits: Mapping[str, Limits], signals: Sequence[Signal], observable: Observable) -> list[str]:
-    """Say of every signal what its limits leave out: masses without one, and regions that hold next to nothing of it."""
+def notes_of(limits: Mapping[str, Limits], observable: Observable) -> list[str]:
+    """Say of every signal at which masses its limits are missing, and why."""
     said = [of.note(name, observable) for name, of in limits.items()]
-    said += [
-        f"{s.name}: {100 * s.left_out:.2g} % of its events in regions lie in regions that hold less than "
-        f"{100 * NEGLIGIBLE:.0f} % each and are left out; limits are that much weaker"
-        for s in signals
-        if s.left_out > NEGLIGIBLE
-    ]
     return [note for note in said if note is not None]
 
 
 def joint_global_p(found: BumpHunt, shares: Floats) -> dict[str, Any] | None:
-    """Return the largest z of the joint fit in the scan, its mass and its global p; None for a background that is not log-linear."""
-    if not is_log_linear(found.settings.family) or len(found.masses) < 2:
+    """Return the largest z of the joint fit in the scan, its mass and its global p; None for a background that is not log-linear, or scanned widths."""
+    if not is_log_linear(found.settings.family) or len(found.masses) < 2 or found.scans_widths:
         return None
     mass, of = joint_gross_vitells(found, shares)
     return {

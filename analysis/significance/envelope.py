@@ -1,4 +1,4 @@
-"""What the choice of the background function does to a fitted yield: the same fits in every family that describes the data.
+"""What the choice of the background function does to a fitted yield: the same fit in every family that describes the data.
 
 Two answers stand side by side. The envelope: the smallest and the largest yield, half their spread a systematic error.
 And discrete profiling (Dauncey, Kenzie, Wardle and Davies, arXiv:1408.6865, section 5): the family is one more nuisance
@@ -7,13 +7,13 @@ parameter, a discrete one, and a parameter more costs 1 in -2 ln L,
     z_profiled = sign(mu) sqrt( min_f [2 nll_f(mu = 0) + k_f] - min_f [2 nll_f(mu free) + k_f] ).
 
 The family that is best at mu = 0 has to pay for being worse with mu free, or the other way round, so that |z_profiled| lies
-between the |z| of these two families: it is never larger than the largest single one. Both answers are systematic
-statements beside the hunt's p-values, which keep the family that was fixed before the scan; neither enters them.
+between the |z| of these two families: it is never larger than the largest single one. Both answers are statements about
+these data beside the hunt's p-values, which keep the family that was fixed before the scan. What experiments drawn from
+the other families say of those p-values is in `checks/bias.py`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,216 +21,143 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
-from ...errors import InputError
-from ..fits.background import FAMILIES, BackgroundFit, choose_background, family_orders, fit_background, goodness_of_fit
-from ..fits.log_p import shown_p, stated_p
-from ..fits.scan import LocalScan, scan_spectra
+from ..fits.alternatives import ALTERNATIVES, DESCRIBES, Alternative, fit_alternatives
+from ..fits.bernstein import half_deviance
+from ..fits.log_p import stated_p
 from .bumphunt import BumpHunt
-from .fit_quality import away_from
 
-__all__ = ["Envelope", "FamilyFits", "background_envelope"]
+__all__ = ["Envelope", "background_envelope", "none_left", "other_families", "own_family"]
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-DESCRIBES = 0.01  # goodness of fit above which a family describes a spectrum
-
-
-@dataclass(frozen=True, repr=False)
-class FamilyFits:
-    """One family's fits of every region: its order, goodness of fit and 2 nll + k at mu = 0, (regions,); nll as `poisson_nll`.
-
-    left_out: why it does not stand for a region, empty where it does; signal, error (events), z: (regions, masses), NaN
-    where it is left out or the signal fit failed.
-    """
-
-    family: str
-    order: npt.NDArray[np.int64]
-    fit_p: Floats
-    penalised: Floats
-    left_out: tuple[str, ...]
-    signal: Floats
-    error: Floats
-    z: Floats
-
-    def __repr__(self) -> str:
-        """Return the value in a line."""
-        orders = ", ".join(map(str, self.order.tolist()))
-        return f"FamilyFits({self.family}, orders {orders}, left out: {sum(map(bool, self.left_out))})"
 
 
 @dataclass(frozen=True, repr=False)
 class Envelope:
-    """Fits at a few masses (GeV) in several families, the hunt's own first.
+    """Yields at the hunt's best mass (GeV) in several families, (regions,) tuples of them, the hunt's own first.
 
-    lowest, highest: (regions, masses) smallest and largest fitted yield, events; z_profiled: (regions, masses), by discrete
-    profiling; all NaN where no family describes the region.
+    lowest, highest: (regions,) smallest and largest fitted yield, events; z_profiled: (regions,), by discrete profiling; all
+    NaN where no family describes the region.
     """
 
-    masses: Floats
-    families: tuple[FamilyFits, ...]
+    mass: float
+    families: tuple[tuple[Alternative, ...], ...]
     lowest: Floats
     highest: Floats
     z_profiled: Floats
 
     def __repr__(self) -> str:
         """Return the value in a line."""
-        families = ", ".join(f.family for f in self.families)
-        return f"Envelope({families}; regions: {len(self.lowest)}, masses: {len(self.masses)})"
+        left = sum(f.described for own in self.families for f in own)
+        return f"Envelope(at {self.mass:g} GeV, regions: {len(self.families)}, families that describe one: {left})"
 
     @property
     def uncertainty(self) -> Floats:
-        """Return half the spread of the yields, (regions, masses) events; 0 where one family alone is left."""
+        """Return half the spread of the yields, (regions,) events; 0 where one family alone is left."""
         return np.asarray(0.5 * (self.highest - self.lowest))
-
-    @property
-    def left_out(self) -> tuple[tuple[int, str, str], ...]:
-        """Return (region, family, reason) of every family that does not stand for a region."""
-        return tuple((r, f.family, why) for f in self.families for r, why in enumerate(f.left_out) if why)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the envelope as a JSON-like mapping; null where there is no number."""
-        regions = range(len(self.lowest))
         return {
-            "masses": self.masses.tolist(),
+            "mass": self.mass,
             "regions": [
                 {
-                    "lowest_yield": numbers(self.lowest[r]),
-                    "highest_yield": numbers(self.highest[r]),
-                    "uncertainty": numbers(self.uncertainty[r]),
-                    "z_profiled": numbers(self.z_profiled[r]),
+                    "lowest_yield": number(self.lowest[r]),
+                    "highest_yield": number(self.highest[r]),
+                    "uncertainty": number(self.uncertainty[r]),
+                    "z_profiled": number(self.z_profiled[r]),
+                    "no_other_family": none_left(families[1:]),
                     "families": [
                         {
                             "family": f.family,
-                            "order": int(f.order[r]),
-                            "p_value": numbers(f.fit_p[r : r + 1])[0],
-                            "left_out": f.left_out[r] or None,
-                            "signal_yield": numbers(f.signal[r]),
-                            "signal_yield_error": numbers(f.error[r]),
-                            "z_local": numbers(f.z[r]),
+                            "order": f.order,
+                            "name": f.name,
+                            "p_value": number(f.p),
+                            "left_out": f.left_out or None,
+                            "signal_yield": number(f.signal) if f.described else None,
+                            "signal_yield_error": number(f.error) if f.described else None,
+                            "z_local": number(f.z) if f.described else None,
                         }
-                        for f in self.families
+                        for f in families
                     ],
                 }
-                for r in regions
+                for r, families in enumerate(self.families)
             ],
         }
 
 
-def numbers(values: Floats) -> list[float | None]:
-    """Return values (n,) for strict JSON, which has no NaN and no infinity."""
-    return [v if math.isfinite(v) else None for v in values.tolist()]
+def number(value: float) -> float | None:
+    """Return a value for strict JSON, which has no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None
 
 
-def background_envelope(
-    found: BumpHunt,
-    *,
-    families: Sequence[str] = tuple(FAMILIES),
-    masses: npt.ArrayLike | None = None,
-) -> Envelope:
-    """Fit every region of a hunt at a few masses in its own and in other families, formulas among them.
-
-    masses: (n,) GeV of the hunt's, by default the best one and its two neighbours. A family stands for a region where its
-    background fit converged and has p above 0.01, or has that without the bins of the bump at the hunt's best mass: a bump
-    spoils every family's fit, and says nothing against it. Raises InputError for unknown families, for masses that were not
-    hunted at, and what a formula itself raises.
-    """
-    at = chosen_masses(found, masses)
-    own = found.settings.family
-    for family in families:
-        family_orders(family)
-    fits = tuple(family_fits(found, f, at) for f in (own, *(f for f in dict.fromkeys(families) if f != own)))
-    signal = np.stack([f.signal for f in fits])
-    usable = np.isfinite(signal).any(axis=0)
-    lowest = np.where(usable, np.where(np.isfinite(signal), signal, np.inf).min(axis=0), np.nan)
-    highest = np.where(usable, np.where(np.isfinite(signal), signal, -np.inf).max(axis=0), np.nan)
-    return Envelope(found.masses[at], fits, lowest, highest, profiled(fits))
+def none_left(families: Sequence[Alternative]) -> bool:
+    """Tell whether no family describes a region."""
+    return not any(f.described for f in families)
 
 
-def profiled(fits: Sequence[FamilyFits]) -> Floats:
-    """Return z of discrete profiling (regions, masses), the sign that of the yield in the family best with mu free."""
-    z, signal = np.stack([f.z for f in fits]), np.stack([f.signal for f in fits])
-    there = np.isfinite(z)
-    fixed = np.where(there, np.stack([f.penalised for f in fits])[:, :, None], np.inf)
-    free = np.where(there, fixed - np.nan_to_num(z) ** 2, np.inf)
-    best = free.argmin(axis=0)[None]
-    with np.errstate(invalid="ignore"):  # inf - inf where no family is left
-        gain = fixed.min(axis=0) - free.min(axis=0)
-    sign = np.sign(np.take_along_axis(signal, best, axis=0)[0])
-    return np.asarray(np.where(there.any(axis=0), sign * np.sqrt(np.maximum(gain, 0.0)), np.nan))
-
-
-def chosen_masses(found: BumpHunt, masses: npt.ArrayLike | None) -> npt.NDArray[np.int64]:
-    """Return where the masses stand in the hunt's."""
-    if masses is None:
-        near = np.arange(found.best - 1, found.best + 2)
-        return near[(near >= 0) & (near < len(found.masses))]
-    wanted = np.atleast_1d(np.asarray(masses, dtype=np.float64))
-    at = np.abs(found.masses[None, :] - wanted[:, None]).argmin(axis=1)
-    missed = wanted[~np.isclose(found.masses[at], wanted)]
-    if len(wanted) == 0 or len(missed):
-        what = f"{missed[0]:g} GeV is none of them" if len(missed) else "none is given"
-        low, high = found.masses.min(), found.masses.max()
-        raise InputError(f"an envelope is drawn at masses that were hunted at, {low:g} to {high:g} GeV; {what}")
-    return np.asarray(at, dtype=np.int64)
-
-
-def family_fits(found: BumpHunt, family: str, at: npt.NDArray[np.int64]) -> FamilyFits:
-    """Fit one family to every region, alone and with a signal at masses number `at` (masses,); the hunt's own is taken as it is."""
-    settings, fit, scan = found.settings, found.background, found.scan
-    if family == settings.family:
-        scan = LocalScan(*(getattr(scan, f.name)[:, at] for f in dataclasses.fields(scan)))
-    else:
-        try:
-            fit = choose_background(found.counts, found.edges, sqrt_s=settings.sqrt_s, family=family)
-        except InputError as refused:
-            return without_fits(found, family, at, str(refused))
-        scan = scan_spectra(found.counts, fit, found.templates[at], found.edges, sqrt_s=settings.sqrt_s, family=family)
-    p = goodness_of_fit(found.counts, fit.expected, fit.n_parameters)
-    reasons = tuple(why_left_out(found, family, fit, p, r) for r in range(len(found.counts)))
-    usable = scan.converged & np.array([not why for why in reasons])[:, None]
-    signal, error, z = (np.where(usable, a, np.nan) for a in (scan.signal, scan.error, scan.z))
-    return FamilyFits(family, fit.order, p, 2 * fit.nll + fit.n_parameters, reasons, signal, error, z)
-
-
-def without_fits(found: BumpHunt, family: str, at: npt.NDArray[np.int64], why: str) -> FamilyFits:
-    """Return a family that cannot be fitted in these bins at all: too few for it, or outside where it is defined."""
-    regions = len(found.counts)
-    none = np.full((regions, len(at)), np.nan)
-    return FamilyFits(
-        family,
-        np.zeros(regions, dtype=np.int64),
-        np.full(regions, np.nan),
-        np.full(regions, np.inf),
-        (why,) * regions,
-        none,
-        none,
-        none,
+def other_families(found: BumpHunt) -> tuple[tuple[Alternative, ...], ...]:
+    """Fit every family but the hunt's own to every region, with a signal at the hunt's best mass: (regions, families)."""
+    others = [family for family in ALTERNATIVES if family != found.settings.family]
+    return tuple(
+        fit_alternatives(
+            counts,
+            found.edges,
+            sqrt_s=found.settings.sqrt_s,
+            template=found.templates[found.best],
+            families=others,
+        )
+        for counts in found.counts
     )
 
 
-def why_left_out(found: BumpHunt, family: str, fit: BackgroundFit, p: Floats, region: int) -> str:
-    """Return why a family does not describe a region, empty where it does."""
-    if not fit.converged[region]:
-        return "the background fit did not converge"
-    if p[region] > DESCRIBES:
-        return ""
-    mass, order = float(found.masses[found.best]), int(fit.order[region])
-    away = away_from(found.edges, mass, found.shape.width)
-    outside = 0.0
-    if away.sum() > order + 2:
-        again = fit_background(
-            found.counts[region][None],
-            found.edges,
-            order,
-            sqrt_s=found.settings.sqrt_s,
-            family=family,
-            mask=away.astype(np.float64),
-        )
-        if again.converged[0]:
-            outside = float(
-                goodness_of_fit(found.counts[region][None, away], again.expected[:, away], again.n_parameters)[0]
-            )
-    if outside > DESCRIBES:
-        return ""
-    return f"p {stated_p(p[region])}, and {shown_p(outside)} without the bins around {mass:.0f} GeV"
+def own_family(found: BumpHunt, region: int) -> Alternative:
+    """Return the hunt's own fits of a region as those of a family: with the signal's deviance where a bump spoils the background's."""
+    background, at = found.background, found.best
+    counts, expected = found.counts[region], background.expected[region]
+    k, z = int(background.n_parameters[region]), float(found.scan.z[region, at])
+    deviance = 2 * float(half_deviance(counts[None], expected[None])[0]) - z**2
+    with_signal = float(special.chdtrc(max(len(counts) - k - 1, 1), max(deviance, 0.0)))
+    p = max(float(found.fit_p[region]), with_signal)
+    left_out = "" if p > DESCRIBES else f"p {stated_p(p)}"
+    if not (background.converged[region] and found.scan.converged[region, at]):
+        left_out = "no fit reached a minimum"
+    nll = float(background.nll[region])
+    return Alternative(
+        family=found.settings.family,
+        order=int(background.order[region]),
+        expected=expected,
+        signal=float(found.scan.signal[region, at]),
+        error=float(found.scan.error[region, at]),
+        z=z,
+        nll=nll - 0.5 * z**2,
+        nll_alone=nll,
+        n_parameters=k,
+        p=p,
+        left_out=left_out,
+    )
+
+
+def background_envelope(found: BumpHunt, others: Sequence[Sequence[Alternative]] | None = None) -> Envelope:
+    """Compare a hunt's yields at its best mass with those of other families, (regions, families) as `other_families` has them."""
+    others = other_families(found) if others is None else others
+    families = tuple((own_family(found, r), *other) for r, other in enumerate(others))
+    described = [[f for f in own if f.described] for own in families]
+    nan = math.nan
+    return Envelope(
+        mass=float(found.masses[found.best]),
+        families=families,
+        lowest=np.array([min((f.signal for f in own), default=nan) for own in described]),
+        highest=np.array([max((f.signal for f in own), default=nan) for own in described]),
+        z_profiled=np.array([profiled(own) for own in described]),
+    )
+
+
+def profiled(families: Sequence[Alternative]) -> float:
+    """Return z of discrete profiling over families that describe a region; NaN where there is none."""
+    if not families:
+        return math.nan
+    best = min(families, key=lambda f: 2 * f.nll + f.n_parameters)
+    gain = min(2 * f.nll_alone + f.n_parameters for f in families) - (2 * best.nll + best.n_parameters)
+    return math.copysign(math.sqrt(max(gain, 0.0)), best.signal)

@@ -18,6 +18,7 @@ from ...tabular import is_number
 __all__ = [
     "DIJET_EDGES",
     "FitRange",
+    "TurnOn",
     "as_hist",
     "mass_edges",
     "mass_grid",
@@ -46,21 +47,43 @@ DIJET_EDGES = (
 RESOLUTION = 0.035
 MIN_BINS = 8
 MIN_ABOVE = 10
-MARGIN_BINS = 2
+
+
+@dataclass(frozen=True)
+class TurnOn:
+    """Whether a spectrum rises before it falls, by the statistic S of its bins (`significance/turn_on.py`).
+
+    threshold: the 99.9 % quantile of S in spectra that fall; p_value: the share of these with an S as large, 1 / 2,001 at
+    least. with_bump: S where a bump may explain the rise, None where S alone is below the threshold. mode: (low, high) GeV,
+    the bins in which the spectrum may have its largest density, within 2 of the largest ln L.
+    """
+
+    statistic: float
+    threshold: float
+    p_value: float
+    with_bump: float | None
+    mode: tuple[float, float]
+
+    @property
+    def seen(self) -> bool:
+        """Tell whether there is a turn-on: S is above its threshold, and still where a bump may explain the rise."""
+        return self.with_bump is not None and self.with_bump > self.threshold
 
 
 @dataclass(frozen=True, repr=False)
 class FitRange:
-    """Where the spectra are fitted: bin edges in GeV, how the lower edge was found, and the reference fit's p-value."""
+    """Where the spectra are fitted: bin edges in GeV, why the first one is where it is, and the test for a turn-on.
+
+    turn_on: of the whole inclusive spectrum, None where there is none to test.
+    """
 
     edges: tuple[float, ...]
     chosen: str
-    p_value: float | None = None
+    turn_on: TurnOn | None = None
 
     def __repr__(self) -> str:
         """Return the value in a line."""
-        p = "" if self.p_value is None else f", p = {self.p_value:.2g}"
-        return f"FitRange({self.low:g} to {self.high:g} GeV, {len(self.edges) - 1} bins, {self.chosen}{p})"
+        return f"FitRange({self.low:g} to {self.high:g} GeV, {len(self.edges) - 1} bins, {self.chosen})"
 
     @property
     def low(self) -> float:

@@ -105,12 +105,13 @@ def read_spectra(
     unit: str | None = None,
     mass_unit: str | None = None,
     luminosity: Luminosity | None = None,
+    fb_of_counts: bool = False,
     observable: Observable = MJJ,
 ) -> GivenSpectra:
     """Read the spectra of disjoint regions from files of any format; all must have the same bins.
 
     unit: what the values are, where the file does not say or is wrong; mass_unit: GeV, TeV or MeV, where the file does not
-    say; luminosity: turns cross-sections into events; sqrt_s (GeV): the end of the bins that a table of events is filled
+    say; luminosity: turns cross-sections into events; fb_of_counts: it is wanted for spectra of counts too; sqrt_s (GeV): the end of the bins that a table of events is filled
     into; observable: the column of such a table, and what the mass axis is called.
     """
     spectra: dict[str, hist.Hist[Any]] = {}
@@ -157,7 +158,7 @@ def read_spectra(
             free = (n for n in (name, f"{name} ({path.name})", f"{name} ({source})") if n not in spectra)
             spectra[next(free, f"{name} ({len(spectra)})")] = histogram
         cutflow = {side: cutflow.get(side, 0) + known.get(side, 0) for side in (*cutflow, *known)}
-    if luminosity is not None and not any(u.cross_section for u in units):
+    if luminosity is not None and not fb_of_counts and not any(u.cross_section for u in units):
         raise InputError(
             "--luminosity: none of the spectra is a cross-section, whose unit (pb/GeV) the file or --unit states"
         )

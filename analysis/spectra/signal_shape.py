@@ -45,7 +45,7 @@ class SignalShape:
     n_low: float = 2.0
     alpha_high: float | None = None
     n_high: float = 2.0
-    source: str = "Gaussian of stated width"
+    source: str = "Gaussian of 3.5 %"
 
     def cdf(self, ratio: Floats) -> Floats:
         """Return the cumulative distribution at m / mass."""

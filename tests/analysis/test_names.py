@@ -62,7 +62,7 @@ def figures(found: Any, name: str) -> dict[str, Any]:
     linearity = Linearity(name, 2e3, 1.0, *((tuple(ones),) * 8), (0, 0, 0), 10, 1.0, 0.0, 20.0)
     limits = Limits(
         masses=ones * [1, 2, 3], observed=ones, expected=np.ones((3, 5)), confidence=0.95, blind=False, failures={},
-        dropped={}, background=ones, asymptotic=ones > 0, efficiencies=ones[:, None], scale_error=0.0, resolution_error=0.0,
+        dropped={}, background=ones, asymptotic=ones > 0, efficiencies=ones[:, None], experiment_errors=np.full((3, 6), np.nan), experiments=0, p=ones * np.nan,
     )  # fmt: skip
     unit = Observable.of("mass", name)
     return {

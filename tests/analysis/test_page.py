@@ -20,6 +20,7 @@ from hunch.analysis import (
     TailFit,
     cls_limits,
     draw_figures,
+    expected_discovery,
     result_of,
     search,
     write_report,
@@ -28,6 +29,7 @@ from hunch.analysis.figures.spectrum_figures import poisson_interval, signed_pul
 from hunch.analysis.page import picture
 from hunch.analysis.results import best_of, scan_of
 from hunch.errors import InputError
+from hunch.files import finite
 
 pytestmark = pytest.mark.filterwarnings("ignore:jsonschema.RefResolver is deprecated:DeprecationWarning")
 
@@ -119,7 +121,11 @@ def test_the_answer_is_strict_json(found: Any) -> None:
     assert json.loads(json.dumps(result, allow_nan=False)) == json.loads(json.dumps(result))
     best = result["best"]
     masses = result["scan"]["masses"]
-    assert best["p_local"] == min(result["scan"]["p_combined"])
+    assert best["p_local_asymptotic"] == min(result["scan"]["p_combined"])
+    # fifty experiments calibrate nothing: the asymptotic p before the process was chosen again, if that is larger
+    assert best["p_local_by"] == "asymptotic"
+    assert best["p_local"] >= best["p_local_asymptotic"]
+    assert best["z_local_first"] <= best["z_local_asymptotic"] + 1
     assert best["mass"] == masses[int(np.argmin(result["scan"]["p_combined"]))]
     assert 1 / 51 <= best["p_global"] <= 1
     assert best["p_global_is_bound"] == (best["pseudo_experiments_above"] == 0)
@@ -192,22 +198,31 @@ ATTACK = "\"'><script>document.title=1</script><img src=x onerror=alert(1)>{{ 7*
 
 
 def test_a_name_reaches_the_page_as_text(found: Any, page: Path, tmp_path: Path) -> None:
-    named = dataclasses.replace(found, names=tuple(f"{ATTACK}{r}" for r in range(3)), notes=(ATTACK,))
-    told = dict.fromkeys(("spectrum_0", f"limits_{ATTACK}"), next(page.glob("figures/*.png")))
+    names = tuple(f"{ATTACK}{r}" for r in range(3))
+    bias = dataclasses.replace(found.bias, regions=names, undescribed=(ATTACK,), same={ATTACK: ATTACK})
+    named = dataclasses.replace(found, names=names, notes=(ATTACK,), bias=bias)
+    told = dict.fromkeys(("spectrum_0", "expected_0", f"limits_{ATTACK}"), next(page.glob("figures/*.png")))
     limits = cls_limits(found.hunt, masses=[3000.0], efficiencies=[0.3, 0.3, 0.3]).as_dict()
     skipped = {"events": 1, "cutflow": {"read": 1}, "skipped_files": [[ATTACK, ATTACK]]}
-    about = {
+    about: dict[str, Any] = {
         "hunch": ATTACK, "seed": 1, "versions": {ATTACK: ATTACK}, "features": [ATTACK], "cutflow": {ATTACK: 1},
         "samples": {ATTACK: skipped}, "configuration": {ATTACK: ATTACK},
         "limits": {"notes": [ATTACK], "signals": {ATTACK: limits}},
-        "validation": {"checks": [{"name": ATTACK, "found": ATTACK, "allowed": ATTACK, "passed": True}]},
+        "validation": {
+            "checks": [{"name": ATTACK, "found": ATTACK, "allowed": ATTACK, "passed": True}], "bias": bias.as_dict()
+        },
     }  # fmt: skip
     result = result_of(named) | about
+    result["validation"]["bias"] = result["bias"]
+    share = {"points": 2, "experiments": 0, "efficiencies": [0.3, 0.3, 0.3], "luminosity": 10.0, "progress": False}
+    result["expected_discovery"] = {ATTACK: finite(expected_discovery(found.hunt, **share).as_dict())}
     result["observable"] = {"name": ATTACK, "unit": ATTACK, "label": ATTACK}
     result["best"]["no_significance"] = ATTACK
     write_report(tmp_path / "report.html", result, tmp_path, told)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert text.count("&lt;script&gt;") > 20
+    assert "this hunt expects of a signal like" in text
+    assert "saturated deviance" in text
     assert text.count(r"\x00\x1b[31m\ud800\u202e") > 20
     assert not set("\0\x1b\u202e") & set(text)
 

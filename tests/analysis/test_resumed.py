@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,10 +37,6 @@ def found() -> BumpHunt:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (bumphunt, background_only):
         monkeypatch.setattr(module, "BLOCK", 10)
-    # models and fits are slow, and what they give is not the question
-    made = {"background": 20.0, "dropped": {}, "unit": 1.0, "build": lambda _: (None, [5.0])}
-    monkeypatch.setattr(cls, "limit_model", lambda *_, **__: SimpleNamespace(**made))
-    monkeypatch.setattr(cls, "asymptotic_limits", lambda built, data, level: np.arange(6) + sum(data) * level)
 
 
 @pytest.fixture
@@ -98,7 +93,7 @@ def limits(found: BumpHunt, pieces: Pieces) -> Any:
 LOOPS: dict[str, tuple[Any, Any, str, int, int]] = {
     "pseudo-experiments": (experiments, bumphunt, "procedure", 3, 5),
     "uniformity": (uniformity, background_only, "procedure", 3, 5),
-    "injections": (injections, injection, "scan_spectra", 3, 5),
+    "injections": (injections, injection, "procedure", 3, 5),
     "outer experiments": (outer, global_p, "hunt", 3, 4),
     "limits": (limits, cls, "asymptotic_limits", 3, 3),
 }

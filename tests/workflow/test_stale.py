@@ -15,7 +15,14 @@ from typing import Any
 import pytest
 
 from hunch.config import Analysis, read_analysis
-from hunch.config.sections import CountSettings, LimitSettings, ObservableKey, PlaneScanSettings, RegionSettings
+from hunch.config.sections import (
+    CountSettings,
+    ExpectedSettings,
+    LimitSettings,
+    ObservableKey,
+    PlaneScanSettings,
+    RegionSettings,
+)
 from hunch.errors import HunchError
 from hunch.workflow.layout import stamp_path
 from hunch.workflow.older import MARK, mark_older, unmark
@@ -132,6 +139,8 @@ def test_a_damaged_or_foreign_stamp_is_none(damage: str, done: Path) -> None:
 
 EDITS: dict[str, tuple[Any, str]] = {
     "seed": (1, "train"),
+    "width": (0.05, "hunt"),
+    "after_first": (4.0, "hunt"),
     "representation": ({"name": "features", "max_deta": 1.0}, "process"),
     "features": (("a",), "process"),
     "observable": (ObservableKey(name="c"), "process"),
@@ -155,6 +164,7 @@ EDITS: dict[str, tuple[Any, str]] = {
     "luminosity": (3.0, "limits"),
     "blind": (True, "hunt"),
     "plane_scan": (PlaneScanSettings(), "hunt"),
+    "expected_discovery": (ExpectedSettings(), "hunt"),
     "executor": ("iterative", ""),
     "workers": (3, ""),
     "scheduler": ("tcp://x", ""),

@@ -109,7 +109,9 @@ def test_counts_are_judged_by_their_binomial_interval() -> None:
 
 def test_spurious_signal_of_a_smooth_background_is_small(edges: Array, truth: Truth) -> None:
     masses = np.array([1900.0, 2200.0, 2600.0, 3000.0])
-    found = spurious_signal(truth(50_000), edges, masses, region=1, shape=SHAPE, scale=0.1, settings=SETTINGS)
+    found = spurious_signal(
+        truth(50_000), edges, masses, region=1, shape=SHAPE, scale=0.1, settings=HuntSettings(family="dijet")
+    )
     assert (found.region, found.lowest, found.resolved) == (1, 2, True)
     assert found.worst < 0.05
     assert found.noise == pytest.approx(np.sqrt(0.1))
@@ -118,7 +120,9 @@ def test_spurious_signal_of_a_smooth_background_is_small(edges: Array, truth: Tr
 def test_spurious_signal_of_a_bump_is_not_resolved(edges: Array, truth: Truth) -> None:
     masses = np.array([1900.0, 2200.0, 2600.0, 3000.0])
     bump = 3000 * np.exp(-0.5 * ((0.5 * (edges[1:] + edges[:-1]) - 2600) / 60) ** 2)
-    found = spurious_signal(truth(200_000) + bump, edges, masses, region=0, shape=SHAPE, scale=0.1, settings=SETTINGS)
+    found = spurious_signal(
+        truth(200_000) + bump, edges, masses, region=0, shape=SHAPE, scale=0.1, settings=HuntSettings(family="dijet")
+    )
     assert not found.resolved
     assert found.lowest == 5
     assert found.worst > 3

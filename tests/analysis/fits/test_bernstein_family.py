@@ -23,7 +23,7 @@ from hunch.analysis import (
 )
 from hunch.analysis.fits.background import FAMILIES, poisson_nll
 from hunch.analysis.fits.bernstein import bernstein_basis
-from hunch.analysis.significance.fit_quality import fit_qualities, smoother_z
+from hunch.analysis.significance.fit_quality import fit_qualities
 from hunch.analysis.spectra.bins import as_hist
 from hunch.errors import InputError
 
@@ -135,6 +135,4 @@ def test_a_hunt_with_bernstein_polynomials() -> None:
     assert found.global_p is not None
     assert found.global_p.failed == 0
     assert not isinstance(limit_model(found, 2200.0), str)
-    order = int(found.background.order[0])
-    z = smoother_z(counts, EDGES, 2200.0, width=0.035, order=order, sqrt_s=SQRT_S, family="bernstein")
-    assert z == pytest.approx(found.scan.z[0, 1], rel=0.35)
+    assert not fit_qualities(found, ["all"])[0].unfit

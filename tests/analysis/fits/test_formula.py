@@ -30,7 +30,7 @@ from hunch.analysis.fits.background import is_log_linear
 from hunch.analysis.fits.formula import is_formula
 from hunch.analysis.fits.formula_fit import bare_curve, curve_around, fit_formula
 from hunch.analysis.fits.newton import fit_curve
-from hunch.analysis.significance.fit_quality import smoother_z
+from hunch.analysis.significance.fit_quality import fit_qualities
 from hunch.analysis.spectra.bins import as_hist
 from hunch.errors import InputError
 
@@ -302,8 +302,9 @@ def test_a_hunt_with_a_formula(edges: Array, truth: Truth) -> None:
     np.testing.assert_allclose(found.scan.z, same.scan.z, atol=1e-3)
     model = limit_model(found, 2600.0)
     assert not isinstance(model, str)
-    z = smoother_z(counts, edges, 2600.0, width=0.035, order=3, sqrt_s=SQRT_S, family=BENT)
-    assert z > 3
+    (quality,) = fit_qualities(found, ["all"])
+    assert not quality.unfit
+    assert quality.flexible_signal == pytest.approx(quality.signal, abs=3 * quality.error)
     with pytest.raises(InputError, match=r"did you mean 'dijet'.*or a formula"):
         hunt([as_hist(edges, counts)], [2600.0], settings=HuntSettings(family="dijets"))
 

