@@ -86,7 +86,7 @@ def test_a_second_is_in_the_result_beside_widths(both: Array, edges: Array) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["dijet", GAUSSIAN_PROCESS])
 def test_a_wider_first_makes_no_second_more_often_than_its_p_says(family: str, edges: Array, truth: Truth) -> None:
-    """A signal a fifth wider than its template, of some 8 sigma."""
+    """A signal a fifth wider than its template, of some 6 sigma beside a process."""
     signal = signal_templates(SignalShape(0.042), [float(MASSES[10])], edges)[0]
     rng = np.random.default_rng(41)
     p = []
