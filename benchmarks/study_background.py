@@ -1,7 +1,9 @@
 """What the background model makes of smooth truths, in its family and outside: `make study ONLY=background`.
 
 Each cell is a truth and a number of events: DATASETS datasets without signal, each hunted with experiments of its own fit, and as many
-with a signal of 5 sigma against a known background at the low edge, the middle and 90 % of the scan. Truths are those of
+with a signal of 5 sigma against a known background at the low edge, the middle and 90 % of the scan. Limits are those of CLs+b, since
+CLs covers more than it says where there is no signal: at ten masses signals of 0.5, 1 and 2 times the median expected CLs limit are
+injected, and it is counted how often the limit lies above what was injected. Truths are those of
 arXiv:1911.03947 (cms), of the study that the model was built on, and others that it was not tuned on (`own`).
 Environment: TRUTHS, EVENTS (lists with commas), DATASETS, EXPERIMENTS, FAMILY.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,10 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 from hunch.analysis import GaussianProcess, HuntSettings, SignalShape, hunt, mass_edges, signal_templates
+from hunch.analysis.fits.columns import columns_at
+from hunch.analysis.limits.asymptotic import NoLimit, asymptotic_limits
+from hunch.analysis.limits.backgrounds import RegionBackground, standard
+from hunch.analysis.limits.fit import Likelihood, likelihood_of
 from hunch.analysis.significance.bumphunt import Procedure, procedure
 from hunch.analysis.significance.fit_quality import fit_qualities
 from hunch.analysis.significance.fit_range import range_of_spectrum
@@ -34,6 +40,11 @@ EVENTS = tuple(float(n) for n in os.environ.get("EVENTS", "300,1e3,1e4,1e5,1e6")
 MASSES = 40
 SEED = 16
 BLOCK = 4_000  # experiments hunted together
+LIMIT_MASSES = 10
+PLACES = (0, MASSES // 4, MASSES // 2, 3 * MASSES // 4, MASSES - 1)  # of the scan
+STRENGTHS = (0.5, 1.0, 2.0)  # of signals, in median expected limits
+FOR_EXPECTED = 20  # datasets whose median is the median expected limit
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -178,6 +189,72 @@ def without_signal(counts: Floats, of: Bins, rng: np.random.Generator) -> dict[s
     return {"global": glob, "local": local, "z": made.scan.z, "pull": pull, "error": made.scan.error}
 
 
+def likelihoods(made: Procedure, counts: Floats, of: Bins, mass: int) -> list[Likelihood]:
+    """Return the likelihood of limits at one mass for each dataset (n, bins), with the process that its hunt chose; mu in events."""
+    options = {"sqrt_s": SQRT_S, "family": FAMILY}
+    found = []
+    for i, row in enumerate(counts):
+        own = columns_at(made.background, i, of.edges, **options)
+        background = standard(RegionBackground(own.basis, own.offset, own.precision, own.theta))
+        # in units of about an error, as limits take it
+        found.append(likelihood_of(row[None], [background], made.scan.error[i, mass] * of.templates[mass][None]))
+    return found
+
+
+def covered(likelihood: Likelihood, strength: float) -> float:
+    """Tell whether the CLs+b limit lies above a strength: 1 or 0, nan where a fit failed."""
+    without = likelihood.fit(0.0)
+    best, fixed = likelihood.fit(near=without), likelihood.fit(strength, near=without)
+    if not (best.converged and fixed.converged):
+        return float("nan")
+    q = 2 * max(fixed.nll - min(best.nll, without.nll), 0.0) if best.mu < strength else 0.0
+    return float(np.sqrt(q) < special.ndtri(1 - LEVEL))
+
+
+def coverage_of_limits(edges: Floats, expected: Floats, of: Bins, rng: np.random.Generator) -> dict[str, Any]:
+    """Return the coverage of CLs+b limits, mean and worst of masses and strengths, where that is, and failed fits, in the usual range."""
+    start = len(expected) - len(of.expected)
+    shares, lost, total = np.empty((LIMIT_MASSES, len(STRENGTHS))), 0, 0
+    masses = np.linspace(0, MASSES - 1, LIMIT_MASSES).round().astype(int)
+    for i, mass in enumerate(masses):
+        counts = rng.poisson(of.expected, size=(FOR_EXPECTED, len(of.expected))).astype(np.float64)
+        made = hunted(counts, of.edges, of.templates, of.settings)
+        limits = []
+        for n, one in enumerate(likelihoods(made, counts, of, int(mass))):
+            try:
+                limits.append(asymptotic_limits(one, LEVEL)[3] * made.scan.error[n, mass])
+            except NoLimit:
+                lost += 1
+        median = float(np.median(limits))
+        template = signal_templates(SignalShape(), [of.masses[mass]], edges)[0]
+        for j, strength in enumerate(STRENGTHS):
+            size = strength * median
+            counts = rng.poisson(expected + size * template, size=(DATASETS, len(expected))).astype(np.float64)
+            counts = np.ascontiguousarray(counts[:, start:])
+            made = hunted(counts, of.edges, of.templates, of.settings)
+            kept = [
+                covered(one, size / made.scan.error[n, mass])
+                for n, one in enumerate(likelihoods(made, counts, of, int(mass)))
+            ]
+            lost += int(np.isnan(kept).sum())
+            shares[i, j] = np.nanmean(kept)
+            total += len(kept)
+    worst = np.unravel_index(shares.argmin(), shares.shape)
+    return {
+        "limit_coverage": round(float(shares.mean()), 4),
+        "worst_limit_coverage": round(float(shares[worst]), 4),
+        "worst_at": f"{of.masses[masses[worst[0]]]:.0f} GeV, {STRENGTHS[worst[1]]:g}",
+        "no_limit": round(lost / (total + LIMIT_MASSES * FOR_EXPECTED), 4),
+    }
+
+
+def error_beside_dijet(counts: Floats, of: Bins, errors: Floats) -> list[float]:
+    """Return the median error of a yield over that beside the dijet function of an order by F-test, at five masses."""
+    orders = replace(of.settings, family="dijet")
+    made = hunted(counts, of.edges, of.templates, orders)
+    return [round(float(np.median(errors[:, m] / made.scan.error[:, m])), 3) for m in PLACES]
+
+
 def cell(truth: Truth, events: float, *, rng: np.random.Generator) -> dict[str, Any]:
     """Return the figures of one truth and number of events."""
     edges, expected = expectation(truth, events)
@@ -187,7 +264,6 @@ def cell(truth: Truth, events: float, *, rng: np.random.Generator) -> dict[str, 
     whole = {key: np.concatenate([r[key] for r in rows]) for key in rows[0]}
     none = np.concatenate([refused(counts[g][:, -len(b.expected) :], b) for g, b in groups])
     bias = np.nanmean(whole["pull"], axis=0)
-    at = [0, MASSES // 4, MASSES // 2, 3 * MASSES // 4, MASSES - 1]
     first = np.array([np.flatnonzero(row)[0] for row in counts])
     starts = np.array([s for s, _ in ranges(counts, edges)])
     found: dict[str, Any] = {
@@ -195,26 +271,29 @@ def cell(truth: Truth, events: float, *, rng: np.random.Generator) -> dict[str, 
         "global_below_0.01": share(whole["global"] <= 0.01),
         "local_below_0.01": share(whole["local"] <= 0.01),
         "asymptotic_local_below_0.01": share(whole["z"] > 2.3263),
-        "bias": [round(float(bias[m]), 2) for m in at],
+        "bias": [round(float(bias[m]), 2) for m in PLACES],
         "worst_bias": round(float(np.abs(bias).max()), 2),
         "coverage_68": share(np.abs(whole["pull"]) < 1),
-        "error": [round(float(np.median(whole["error"][:, m])), 2) for m in at],
+        "error": [round(float(np.median(whole["error"][:, m])), 2) for m in PLACES],
         "refused": share(none),
         "no_range": share(starts < 0),
         "cut": share(starts > first),
         "start": float(edges[int(np.median(starts))]),
     }
+    # injected at the masses of the usual range
+    at, usual = max(zip(groups, rows, strict=True), key=lambda pair: len(pair[0][0]))
+    usual_counts = np.ascontiguousarray(counts[at[0]][:, -len(at[1].expected) :])
+    found["error_beside_dijet"] = error_beside_dijet(usual_counts, at[1], usual["error"])
+    found |= coverage_of_limits(edges, expected, at[1], rng)
     z5, lost = [], []
     for place in (0, MASSES // 2, int(0.9 * MASSES)):
-        # injected at the masses of the usual range
-        usual = max(groups, key=lambda group: len(group[0]))[1]
-        template = signal_templates(SignalShape(), [usual.masses[place]], edges)[0]
+        template = signal_templates(SignalShape(), [at[1].masses[place]], edges)[0]
         size = five_sigma(expected, template)
         injected = rng.poisson(expected + size * template, size=(DATASETS, len(expected))).astype(np.float64)
         z, refusals = np.zeros(DATASETS), np.ones(DATASETS, dtype=bool)
         for g, b in grouped(injected, edges, expected):
             own = np.ascontiguousarray(injected[g][:, -len(b.expected) :])
-            nearest = int(np.abs(b.masses - usual.masses[place]).argmin())
+            nearest = int(np.abs(b.masses - at[1].masses[place]).argmin())
             refusals[g] = refused(own, b)
             # a refusal counts as z = 0: else refusing wins
             z[g] = np.where(refusals[g], 0.0, hunted(own, b.edges, b.templates, b.settings).scan.z[:, nearest])
