@@ -4,7 +4,8 @@
 
 phi_k the largest eigenmodes, times the roots of their eigenvalues, of the covariance w^2 exp(-(u - u')^2 / 2 l^2). The four parameters
 of the dijet function of order 3 are free. The process has a width w of a few steps, from 0.003 (the dijet function alone, at most
-numbers of events) to 1, and a length l of two; the evidence chooses both for each spectrum. This is a log-Gaussian Cox process
+numbers of events) to 1, and a length l of two; the evidence chooses both for each spectrum, under a prior of the width that is flat in
+ln w and falls as exp(-w): counts that tell nothing of a process have none. This is a log-Gaussian Cox process
 (arXiv:1709.05681 and 2503.07289 use them on such spectra); what it was measured to do is in docs/design/background.md.
 Counts have shape (n_spectra, n_bins).
 """
@@ -28,6 +29,7 @@ Indices = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 GAUSSIAN_PROCESS = "gaussian_process"
 DIJET_ORDER = 3
+USUAL_WIDTH = 1.0  # of the exponential in a width's prior
 EDGE_SIZE = 0.3
 EDGE_LENGTHS = (0.07, 0.15)  # of ln m
 
@@ -60,7 +62,7 @@ class ProcessFit:
     """The process of each spectrum: its width and length (n,), the coefficients c_k (n, terms) of its columns at the mode.
 
     Coefficients are in units of their prior, those of the edge terms first where there are any; log_evidence: (n, lengths,
-    widths), of all that could have been chosen, up to a constant of each spectrum.
+    widths), of all that could have been chosen, the width's prior included, up to a constant of each spectrum.
     """
 
     width: Floats
@@ -94,6 +96,11 @@ class ProcessColumns:
     def widths(self) -> Floats:
         """Return the widths (w,)."""
         return np.array(self.process.widths)
+
+    @property
+    def log_prior(self) -> Floats:
+        """Return ln of the prior of each width (w,), up to a constant."""
+        return -self.widths / USUAL_WIDTH
 
     def constrained(self, fit: ProcessFit, spectrum: int) -> Floats:
         """Return the columns of one spectrum's constrained terms, (terms, bins), each of prior N(0, 1)."""
@@ -134,7 +141,7 @@ def first_guess(counts: Floats, columns: ProcessColumns) -> Floats:
 
 
 def evidences(counts: Floats, columns: ProcessColumns) -> tuple[Floats, Floats]:
-    """Return theta (n, lengths, widths, f + m) and ln of the evidence (n, lengths, widths), -inf where a fit failed."""
+    """Return theta (n, lengths, widths, f + m) and ln of evidence and prior (n, lengths, widths), -inf where a fit failed."""
     n, f = len(counts), len(columns.free)
     lengths, m, _ = columns.modes.shape
     widths, start = columns.widths, first_guess(counts, columns)
@@ -157,11 +164,11 @@ def evidences(counts: Floats, columns: ProcessColumns) -> tuple[Floats, Floats]:
         )
 
     in_threads(n, work)
-    return theta, np.where(converged, log_z, -np.inf)
+    return theta, np.where(converged, log_z + columns.log_prior, -np.inf)
 
 
 def signal_evidences(counts: Floats, columns: ProcessColumns, theta: Floats, templates: Floats) -> Floats:
-    """Return ln of the evidence with a signal of flat prior on top, one template (n, bins) a spectrum: (n, lengths, widths)."""
+    """Return ln of evidence and prior with a signal of flat prior on top, one template (n, bins) a spectrum: (n, lengths, widths)."""
     log_z = np.empty(theta.shape[:3])
     converged = np.zeros(log_z.shape, dtype=bool)
     shapes, widths = np.ascontiguousarray(templates), columns.widths
@@ -181,7 +188,7 @@ def signal_evidences(counts: Floats, columns: ProcessColumns, theta: Floats, tem
         )
 
     in_threads(len(counts), work)
-    return np.where(converged & np.isfinite(log_z), log_z, -np.inf)
+    return np.where(converged & np.isfinite(log_z), log_z + columns.log_prior, -np.inf)
 
 
 def largest(log_z: Floats) -> Indices:

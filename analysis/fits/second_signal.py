@@ -86,7 +86,7 @@ def scan_seconds(
 
 
 def second_evidences(counts: Floats, columns: ProcessColumns, theta: Floats, first: Floats, second: Floats) -> Floats:
-    """Return ln of the evidence with two signals of flat priors on top, shapes (n, bins): (n, lengths, widths)."""
+    """Return ln of evidence and prior with two signals of flat priors on top, shapes (n, bins): (n, lengths, widths)."""
     log_z, converged = np.empty(theta.shape[:3]), np.zeros(theta.shape[:3], dtype=bool)
     ones, twos, widths = np.ascontiguousarray(first), np.ascontiguousarray(second), columns.widths
 
@@ -106,7 +106,7 @@ def second_evidences(counts: Floats, columns: ProcessColumns, theta: Floats, fir
         )
 
     in_threads(len(counts), work)
-    return np.where(converged & np.isfinite(log_z), log_z, -np.inf)
+    return np.where(converged & np.isfinite(log_z), log_z + columns.log_prior, -np.inf)
 
 
 def fit_with_signals(

@@ -41,7 +41,7 @@ def test_modes_build_up_the_covariance() -> None:
 
 @pytest.mark.parametrize("events", [2e3, 1e6])
 def test_the_evidence_is_that_of_gaussians_around_the_mode(events: float, rng: np.random.Generator) -> None:
-    """ln Z against numpy's: the penalised ln L at the mode less half of ln det of the Hessian."""
+    """ln Z against numpy's: the penalised ln L at the mode less half of ln det of the Hessian, and the width's prior exp(-w)."""
     counts = rng.poisson(falling(events, 1.0), size=(2, len(CENTRES))).astype(float)
     process = GaussianProcess()
     columns = columns_of_process(process, EDGES, counts, sqrt_s=SQRT_S)
@@ -55,7 +55,8 @@ def test_the_evidence_is_that_of_gaussians_around_the_mode(events: float, rng: n
                 hessian = (basis * nu) @ basis.T + np.diag(prior)
                 value = poisson_nll(counts[n], nu) + 0.5 * (prior * theta[n, q, s] ** 2).sum()
                 # modes that the counts cannot tell are left out, which moves ln Z by less than their information
-                assert log_z[n, q, s] == pytest.approx(-value - 0.5 * np.linalg.slogdet(hessian)[1], abs=2e-3)
+                wanted = -value - 0.5 * np.linalg.slogdet(hessian)[1] - width
+                assert log_z[n, q, s] == pytest.approx(wanted, abs=2e-3)
 
 
 def test_a_true_dijet_function_is_left_alone_and_a_bent_one_is_not(rng: np.random.Generator) -> None:
@@ -68,8 +69,16 @@ def test_a_true_dijet_function_is_left_alone_and_a_bent_one_is_not(rng: np.rando
         told[bend] = np.median(fit.process.width), fit.n_parameters.mean()
     assert told[0.0][0] == 0.003
     assert told[0.0][1] == pytest.approx(4.2, abs=0.3)
-    assert told[1.0][0] >= 0.1
+    assert told[1.0][0] >= 0.03
     assert told[1.0][1] > told[0.0][1] + 0.5
+
+
+def test_few_events_that_tell_nothing_of_a_process_have_none(rng: np.random.Generator) -> None:
+    """Without a prior of the width half of such spectra had the widest, whose evidence is the same."""
+    counts = rng.poisson(falling(300.0), size=(200, 1, len(CENTRES))).astype(float)
+    process = procedure(counts, EDGES, TEMPLATES, HuntSettings(family=GAUSSIAN_PROCESS)).background.process
+    assert process is not None
+    assert (process.width < 0.1).mean() > 0.85
 
 
 def test_iminuit_has_the_same_fit(rng: np.random.Generator) -> None:
