@@ -12,6 +12,7 @@ Counts have shape (n_spectra, n_bins).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
-from .engine import evidence_rows, process_scan_rows, signal_evidence_rows
+from .engine import evidence_rows, process_scan_rows, second_evidence_rows, signal_evidence_rows
 from .log_linear import SignalFits, in_threads, solve
 
 __all__ = ["GAUSSIAN_PROCESS", "GaussianProcess", "ProcessColumns", "ProcessFit"]
@@ -98,6 +99,11 @@ class ProcessColumns:
         return np.array(self.process.widths)
 
     @property
+    def arrays(self) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+        """Return what the kernels take of them, in their order."""
+        return self.free, self.prior, self.modes, self.widths, self.offset
+
+    @property
     def log_prior(self) -> Floats:
         """Return ln of the prior of each width (w,), up to a constant."""
         return -self.widths / USUAL_WIDTH
@@ -150,42 +156,25 @@ def evidences(counts: Floats, columns: ProcessColumns) -> tuple[Floats, Floats]:
     converged = np.zeros(log_z.shape, dtype=bool)
 
     def work(part: slice) -> None:
-        evidence_rows(
-            counts[part],
-            columns.free,
-            columns.prior,
-            columns.modes,
-            widths,
-            columns.offset,
-            start[part],
-            theta[part],
-            log_z[part],
-            converged[part],
-        )
+        evidence_rows(counts[part], *columns.arrays, start[part], theta[part], log_z[part], converged[part])
 
     in_threads(n, work)
     return theta, np.where(converged, log_z + columns.log_prior, -np.inf)
 
 
-def signal_evidences(counts: Floats, columns: ProcessColumns, theta: Floats, templates: Floats) -> Floats:
-    """Return ln of evidence and prior with a signal of flat prior on top, one template (n, bins) a spectrum: (n, lengths, widths)."""
+def signal_evidences(counts: Floats, columns: ProcessColumns, theta: Floats, *signals: Floats) -> Floats:
+    """Return ln of evidence and prior with one or two signals of flat prior on top, from theta of `evidences`: (n, lengths, widths).
+
+    signals: (n, bins) each, the templates of every spectrum.
+    """
+    kernel: Callable[..., None] = signal_evidence_rows if len(signals) == 1 else second_evidence_rows
     log_z = np.empty(theta.shape[:3])
     converged = np.zeros(log_z.shape, dtype=bool)
-    shapes, widths = np.ascontiguousarray(templates), columns.widths
+    shapes = [np.ascontiguousarray(s) for s in signals]
 
     def work(part: slice) -> None:
-        signal_evidence_rows(
-            counts[part],
-            columns.free,
-            columns.prior,
-            columns.modes,
-            widths,
-            columns.offset,
-            theta[part],
-            shapes[part],
-            log_z[part],
-            converged[part],
-        )
+        own = (shape[part] for shape in shapes)
+        kernel(counts[part], *columns.arrays, theta[part], *own, log_z[part], converged[part])
 
     in_threads(len(counts), work)
     return np.where(converged & np.isfinite(log_z), log_z + columns.log_prior, -np.inf)
@@ -246,17 +235,13 @@ def scan_processes(
     expected, (value, parameters) = np.empty(counts.shape), np.empty((2, n))
     known, converged = np.zeros(n, dtype=bool), np.zeros((n, masses), dtype=bool)
     signal, gain, error = np.empty((3, n, masses))
-    shapes, widths = np.ascontiguousarray(templates), columns.widths
+    shapes = np.ascontiguousarray(templates)
     index = np.ascontiguousarray(chosen, dtype=np.int64)
 
     def work(part: slice) -> None:
         process_scan_rows(
             counts[part],
-            columns.free,
-            columns.prior,
-            columns.modes,
-            widths,
-            columns.offset,
+            *columns.arrays,
             index[part],
             start[part],
             shapes,
@@ -273,7 +258,7 @@ def scan_processes(
     in_threads(n, work)
     free = int((columns.prior == 0).sum())
     fit = ProcessFit(
-        widths[index[:, 1]],
+        columns.widths[index[:, 1]],
         np.array(columns.process.lengths)[index[:, 0]],
         start[:, free:],
         log_z,

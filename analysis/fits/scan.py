@@ -16,7 +16,7 @@ import numpy.typing as npt
 from .background import BackgroundFit, columns_of_process, is_log_linear, log_offset, orthonormal_basis
 from .bernstein import bernstein_basis, fit_bernstein, half_deviance
 from .formula_fit import curve_around
-from .gaussian_process import GAUSSIAN_PROCESS, ProcessScan, scan_processes
+from .gaussian_process import GAUSSIAN_PROCESS, scan_processes
 from .log_linear import SignalFits, fit_signals
 from .log_p import p_of_z
 from .newton import fit_curve
@@ -105,12 +105,12 @@ def scan_of_processes(
     rest = (background.log_expected - columns.offset - constrained) * root
     start = np.linalg.lstsq((free * root).T, rest.T, rcond=None)[0].T
     theta = np.concatenate([start, fit.coefficients], axis=1)
-    return local_scan(scan_processes(np.ascontiguousarray(counts), columns, chosen, theta, fit.log_evidence, templates))
+    rows = np.ascontiguousarray(counts)
+    return local_scan(scan_processes(rows, columns, chosen, theta, fit.log_evidence, templates).signals)
 
 
-def local_scan(scan: ProcessScan) -> LocalScan:
-    """Return the signal fits of scanned processes as a value."""
-    signals = scan.signals
+def local_scan(signals: SignalFits) -> LocalScan:
+    """Return the signal fits of every spectrum and mass as a scan."""
     z = signed_root(signals.signal, signals.gain)
     return LocalScan(z, p_of_z(z), signals.signal, signals.error, signals.converged)
 

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .engine import fit_signals_together, second_evidence_rows, second_scan_rows
+from .engine import fit_signals_together, second_scan_rows
 from .gaussian_process import GaussianProcess, ProcessColumns
 from .log_linear import SignalFits, in_threads
 
-__all__ = ["SecondFits", "fit_with_signals", "log_linear_columns", "scan_seconds", "second_evidences"]
+__all__ = ["SecondFits", "fit_with_signals", "log_linear_columns", "scan_seconds"]
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -57,16 +57,11 @@ def scan_seconds(
     converged = np.zeros((n, masses), dtype=bool)
     rows, shapes = np.ascontiguousarray(counts, dtype=np.float64), np.ascontiguousarray(templates)
     ones, index, wanted = np.ascontiguousarray(first), np.ascontiguousarray(chosen), np.ascontiguousarray(asked)
-    widths = columns.widths
 
     def work(part: slice) -> None:
         second_scan_rows(
             rows[part],
-            columns.free,
-            columns.prior,
-            columns.modes,
-            widths,
-            columns.offset,
+            *columns.arrays,
             index[part],
             start[part],
             ones[part],
@@ -83,30 +78,6 @@ def scan_seconds(
 
     in_threads(n, work)
     return SecondFits(yields, expected, SignalFits(signal, gain, error, converged))
-
-
-def second_evidences(counts: Floats, columns: ProcessColumns, theta: Floats, first: Floats, second: Floats) -> Floats:
-    """Return ln of evidence and prior with two signals of flat priors on top, shapes (n, bins): (n, lengths, widths)."""
-    log_z, converged = np.empty(theta.shape[:3]), np.zeros(theta.shape[:3], dtype=bool)
-    ones, twos, widths = np.ascontiguousarray(first), np.ascontiguousarray(second), columns.widths
-
-    def work(part: slice) -> None:
-        second_evidence_rows(
-            counts[part],
-            columns.free,
-            columns.prior,
-            columns.modes,
-            widths,
-            columns.offset,
-            theta[part],
-            ones[part],
-            twos[part],
-            log_z[part],
-            converged[part],
-        )
-
-    in_threads(len(counts), work)
-    return np.where(converged & np.isfinite(log_z), log_z + columns.log_prior, -np.inf)
 
 
 def fit_with_signals(

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from .fit import Fit, Likelihood, Observed
+from .fit import Fit, Likelihood
+from .likelihood import Observed
 
 __all__ = ["MU_MAX", "SIGMAS", "Asymptotic", "NoLimit", "asymptotic_cls", "asymptotic_limits", "discovery_z", "root_of"]
 

@@ -24,7 +24,8 @@ from ..significance.q0 import signal_window
 from .asymptotic import SIGMAS, NoLimit, asymptotic_limits, discovery_z
 from .backgrounds import background_models, width_of
 from .experiments import experiment_limits, experiment_p
-from .fit import Observed, likelihood_of
+from .fit import likelihood_of
+from .likelihood import Observed
 from .model import LimitModel, limit_model, region_names, shares
 from .signal_errors import SignalErrors
 

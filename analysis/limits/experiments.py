@@ -16,7 +16,8 @@ import numpy.typing as npt
 from scipy import interpolate, special
 
 from .asymptotic import MU_MAX, SIGMAS, NoLimit, asymptotic_limits, needed
-from .fit import Fit, Likelihood, Observed
+from .fit import Fit, Likelihood
+from .likelihood import Observed
 
 __all__ = ["ExperimentLimits", "ExperimentP", "experiment_limits", "experiment_p"]
 

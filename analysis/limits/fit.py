@@ -9,30 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .backgrounds import RegionBackground
-from .likelihood import Arrays, arrays_of
-from .newton_steps import expected, newton_fit, objective
+from .likelihood import Arrays, Observed, arrays_of
+from .newton_steps import Point, expected, newton_fit, objective
 
-__all__ = ["Fit", "Likelihood", "Observed", "likelihood_of"]
+__all__ = ["Fit", "Likelihood", "likelihood_of"]
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, repr=False)
-class Observed:
-    """What a likelihood is fitted to: counts (R, B); auxiliary (J,), what was measured of each nuisance of the signal; centre
-    (R, K) of the constraints of the backgrounds.
-
-    A background's constraint is no measurement: its centre is 0 in data and in experiments. In Asimov data it stands at the
-    fitted values, as auxiliary data do in pyhf's, so that their best fit is the point which they were made of.
-    """
-
-    counts: Floats
-    auxiliary: Floats
-    centre: Floats
-
-    def __repr__(self) -> str:
-        """Return the sizes in a line."""
-        return f"Observed({len(self.counts)} regions, {self.counts.sum():g} events, nuisances: {len(self.auxiliary)})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,26 +65,25 @@ class Likelihood:
         theta = self.start.copy() if near is None else near.theta.copy()
         start = mu if mu is not None else 0.0 if near is None else near.mu
         found, nll, slope, error, converged = newton_fit(
-            self.arrays, data.counts, data.auxiliary, data.centre, float(start), alpha, theta, mu is None, lower
+            self.arrays, data, float(start), alpha, theta, mu is None, lower
         )
         return Fit(found, alpha, theta, nll, slope, error, converged)
 
     def expected(self, at: Fit) -> Floats:
         """Return the events expected in every bin (R, B)."""
-        background, template, amplitude = self.parts(at)
-        return background + amplitude[:, None] * template
+        point = self.point(at)
+        return point.background + point.amplitude[:, None] * point.template
 
-    def parts(self, at: Fit) -> tuple[Floats, Floats, Floats]:
-        """Return background (R, B), template (R, B) and what it is multiplied by (R,)."""
+    def point(self, at: Fit) -> Point:
+        """Return the parameters of a fit with what is expected there."""
         background, template = np.empty_like(self.arrays.signal), np.empty_like(self.arrays.signal)
-        amplitude = np.empty(len(template))
-        expected(self.arrays, at.mu, at.alpha, at.theta, background, template, amplitude)
-        return background, template, amplitude
+        point = Point(at.alpha, at.theta, background, template, np.empty(len(template)))
+        expected(self.arrays, at.mu, point)
+        return point
 
     def nll(self, at: Fit, *, to: Observed | None = None) -> float:
         """Return -ln L at one point."""
-        data = to or self.data
-        return objective(self.arrays, data.counts, data.auxiliary, data.centre, at.alpha, at.theta, *self.parts(at))
+        return objective(self.arrays, to or self.data, self.point(at))
 
     def asimov(self, at: Fit) -> Observed:
         """Return the data that are expected at one point, constraints centred there: `at` is their best fit, with -ln L = 0."""

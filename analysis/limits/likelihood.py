@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from .backgrounds import RegionBackground, width_of
 
-__all__ = ["Arrays", "arrays_of"]
+__all__ = ["Arrays", "Observed", "arrays_of"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,6 +43,23 @@ class Arrays(NamedTuple):
     powers: Floats
     log_high: Floats
     log_low: Floats
+
+
+class Observed(NamedTuple):
+    """What a likelihood is fitted to: counts (R, B); auxiliary (J,), what was measured of each nuisance of the signal; centre
+    (R, K) of the constraints of the backgrounds.
+
+    A background's constraint is no measurement: its centre is 0 in data and in experiments. In Asimov data it stands at the
+    fitted values, as auxiliary data do in pyhf's, so that their best fit is the point which they were made of.
+    """
+
+    counts: Floats
+    auxiliary: Floats
+    centre: Floats
+
+    def __repr__(self) -> str:
+        """Return the sizes in a line."""
+        return f"Observed({len(self.counts)} regions, {self.counts.sum():g} events, nuisances: {len(self.auxiliary)})"
 
 
 def arrays_of(

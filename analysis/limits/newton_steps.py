@@ -10,15 +10,15 @@ when another does that it calls.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from .likelihood import Arrays
+from .likelihood import Arrays, Observed
 
-__all__ = ["expected", "newton_fit", "objective"]
+__all__ = ["Point", "expected", "newton_fit", "objective"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Floats = npt.NDArray[np.float64]
@@ -33,6 +33,32 @@ NOTHING = 1e-3  # events of a region in all bins, of Asimov data: such a region 
 PIVOT = 1e-11  # of the diagonal: below, a matrix is not positive
 CUT = 0.02  # of the nominal template: above, a moved template is pyhf's
 LOWEST_LOG, LARGEST_LOG = -230.0, 60.0  # of events: beyond, squares leave a float's range
+
+
+class Point(NamedTuple):
+    """Parameters beside mu, alpha (J,) and theta (R, K), and what `expected` fills there: background (R, B), the signal's
+    template (R, B) at amplitude 1, and its amplitude (R,)."""
+
+    alpha: Floats
+    theta: Floats
+    background: Floats
+    template: Floats
+    amplitude: Floats
+
+
+class System(NamedTuple):
+    """The system of (alpha, mu) without the backgrounds, and what puts these back.
+
+    matrix (J + 1, J + 1), reduced (J + 1,) its gradient, gradient (J + 1,) that of -ln L; kept (R, K, 2 + shapes) and own_gradient
+    (R, K) of every region, as `eliminated` has them; chain (R, J + 1), d amplitude by (alpha, mu).
+    """
+
+    matrix: Floats
+    reduced: Floats
+    gradient: Floats
+    kept: Floats
+    own_gradient: Floats
+    chain: Floats
 
 
 def compiled(function: Function) -> Function:
@@ -71,10 +97,9 @@ def factor(alpha: float, powers: Floats, log_high: float, log_low: float) -> tup
 
 
 @compiled
-def expected(
-    model: Arrays, mu: float, alpha: Floats, theta: Floats, background: Floats, template: Floats, amplitude: Floats
-) -> None:
-    """Fill background (R, B), the signal's template (R, B) at amplitude 1 and its amplitude (R,) at one point."""
+def expected(model: Arrays, mu: float, at: Point) -> None:
+    """Fill background, template and amplitude of a point, at its own parameters and mu."""
+    alpha, theta, background, template, amplitude = at
     regions, bins = model.signal.shape
     shapes = len(model.slope)
     for r in range(regions):
@@ -98,18 +123,10 @@ def expected(
 
 
 @compiled
-def objective(
-    model: Arrays,
-    counts: Floats,
-    auxiliary: Floats,
-    centre: Floats,
-    alpha: Floats,
-    theta: Floats,
-    background: Floats,
-    template: Floats,
-    amplitude: Floats,
-) -> float:
-    """Return -ln L of what `expected` filled; infinite where a bin is not positive."""
+def objective(model: Arrays, data: Observed, at: Point) -> float:
+    """Return -ln L of a point that `expected` filled; infinite where a bin is not positive."""
+    counts, auxiliary, centre = data
+    alpha, theta, background, template, amplitude = at
     total = 0.0
     for j in range(len(alpha)):
         total += 0.5 * (alpha[j] - auxiliary[j]) ** 2
@@ -169,13 +186,8 @@ def solve(matrix: Floats, n: int, vector: Floats) -> None:
 def region_part(  # noqa: C901, PLR0912 - plain loops are what numba compiles best
     model: Arrays,
     r: int,
-    counts: Floats,
-    centre: Floats,
-    alpha: Floats,
-    theta: Floats,
-    background: Floats,
-    template: Floats,
-    amplitude: float,
+    data: Observed,
+    at: Point,
     exact: bool,
     own: Floats,
     border: Floats,
@@ -187,6 +199,9 @@ def region_part(  # noqa: C901, PLR0912 - plain loops are what numba compiles be
     own (K, K + 1): Hessian by the background, and the gradient in the last used column; border (K, 1 + shapes); inner
     (1 + shapes, 1 + shapes); slopes (1 + shapes,) the gradient. exact: else a part of the Hessian that is never negative.
     """
+    counts, _, centre = data
+    alpha, theta, background, template, _ = at
+    amplitude = at.amplitude[r]
     k_own, shapes, bins = model.sizes[r], len(model.slope), counts.shape[1]
     change, tilt = np.empty(1 + shapes), np.empty(shapes)
     first, second = np.empty(shapes), np.empty(shapes)
@@ -241,13 +256,8 @@ def region_part(  # noqa: C901, PLR0912 - plain loops are what numba compiles be
 def eliminated(
     model: Arrays,
     r: int,
-    counts: Floats,
-    centre: Floats,
-    alpha: Floats,
-    theta: Floats,
-    background: Floats,
-    template: Floats,
-    amplitude: float,
+    data: Observed,
+    at: Point,
     exact: bool,
     inner: Floats,
     slopes: Floats,
@@ -259,19 +269,17 @@ def eliminated(
     kept (K, 2 + shapes): the region's own Hessian^-1 times its gradient and its border; own_gradient (K,). Returns whether that
     Hessian is positive; else nothing is filled.
     """
-    k_own, shapes, largest = model.sizes[r], len(model.slope), theta.shape[1]
+    k_own, shapes, largest = model.sizes[r], len(model.slope), at.theta.shape[1]
     own, border, column = np.empty((largest, largest + 1)), np.empty((largest, 1 + shapes)), np.empty(largest)
     for _ in range(2):
-        region_part(
-            model, r, counts, centre, alpha, theta, background, template, amplitude, exact, own, border, inner, slopes
-        )
+        region_part(model, r, data, at, exact, own, border, inner, slopes)
         for k in range(k_own):
             own_gradient[k] = own[k, k_own]
         if cholesky(own, k_own, not exact) == k_own or not exact:
             break
         seen = 0.0
-        for i in range(counts.shape[1]):
-            seen += counts[r, i]
+        for i in range(data.counts.shape[1]):
+            seen += data.counts[r, i]
         if seen > NOTHING:
             return False
         exact = False  # the background of a region without events runs to 0, where its curvature is rounding
@@ -300,41 +308,21 @@ def taken(kept: Floats, own_gradient: Floats, r: int, size: int, j: int) -> floa
 
 @compiled
 def assemble(  # noqa: C901, PLR0912 - plain loops are what numba compiles best
-    model: Arrays,
-    counts: Floats,
-    auxiliary: Floats,
-    centre: Floats,
-    alpha: Floats,
-    theta: Floats,
-    background: Floats,
-    template: Floats,
-    amplitude: Floats,
-    exact: bool,
-    matrix: Floats,
-    reduced: Floats,
-    gradient: Floats,
-    kept: Floats,
-    own_gradient: Floats,
-    chain: Floats,
+    model: Arrays, data: Observed, at: Point, exact: bool, system: System
 ) -> bool:
-    """Build the system of (alpha, mu) without the backgrounds; False where a region's own block is not positive.
-
-    matrix (J + 1, J + 1), reduced (J + 1,) its gradient, gradient (J + 1,) that of -ln L; kept and own_gradient of every
-    region, as `eliminated` has them; chain (R, J + 1), d amplitude by (alpha, mu).
-    """
-    regions, shapes, factors = len(counts), len(model.slope), len(model.powers)
+    """Build the system at a point; False where a region's own block is not positive."""
+    matrix, reduced, gradient, kept, own_gradient, chain = system
+    alpha, amplitude = at.alpha, at.amplitude
+    regions, shapes, factors = len(chain), len(model.slope), len(model.powers)
     n = shapes + factors
     inner, slopes = np.empty((1 + shapes, 1 + shapes)), np.empty(1 + shapes)
     first, second = np.empty(factors), np.empty(factors)
     for j in range(n + 1):
         for m in range(n + 1):
             matrix[j, m] = 1.0 if j == m and j < n else 0.0
-        gradient[j] = reduced[j] = alpha[j] - auxiliary[j] if j < n else 0.0
+        gradient[j] = reduced[j] = alpha[j] - data.auxiliary[j] if j < n else 0.0
     for r in range(regions):
-        if not eliminated(
-            model, r, counts, centre, alpha, theta, background, template, amplitude[r], exact,
-            inner, slopes, kept[r], own_gradient[r],
-        ):  # fmt: skip
+        if not eliminated(model, r, data, at, exact, inner, slopes, kept[r], own_gradient[r]):
             return False
         strength = 1.0
         for f in range(factors):
@@ -370,23 +358,12 @@ def assemble(  # noqa: C901, PLR0912 - plain loops are what numba compiles best
 
 
 @compiled
-def step_of(
-    model: Arrays,
-    matrix: Floats,
-    reduced: Floats,
-    gradient: Floats,
-    kept: Floats,
-    own_gradient: Floats,
-    chain: Floats,
-    room: float,
-    free: bool,
-    step: Floats,
-    step_theta: Floats,
-) -> float:
-    """Fill the step of (alpha, mu), (J + 1,), and of the backgrounds (R, K) from the factor of a system; return the decrement.
+def step_of(model: Arrays, system: System, room: float, free: bool, step: Floats, step_theta: Floats) -> float:
+    """Fill the step of (alpha, mu), (J + 1,), and of the backgrounds (R, K) from a system with its matrix factored; return the decrement.
 
     room: how far mu may move, negative; where mu is not free it stays.
     """
+    matrix, reduced, gradient, kept, own_gradient, chain = system
     n, shapes = len(reduced) - 1, len(model.slope)
     step[n] = 0.0
     if free:
@@ -419,13 +396,6 @@ def step_of(
 
 
 @compiled
-def moved_by(start: Floats, step: Floats, length: float, target: Floats) -> None:
-    """Fill target with start + length step, all flat; step may be longer."""
-    for i in range(len(start)):
-        target[i] = start[i] + length * step[i]
-
-
-@compiled
 def falling(matrix: Floats, row: int, n: int, direction: Floats) -> None:
     """Fill the direction (n,) of nuisances along which -ln L curves downwards, where `cholesky` stopped in a row; 0 for none."""
     for j in range(n):
@@ -454,43 +424,35 @@ def first_length(model: Arrays, step_theta: Floats) -> float:
 
 @compiled
 def newton_fit(  # noqa: C901, PLR0912 - plain loops are what numba compiles best
-    model: Arrays,
-    counts: Floats,
-    auxiliary: Floats,
-    centre: Floats,
-    mu: float,
-    alpha: Floats,
-    theta: Floats,
-    free: bool,
-    lower: float,
+    model: Arrays, data: Observed, mu: float, alpha: Floats, theta: Floats, free: bool, lower: float
 ) -> tuple[float, float, float, float, bool]:
     """Minimise -ln L from mu, alpha (J,), theta (R, K), which are overwritten; mu stays where it is unless free, then above `lower`.
 
-    counts (R, B); auxiliary (J,) and centre (R, K): where constraints are centred. Returns mu, -ln L, its derivative by mu,
-    the error of mu by its curvature (infinite where there is none), and convergence.
+    Returns mu, -ln L, its derivative by mu, the error of mu by its curvature (infinite where there is none), and convergence.
     """
-    regions, n, largest, shapes = len(counts), len(alpha), theta.shape[1], len(model.slope)
-    background, template = np.empty_like(counts), np.empty_like(counts)
-    amplitude, matrix = np.empty(regions), np.empty((n + 1, n + 1))
-    reduced, gradient, step = np.empty(n + 1), np.empty(n + 1), np.empty(n + 1)
-    kept, own_gradient = np.empty((regions, largest, 2 + shapes)), np.empty((regions, largest))
-    chain, step_theta = np.empty((regions, n + 1)), np.zeros((regions, largest))
+    regions, n, largest, shapes = len(data.counts), len(alpha), theta.shape[1], len(model.slope)
+    background, template, amplitude = np.empty_like(data.counts), np.empty_like(data.counts), np.empty(regions)
+    matrix, gradient = np.empty((n + 1, n + 1)), np.empty(n + 1)
+    system = System(
+        matrix, np.empty(n + 1), gradient, np.empty((regions, largest, 2 + shapes)), np.empty((regions, largest)),
+        np.empty((regions, n + 1)),
+    )  # fmt: skip
+    step, step_theta = np.empty(n + 1), np.zeros((regions, largest))
     new_alpha, new_theta = np.empty(n), np.empty((regions, largest))
+    now = Point(alpha, theta, background, template, amplitude)
+    new = Point(new_alpha, new_theta, background, template, amplitude)  # the bins are those of what was filled last
     rows, saddle, kicks = n + 1 if free else n, np.zeros(n), KICKS
     value, error, converged = np.inf, np.inf, False
     gradient[n] = np.nan
     for iteration in range(MAX_ITERATIONS):
-        expected(model, mu, alpha, theta, background, template, amplitude)
+        expected(model, mu, now)
         if iteration == 0 or np.isnan(value):
-            value = objective(model, counts, auxiliary, centre, alpha, theta, background, template, amplitude)
+            value = objective(model, data, now)
         if not np.isfinite(value):
             break
         good = 0
         for exact in (True, False):
-            ready = assemble(
-                model, counts, auxiliary, centre, alpha, theta, background, template, amplitude, exact,
-                matrix, reduced, gradient, kept, own_gradient, chain,
-            )  # fmt: skip
+            ready = assemble(model, data, now, exact, system)
             good = cholesky(matrix, rows, not exact) if ready else -1
             if exact and good >= n:
                 break
@@ -502,13 +464,11 @@ def newton_fit(  # noqa: C901, PLR0912 - plain loops are what numba compiles bes
             matrix[n, n] = 1.0
         if free:
             error = np.inf if unbent else 1.0 / matrix[n, n]
-        decrement = step_of(
-            model, matrix, reduced, gradient, kept, own_gradient, chain, lower - mu, free, step, step_theta
-        )
+        decrement = step_of(model, system, lower - mu, free, step, step_theta)
         if not np.isfinite(decrement):
             break
         length = first_length(model, step_theta)
-        new, improved = np.inf, False
+        new_value, improved = np.inf, False
         shortest = SHORTEST * length
         while not improved and length > shortest:
             for j in range(n):
@@ -516,12 +476,12 @@ def newton_fit(  # noqa: C901, PLR0912 - plain loops are what numba compiles bes
             for r in range(regions):
                 for k in range(largest):
                     new_theta[r, k] = theta[r, k] + length * step_theta[r, k]
-            expected(model, mu + length * step[n], new_alpha, new_theta, background, template, amplitude)
-            new = objective(model, counts, auxiliary, centre, new_alpha, new_theta, background, template, amplitude)
-            improved = new <= value + 1e-12 * abs(value)
+            expected(model, mu + length * step[n], new)
+            new_value = objective(model, data, new)
+            improved = new_value <= value + 1e-12 * abs(value)
             length *= 0.5
         if improved:
-            mu, value = mu + 2.0 * length * step[n], new
+            mu, value = mu + 2.0 * length * step[n], new_value
             for j in range(n):
                 alpha[j] = new_alpha[j]
             for r in range(regions):

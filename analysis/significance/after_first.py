@@ -21,9 +21,9 @@ from ...pieces import NONE_KEPT, Pieces
 from ..fits.background import BackgroundFit, columns_of_process, log_offset
 from ..fits.gaussian_process import GAUSSIAN_PROCESS, evidences, largest, signal_evidences
 from ..fits.log_linear import SignalFits
-from ..fits.log_p import p_of_z, z_of_log
-from ..fits.scan import LocalScan, basis_and_start, signed_root
-from ..fits.second_signal import SecondFits, log_linear_columns, scan_seconds, second_evidences
+from ..fits.log_p import z_of_log
+from ..fits.scan import LocalScan, basis_and_start, local_scan
+from ..fits.second_signal import SecondFits, log_linear_columns, scan_seconds
 from .bumphunt import BLOCK, BumpHunt, HuntSettings, combined_of, procedure
 from .combination import z_value
 from .local_p import LocalP, local_p
@@ -191,7 +191,7 @@ def second_scan(
 
     if settings.family != GAUSSIAN_PROCESS:
         fits = log_linear_seconds(rows, edges, background, shapes, scanned.templates, asked, settings)
-        scan = local_scan_of(fits)
+        scan = local_scan(fits.signals)
         log_p = combined(scan)
         return SecondScan(fits.first, fits.expected, scan, log_p, log_p)
     columns = columns_of_process(settings.process, edges, rows, sqrt_s=settings.sqrt_s)
@@ -199,10 +199,10 @@ def second_scan(
     theta, _ = evidences(rows, columns)
     chosen = largest(signal_evidences(rows, columns, theta, shapes))
     fits = scan_seconds(rows, columns, chosen, theta[every, *chosen.T], shapes, scanned.templates, asked)
-    log_first = combined(local_scan_of(fits))
+    log_first = combined(local_scan(fits.signals))
     # as with the first: chosen again with a signal where the largest excess is, for all regions one
     best = np.repeat(log_first.argmin(axis=1), regions)
-    again = largest(second_evidences(rows, columns, theta, shapes, scanned.templates[best]))
+    again = largest(signal_evidences(rows, columns, theta, shapes, scanned.templates[best]))
     moved = np.flatnonzero((again != chosen).any(axis=1))
     other = scan_seconds(
         rows[moved],
@@ -219,15 +219,8 @@ def second_scan(
         *zip(fits.signals, other.signals, strict=True),
     ):
         mine[moved] = theirs
-    scan = local_scan_of(fits)
+    scan = local_scan(fits.signals)
     return SecondScan(fits.first, fits.expected, scan, combined(scan), log_first)
-
-
-def local_scan_of(fits: SecondFits) -> LocalScan:
-    """Return the fits of second signals as a scan."""
-    signals = fits.signals
-    z = signed_root(signals.signal, signals.gain)
-    return LocalScan(z, p_of_z(z), signals.signal, signals.error, signals.converged)
 
 
 def log_linear_seconds(

@@ -409,7 +409,7 @@ def process_procedure(
     theta, log_z = evidences(rows, columns)
     chosen = largest(log_z)
     made = scan_processes(rows, columns, chosen, theta[every, *chosen.T], log_z, templates)
-    first = local_scan(made)
+    first = local_scan(made.signals)
     log_first = combined_of(first, regions, settings)
     # one mass for the whole of a search
     best = np.repeat(log_first.argmin(axis=1), regions)
@@ -421,7 +421,7 @@ def process_procedure(
         scan_processes(rows[moved], columns, again[moved], theta[moved, *again[moved].T], log_z[moved], templates),
         log_z,
     )
-    scan = local_scan(made)
+    scan = local_scan(made.signals)
     return Procedure(process_background(made), scan, combined_of(scan, regions, settings), first, log_first)
 
 

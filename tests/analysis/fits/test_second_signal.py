@@ -13,7 +13,7 @@ from hunch.analysis.fits.background import choose_background, columns_of_process
 from hunch.analysis.fits.columns import columns_at
 from hunch.analysis.fits.gaussian_process import GAUSSIAN_PROCESS, GaussianProcess, evidences, signal_evidences
 from hunch.analysis.fits.log_linear import fit_one_signal
-from hunch.analysis.fits.second_signal import fit_with_signals, scan_seconds, second_evidences
+from hunch.analysis.fits.second_signal import fit_with_signals, scan_seconds
 
 Array = np.ndarray[Any, Any]
 
@@ -78,7 +78,7 @@ def test_the_scan_of_a_second_signal_is_the_gain_of_both_fits(edges: Array, trut
         assert made.signals.signal[n, 3] == pytest.approx(both[1], abs=1e-2)
         assert made.signals.gain[n, 3] == pytest.approx(alone - nll, abs=1e-3)
     # a second signal where there is none adds no more than Occam's factor takes; evidence of the true pair is larger
-    pair = second_evidences(rows, columns, theta, first, np.repeat(templates[3:], 40, axis=0))
+    pair = signal_evidences(rows, columns, theta, first, np.repeat(templates[3:], 40, axis=0))
     single = signal_evidences(rows, columns, theta, first)
     assert np.isfinite(pair).all()
     assert np.median(pair - single) > 0
