@@ -59,7 +59,7 @@ from .regions.scored import RegionChoice, Scored, stand_in
 from .regions.thresholds import fix_thresholds
 from .resonance_search import Search, choose_fit_range, given_edges, hunted_masses, search
 from .results import draw_figures, draw_spectrum_figures, result_of, spectrum_result
-from .significance.bumphunt import BumpHunt, GlobalP, HuntSettings, hunt
+from .significance.bumphunt import BumpHunt, hunt
 from .significance.bumphunter import BumpHunterResult, WindowScan, bump_hunter, scan_windows
 from .significance.combination import COMBINATIONS, combine, z_value
 from .significance.counting import (
@@ -72,10 +72,12 @@ from .significance.counting import (
 )
 from .significance.envelope import Envelope, background_envelope, other_families
 from .significance.expected import ExpectedDiscovery, expected_discovery
+from .significance.experiments import GlobalP
 from .significance.fit_range import find_fit_range
 from .significance.gross_vitells import GrossVitells, global_p_gross_vitells, up_crossings
 from .significance.joint_scan import JointScan, joint_gross_vitells, joint_scan
 from .significance.local_p import LocalP
+from .significance.procedure import HuntSettings
 from .significance.q0 import discovery_p
 from .significance.tail import TailFit, fit_tail, upper_limit
 from .spectra.bins import FitRange, mass_edges, mass_grid, spectrum, write_spectra

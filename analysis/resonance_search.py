@@ -18,8 +18,8 @@ from .regions.difference import difference_score
 from .regions.metrics import Metrics, evaluate
 from .regions.regions import Regions
 from .regions.scored import RegionChoice, Scored, choose_regions, region_counts, regions_of_events
-from .significance.bumphunt import HuntSettings
 from .significance.fit_range import find_fit_range, given_fit_range
+from .significance.procedure import HuntSettings
 from .significance.widths import Width, hunted_widths
 from .spectra.bins import FitRange, mass_edges, mass_grid, spectrum
 from .spectra.signal_shape import SignalShape, fit_signal_shape

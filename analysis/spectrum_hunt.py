@@ -21,10 +21,11 @@ from .checks.injection import Linearity, injection_linearity
 from .fits.alternatives import Alternative
 from .fits.minuit_fit import MinuitFit, fit_with_minuit
 from .significance.after_first import Second, second_of
-from .significance.bumphunt import BumpHunt, HuntSettings, hunt, stack
+from .significance.bumphunt import BumpHunt, hunt, stack
 from .significance.envelope import other_families
 from .significance.fit_quality import fit_notes, fit_qualities, quality_notes, significance_refused
 from .significance.fit_range import range_of_spectrum, scan_masses
+from .significance.procedure import HuntSettings
 from .significance.q0 import q0_row
 from .significance.saturated import saturated_fits, saturated_notes
 from .spectra.bins import FitRange, as_hist

@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hunch.analysis import HuntSettings, SignalShape, fit_background, fit_with_minuit, signal_templates
-from hunch.analysis.significance.bumphunt import pseudo_experiments
+from hunch.analysis.significance.experiments import pseudo_experiments
 
 SPECTRA, COMPARED, BINS, ORDER, SQRT_S = 10_000, 200, 40, 4, 13_000.0
 REGIONS, MASSES, EXPERIMENTS, LIMIT = 5, 40, 10_000, 120.0

@@ -38,7 +38,7 @@ from hunch.analysis.fits.log_p import z_of_log
 from hunch.analysis.regions.cuts import upper_cut
 from hunch.analysis.regions.scored import choose_regions, regions_of_events
 from hunch.analysis.resonance_search import spurious_signals
-from hunch.analysis.significance.bumphunt import procedure
+from hunch.analysis.significance.procedure import procedure
 from hunch.config import FEW_FEATURES
 from hunch.folds import fold_hash, fold_of
 from hunch.models import Quak

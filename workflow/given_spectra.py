@@ -24,8 +24,9 @@ from ..analysis.limits.signals import Signal, hunt_of, limits_of, notes_of
 from ..analysis.page import write_report
 from ..analysis.provenance import versions
 from ..analysis.results import draw_expected, draw_spectrum_figures, spectrum_result
-from ..analysis.significance.bumphunt import BumpHunt, HuntSettings
+from ..analysis.significance.bumphunt import BumpHunt
 from ..analysis.significance.expected import checked_shares, checked_yields, expected_discovery
+from ..analysis.significance.procedure import HuntSettings
 from ..analysis.significance.widths import Width, hunted_widths
 from ..analysis.spectra.files import read_spectra
 from ..analysis.spectra.signal_shape import SignalShape

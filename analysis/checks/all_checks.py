@@ -17,7 +17,8 @@ from ..regions.dependence import distance_correlation
 from ..regions.difference import difference_score
 from ..regions.regions import Regions
 from ..regions.scored import Scored
-from ..significance.bumphunt import BumpHunt, pseudo_experiments
+from ..significance.bumphunt import BumpHunt
+from ..significance.experiments import pseudo_experiments
 from .background_only import Uniformity, local_p_uniformity
 from .bias import Bias, bias_test
 from .bias_checks import bias_checks

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,8 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from ...errors import InputError
 from ...pieces import NONE_KEPT, Pieces
@@ -21,7 +17,8 @@ from ..fits.log_p import p_of_log
 from ..fits.scan import scan_spectra
 from ..regions.decorrelation import MovingCut, sample
 from ..regions.dependence import distance_correlation
-from ..significance.bumphunt import BLOCK, HuntSettings, procedure
+from ..significance.experiments import in_blocks
+from ..significance.procedure import HuntSettings, procedure
 from ..spectra.signal_shape import SignalShape, signal_templates
 
 __all__ = [
@@ -234,18 +231,11 @@ def local_p_uniformity(
         p = np.where(made.scan.converged, made.scan.p, np.nan)
         return {"combined": p_of_log(made.log_combined), "alone": p.reshape(-1, len(expected), len(grid))}
 
-    pace = 0.5 if sys.stderr.isatty() else 30.0
-    bar = tqdm(total=n, desc="uniformity of local p", unit="exp", disable=not progress, mininterval=pace)
-    # blocks, so that memory does not grow with n
-    with bar, threadpool_limits(1):
-        for start in range(0, n, BLOCK):
-            part = slice(start, min(start + BLOCK, n))
-            counts = rng.poisson(expected, size=(part.stop - start, *expected.shape)).astype(np.float64)
-            made = own.kept(f"{start}", functools.partial(scanned, counts))
-            combined[part] = made["combined"]
-            if alone is not None:
-                alone[part] = made["alone"]
-            bar.update(part.stop - start)
+    drawn = in_blocks(expected, scanned, n=n, rng=rng, pieces=own, what="uniformity of local p", progress=progress)
+    for part, made in drawn:
+        combined[part] = made["combined"]
+        if alone is not None:
+            alone[part] = made["alone"]
     # (regions, masses): the emptiest bin that holds 2 % of the template's highest or more
     inside = templates > 0.02 * templates.max(axis=1, keepdims=True)
     fewest = np.where(inside[None], expected[:, None, :], np.inf).min(axis=2)

@@ -27,7 +27,9 @@ from ...errors import InputError
 from ...pieces import NONE_KEPT, Pieces
 from ..regions.regions import Regions
 from ..regions.scored import Scored, regions_of_events
-from ..significance.bumphunt import BLOCK, BumpHunt, hunt, procedure
+from ..significance.bumphunt import BumpHunt, hunt
+from ..significance.experiments import BLOCK
+from ..significance.procedure import procedure
 from ..spectra.bins import as_hist
 from .background_only import within_binomial
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from ...pieces import NONE_KEPT, Pieces
-from ..significance.bumphunt import HuntSettings, procedure
+from ..significance.procedure import HuntSettings, procedure
 from ..spectra.signal_shape import SignalShape, signal_templates
 
 __all__ = ["Linearity", "injection_linearity"]

@@ -20,8 +20,9 @@ from ..fits.background import is_log_linear
 from ..fits.gaussian_process import GaussianProcess
 from ..regions.regions import Regions
 from ..regions.scored import Scored, regions_of_events
-from ..significance.bumphunt import BumpHunt, HuntSettings, hunt
+from ..significance.bumphunt import BumpHunt, hunt
 from ..significance.joint_scan import joint_gross_vitells
+from ..significance.procedure import HuntSettings
 from ..spectra.bins import as_hist
 from ..spectra.signal_shape import SignalShape, peak_of
 from .cls import EXPERIMENTS, Limits, cls_limits

@@ -7,15 +7,11 @@ experiments that calibrate the second have the first injected at its fitted yiel
 
 from __future__ import annotations
 
-import functools
-import sys
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from ...pieces import NONE_KEPT, Pieces
 from ..fits.background import BackgroundFit, columns_of_process, log_offset
@@ -24,9 +20,11 @@ from ..fits.log_linear import SignalFits
 from ..fits.log_p import z_of_log
 from ..fits.scan import LocalScan, basis_and_start, local_scan
 from ..fits.second_signal import SecondFits, log_linear_columns, scan_seconds
-from .bumphunt import BLOCK, BumpHunt, HuntSettings, combined_of, procedure
+from .bumphunt import BumpHunt
 from .combination import z_value
+from .experiments import in_blocks
 from .local_p import LocalP, local_p
+from .procedure import HuntSettings, combined_of, procedure
 from .widths import at_best_width, best_widths
 
 __all__ = ["Second", "second_of"]
@@ -286,16 +284,7 @@ def second_experiments(
         log_p = second_scan(counts[taken], found.edges, scanned, first[taken], background, settings).log_combined
         return {"smallest": log_p.min(axis=1), "local": log_p[:, at]}
 
-    pace = 0.5 if sys.stderr.isatty() else 30.0
-    bar = tqdm(total=n, desc="pseudo-experiments of the second", unit="exp", disable=not progress, mininterval=pace)
-    smallest, local = [], []
-    with bar, threadpool_limits(1):
-        for start in range(0, n, BLOCK):
-            size = min(BLOCK, n - start)
-            # drawn whether they are kept or not: those of the next block follow from them
-            counts = rng.poisson(np.broadcast_to(expected, (size, *expected.shape))).astype(np.float64)
-            part = own.kept(f"{start}", functools.partial(hunted, counts))
-            smallest.append(part["smallest"])
-            local.append(part["local"])
-            bar.update(size)
+    what = "pseudo-experiments of the second"
+    drawn = in_blocks(expected, hunted, n=n, rng=rng, pieces=own, what=what, progress=progress)
+    smallest, local = zip(*((made["smallest"], made["local"]) for _, made in drawn), strict=True)
     return np.concatenate(smallest), np.concatenate(local)

@@ -1,133 +1,35 @@
-"""The bump hunt: local p-values over regions and masses, their combination, and the global p-value of the whole scan.
-
-Pseudo-experiments repeat the whole procedure (choice of the background, refit, every region, every mass, the combination) on
-spectra drawn from the observed background-only fits, with scorers and regions fixed.
-
-A Gaussian process is chosen twice: by the evidence without signal, and, once a first scan has found the mass of the largest excess
-of the whole search, by the evidence with a signal of free yield there, which keeps a signal from choosing its own background. The second
-choice's z is a statistic, too large by itself: experiments repeat both, and what is quoted is calibrated by them.
-"""
+"""The bump hunt: local p-values over regions and masses, their combination, and the global p-value of the whole scan."""
 
 from __future__ import annotations
 
-import functools
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import hist
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from ...errors import InputError
 from ...pieces import NONE_KEPT, Pieces
-from ...table import MJJ, Observable
-from ..fits.background import (
-    BackgroundFit,
-    choose_background,
-    columns_of_process,
-    family_orders,
-    goodness_of_fit,
-    is_log_linear,
-    process_background,
-)
-from ..fits.bernstein import half_deviance
+from ..fits.background import BackgroundFit, family_orders, goodness_of_fit, is_log_linear
 from ..fits.columns import Columns, columns_at
-from ..fits.gaussian_process import (
-    GAUSSIAN_PROCESS,
-    GaussianProcess,
-    evidences,
-    largest,
-    scan_processes,
-    signal_evidences,
-)
-from ..fits.log_p import log_p_of_z, p_of_log, stated_p, z_of_log
-from ..fits.scan import LocalScan, local_scan, scan_spectra
-from ..spectra.bins import FitRange
+from ..fits.gaussian_process import GAUSSIAN_PROCESS
+from ..fits.log_p import p_of_log, stated_p, z_of_log
+from ..fits.scan import LocalScan
 from ..spectra.signal_shape import SignalShape
-from .combination import combine_log, z_value
-from .gross_vitells import GrossVitells, from_crossings, up_crossings
+from .experiments import GlobalP, pseudo_experiments
+from .gross_vitells import GrossVitells, from_crossings
 from .local_p import LocalP, local_p
-from .tail import TailFit, fit_tail, upper_limit
+from .procedure import HuntSettings, of_experiments, procedure, saturated_deviances, signed_z
 from .widths import at_best_width, best_widths, width_templates
 
-__all__ = ["BumpHunt", "GlobalP", "HuntSettings", "hunt", "pseudo_experiments"]
+__all__ = ["BumpHunt", "check_hunted", "check_width", "hunt", "stack"]
 
 log = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float64]
-BLOCK = 250  # pseudo-experiments fitted together
-DEFAULT_PROCESS = GaussianProcess()
 WIDEST = 0.10  # relative width of a signal: a wider one and a process of these lengths cannot be told apart
-
-
-@dataclass(frozen=True)
-class HuntSettings:
-    """What is fixed before the scan: sqrt_s in GeV, the background family, the combination, pseudo-experiments and seed.
-
-    lowest_orders: the order that each region's F-test starts from, where a spurious signal raised it. highest, spare_orders:
-    how readily the background takes further parameters, for 5,000 events and more (`choose_background`; why these values:
-    docs/design/background.md). process: what may be chosen for a Gaussian process. observable: what the masses are of, its name,
-    unit and label. widths: relative widths of the signal that are all scanned at every mass; without them that of the shape alone. after_first: sigma
-    of the combined local statistic above which the largest excess is taken into the model, and a second is looked for (`after_first`).
-    """
-
-    sqrt_s: float = 13_000.0
-    family: str = GAUSSIAN_PROCESS
-    combination: str = "fisher"
-    pseudo_experiments: int = 5_000
-    seed: int = 0
-    lowest_orders: tuple[int, ...] | None = None
-    highest: float = 0.1
-    spare_orders: int = 1
-    process: GaussianProcess = DEFAULT_PROCESS
-    observable: Observable = MJJ
-    widths: tuple[float, ...] = ()
-    after_first: float | None = None
-
-    def in_range(self, window: FitRange) -> HuntSettings:
-        """Return the settings in a fit range: above a turn-on a Gaussian process has terms of what is left of it."""
-        seen = window.turn_on is not None and window.turn_on.seen
-        return replace(self, process=replace(self.process, edge_terms=True)) if seen else self
-
-
-@dataclass(frozen=True, repr=False)
-class GlobalP:
-    """Probability under no signal of a smallest combined local p as small as the observed one.
-
-    p: (1 + above) / (1 + n); is_bound: no pseudo-experiment reached the observation, p is an upper limit; upper_95: the
-    95 % upper limit from the n pseudo-experiments, 3 / n where none reached it; tail: the fit of -ln(smallest) carried on
-    to the observation, None where `fit_tail` gives none; it replaces neither. local: (n,) ln of each experiment's combined p at
-    the observed best mass, None where there is no such mass. deviance, deviance_with_signal: (n, regions) of each experiment's
-    background fits (`saturated_deviances`).
-    gross_vitells: p_local + up-crossings of combined z(m), counted at `crossing_level`, approximate (arXiv:1005.1891), None where
-    widths are scanned, which are no curve; crossings: their mean number; region_crossings: (n, regions) up-crossings of the same level by each region's z(m);
-    smallest: (n,) smallest combined p of each pseudo-experiment; failed: fits that did not converge, share of all.
-    """
-
-    p: float
-    z: float
-    n: int
-    above: int
-    is_bound: bool
-    gross_vitells: float | None
-    crossing_level: float
-    crossings: float | None
-    region_crossings: npt.NDArray[np.int64]
-    smallest: Floats
-    failed: float
-    upper_95: float
-    local: Floats | None
-    tail: TailFit | None
-    deviance: Floats
-    deviance_with_signal: Floats
-
-    def __repr__(self) -> str:
-        """Return the p-value in one line."""
-        return f"GlobalP(p {stated_p(self.p, bound=self.is_bound)}, z {'>' if self.is_bound else '='} {self.z:.2f}, {self.above} of {self.n:,} above)"
 
 
 @dataclass(frozen=True, repr=False)
@@ -299,11 +201,6 @@ def hunt(
     )
 
 
-def of_experiments(settings: HuntSettings, background: BackgroundFit) -> HuntSettings:
-    """Return the settings of experiments drawn from a background fit: their F-test starts from the fit's own orders."""
-    return replace(settings, lowest_orders=tuple(background.order.tolist()), spare_orders=0)
-
-
 def stack(spectra: Mapping[str, hist.Hist[Any]] | Sequence[hist.Hist[Any]]) -> tuple[Floats, Floats]:
     """Return edges (bins + 1,) and counts (regions, bins); refuse weights, negative or fractional counts, differing axes."""
     named = spectra if isinstance(spectra, Mapping) else {f"spectrum {i}": h for i, h in enumerate(spectra)}
@@ -362,164 +259,3 @@ def check_hunted(counts: Floats, edges: Floats, masses: Floats, settings: HuntSe
         raise InputError(
             f"masses to hunt at lie between {edges[0]:g} and {edges[-1]:g} GeV, where the bins are; {found}"
         )
-
-
-class Procedure(NamedTuple):
-    """What is done to data: background fits, the scan, and ln of the combined p (n_experiments, n_masses), of `signed_z`.
-
-    first, log_first: the scan and the combined p before a Gaussian process was chosen again; the same as the others for
-    every other background.
-    """
-
-    background: BackgroundFit
-    scan: LocalScan
-    log_combined: Floats
-    first: LocalScan
-    log_first: Floats
-
-
-def procedure(counts: Floats, edges: Floats, templates: Floats, settings: HuntSettings) -> Procedure:
-    """Do what is done to data: counts (n_experiments * n_regions, bins), regions fastest if given as (..., regions, bins)."""
-    regions, bins = counts.shape[-2:]
-    flat = counts.reshape(-1, bins)
-    if settings.family == GAUSSIAN_PROCESS:
-        return process_procedure(flat, edges, templates, settings, regions=regions)
-    lowest = None if settings.lowest_orders is None else np.tile(settings.lowest_orders, len(flat) // regions)
-    background = choose_background(
-        flat,
-        edges,
-        sqrt_s=settings.sqrt_s,
-        family=settings.family,
-        lowest=lowest,
-        highest=settings.highest,
-        spare=settings.spare_orders,
-    )
-    scan = scan_spectra(flat, background, templates, edges, sqrt_s=settings.sqrt_s, family=settings.family)
-    combined = combined_of(scan, regions, settings)
-    return Procedure(background, scan, combined, scan, combined)
-
-
-def process_procedure(
-    counts: Floats, edges: Floats, templates: Floats, settings: HuntSettings, *, regions: int
-) -> Procedure:
-    """Choose each spectrum's process, scan, choose again with a signal where the combined excess is largest, and scan again."""
-    rows = np.ascontiguousarray(counts, dtype=np.float64)
-    columns = columns_of_process(settings.process, edges, rows, sqrt_s=settings.sqrt_s)
-    every = np.arange(len(rows))
-    theta, log_z = evidences(rows, columns)
-    chosen = largest(log_z)
-    made = scan_processes(rows, columns, chosen, theta[every, *chosen.T], log_z, templates)
-    first = local_scan(made.signals)
-    log_first = combined_of(first, regions, settings)
-    # one mass for the whole of a search
-    best = np.repeat(log_first.argmin(axis=1), regions)
-    log_z = signal_evidences(rows, columns, theta, templates[best])
-    again = largest(log_z)
-    moved = np.flatnonzero((again != chosen).any(axis=1))
-    made = made.replaced(
-        moved,
-        scan_processes(rows[moved], columns, again[moved], theta[moved, *again[moved].T], log_z[moved], templates),
-        log_z,
-    )
-    scan = local_scan(made.signals)
-    return Procedure(process_background(made), scan, combined_of(scan, regions, settings), first, log_first)
-
-
-def combined_of(scan: LocalScan, regions: int, settings: HuntSettings) -> Floats:
-    """Return ln of the combined p (n_experiments, masses) of a scan, regions fastest."""
-    log_p = log_p_of_z(signed_z(scan)).reshape(-1, regions, scan.z.shape[1])
-    return combine_log(np.moveaxis(log_p, 1, 2), settings.combination)
-
-
-def signed_z(scan: LocalScan) -> Floats:
-    """Return z (n_spectra, n_masses) to combine. A fit that failed says nothing: its z is 0."""
-    return np.where(scan.converged, scan.z, 0.0)
-
-
-def saturated_deviances(counts: Floats, background: BackgroundFit, scan: LocalScan) -> Floats:
-    """Return 2 sum(nu - n + n ln(n / nu)) of each background fit, and that less the gain by a signal at its largest excess: (2, n).
-
-    counts: (n, bins). How far a fit is from one that has a parameter for every bin.
-    """
-    deviance = 2 * half_deviance(counts, background.expected)
-    return np.stack([deviance, deviance - np.maximum(signed_z(scan).max(axis=1), 0.0) ** 2])
-
-
-def pseudo_experiments(
-    expected: Floats,
-    edges: Floats,
-    templates: Floats,
-    log_observed: float,
-    *,
-    settings: HuntSettings,
-    at: int | None = None,
-    level: float = 0.5,
-    progress: bool = True,
-    pieces: Pieces = NONE_KEPT,
-) -> GlobalP:
-    """Draw background-only experiments from `expected` (regions, bins) and repeat the whole procedure on each.
-
-    templates: of all widths and masses; log_observed: ln of the smallest combined p of the data, found at number `at` of them; pieces: where blocks of experiments are kept.
-    """
-    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, 0x70E]))
-    n = settings.pseudo_experiments
-    regions = len(expected)
-    smallest, crossings = np.empty(n), np.empty(n, dtype=np.int64)
-    region_crossings = np.empty((n, regions), dtype=np.int64)
-    failed, local = 0, np.empty(n)
-    deviance = np.empty((2, n, regions))
-    own = pieces.of("pseudo-experiments", expected, edges, templates, log_observed, settings, at, level)
-
-    def hunted(counts: Floats) -> dict[str, npt.ArrayLike]:
-        """Hunt in a block of experiments (size, regions, bins)."""
-        made = procedure(counts, edges, templates, settings)
-        scan, combined = made.scan, made.log_combined
-        return {
-            "smallest": combined.min(axis=1),
-            "local": combined[:, 0 if at is None else at],
-            "crossings": up_crossings(z_of_log(combined), level=level),
-            "region_crossings": up_crossings(signed_z(scan), level=level).reshape(len(counts), regions),
-            "failed": int((~scan.converged).sum()),
-            "deviance": saturated_deviances(counts.reshape(-1, counts.shape[-1]), made.background, scan).reshape(
-                2, len(counts), regions
-            ),
-        }
-
-    pace = 0.5 if sys.stderr.isatty() else 30.0  # in a log, one line in 30 s
-    bar = tqdm(total=n, desc="pseudo-experiments", unit="exp", disable=not progress, mininterval=pace)
-    # matrices of a few columns: threads of the linear algebra library cost more than they give
-    with bar, threadpool_limits(1):
-        for start in range(0, n, BLOCK):
-            size = min(BLOCK, n - start)
-            # drawn whether they are kept or not: those of the next block follow from them
-            counts = rng.poisson(np.broadcast_to(expected, (size, *expected.shape))).astype(np.float64)
-            made = own.kept(f"{start}", functools.partial(hunted, counts))
-            part = slice(start, start + size)
-            smallest[part], crossings[part] = made["smallest"], made["crossings"]
-            region_crossings[part] = made["region_crossings"]
-            local[part], failed = made["local"], failed + int(made["failed"])
-            deviance[:, part] = made["deviance"]
-            bar.update(size)
-    above = int((smallest <= log_observed).sum())
-    p = (1 + above) / (1 + n)
-    # a surface of widths and masses is no curve that crosses a level
-    curve = len(settings.widths) < 2
-    approximate = from_crossings(float(z_of_log(log_observed)), crossings, level=level) if curve else None
-    return GlobalP(
-        p=p,
-        z=float(z_value(p)),
-        n=n,
-        above=above,
-        is_bound=above == 0,
-        gross_vitells=None if approximate is None else approximate.p,
-        crossing_level=level,
-        crossings=None if approximate is None else approximate.crossings,
-        region_crossings=region_crossings,
-        smallest=p_of_log(smallest),
-        failed=failed / (n * regions * len(templates)),
-        upper_95=upper_limit(above, n),
-        local=None if at is None else local,
-        tail=fit_tail(-smallest, -log_observed),
-        deviance=deviance[0],
-        deviance_with_signal=deviance[1],
-    )

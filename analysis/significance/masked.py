@@ -16,7 +16,7 @@ from ...errors import InputError
 from ..fits.background import BackgroundFit, choose_process, columns_of_process, family_orders, fit_background
 from ..fits.gaussian_process import GAUSSIAN_PROCESS
 from ..fits.log_linear import fit_log_linear
-from .bumphunt import HuntSettings
+from .procedure import HuntSettings
 
 __all__ = ["bins_seen", "filled", "masked_background"]
 

@@ -20,7 +20,7 @@ from hunch.analysis.figures.counting_figure import counting_figure
 from hunch.analysis.figures.p_values import scan_figure
 from hunch.analysis.figures.region_figures import plane_figure, roc_figure, sculpting_figure
 from hunch.analysis.figures.spectrum_figures import inclusive_figure, range_figure, spectrum_figure
-from hunch.analysis.significance.bumphunt import HuntSettings
+from hunch.analysis.significance.procedure import HuntSettings
 from hunch.analysis.spectra.bins import as_hist
 from hunch.table import Observable
 

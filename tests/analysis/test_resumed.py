@@ -16,8 +16,9 @@ from hunch.analysis.checks.background_only import local_p_uniformity
 from hunch.analysis.checks.global_p import hunt_experiments
 from hunch.analysis.checks.injection import injection_linearity
 from hunch.analysis.limits import cls
-from hunch.analysis.significance import bumphunt
-from hunch.analysis.significance.bumphunt import BumpHunt, pseudo_experiments
+from hunch.analysis.significance import experiments as pseudo
+from hunch.analysis.significance.bumphunt import BumpHunt
+from hunch.analysis.significance.experiments import pseudo_experiments
 from hunch.analysis.spectra.bins import as_hist
 from hunch.pieces import NONE_KEPT, Pieces
 
@@ -35,8 +36,7 @@ def found() -> BumpHunt:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (bumphunt, background_only):
-        monkeypatch.setattr(module, "BLOCK", 10)
+    monkeypatch.setattr(pseudo, "BLOCK", 10)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def limits(found: BumpHunt, pieces: Pieces) -> Any:
 
 
 LOOPS: dict[str, tuple[Any, Any, str, int, int]] = {
-    "pseudo-experiments": (experiments, bumphunt, "procedure", 3, 5),
+    "pseudo-experiments": (experiments, pseudo, "procedure", 3, 5),
     "uniformity": (uniformity, background_only, "procedure", 3, 5),
     "injections": (injections, injection, "procedure", 3, 5),
     "outer experiments": (outer, global_p, "hunt", 3, 4),

@@ -12,7 +12,8 @@ from hunch.analysis.fits.background import columns_of_process, poisson_nll
 from hunch.analysis.fits.columns import columns_at
 from hunch.analysis.fits.gaussian_process import GAUSSIAN_PROCESS, GaussianProcess, evidences, process_modes
 from hunch.analysis.fits.scan import scan_spectra
-from hunch.analysis.significance.bumphunt import hunt, procedure
+from hunch.analysis.significance.bumphunt import hunt
+from hunch.analysis.significance.procedure import procedure
 from hunch.analysis.spectra.bins import as_hist
 from hunch.errors import InputError
 

@@ -9,7 +9,7 @@ import pytest
 
 from hunch.analysis import find_fit_range, mass_edges, mass_grid, spectrum
 from hunch.analysis.resonance_search import choose_fit_range
-from hunch.analysis.significance.bumphunt import HuntSettings
+from hunch.analysis.significance.procedure import HuntSettings
 from hunch.analysis.spectra.bins import DIJET_EDGES, FitRange, spectra_of_table
 from hunch.errors import InputError
 from hunch.table import Table
