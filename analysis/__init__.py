@@ -30,6 +30,7 @@ from .fits.formula import UserFunction, parse_function
 from .fits.gaussian_process import GaussianProcess, ProcessFit
 from .fits.minuit_fit import MinuitFit, fit_with_minuit
 from .fits.scan import LocalScan, scan_spectra
+from .goodness.envelope import Envelope, background_envelope, other_families
 from .limit_files import write_limits
 from .limits.cls import Limits, cls_limits, model_discovery_p
 from .limits.counting import CountingLimits, counting_limits
@@ -39,8 +40,13 @@ from .limits.pyhf_limits import model_cls
 from .limits.signal_errors import SignalErrors
 from .limits.signals import Signal, as_signal, hunt_of, limits_of
 from .limits.workspace import write_workspaces
+from .p_values.combination import COMBINATIONS, combine, z_value
+from .p_values.gross_vitells import GrossVitells, global_p_gross_vitells, up_crossings
+from .p_values.local_p import LocalP
+from .p_values.tail import TailFit, fit_tail, upper_limit
 from .page import write_report
 from .provenance import versions
+from .ranges.fit_range import find_fit_range
 from .regions.decorrelation import (
     FixedEfficiency,
     MovingCut,
@@ -61,7 +67,6 @@ from .resonance_search import Search, choose_fit_range, given_edges, hunted_mass
 from .results import draw_figures, draw_spectrum_figures, result_of, spectrum_result
 from .significance.bumphunt import BumpHunt, hunt
 from .significance.bumphunter import BumpHunterResult, WindowScan, bump_hunter, scan_windows
-from .significance.combination import COMBINATIONS, combine, z_value
 from .significance.counting import (
     CountingResult,
     Expectation,
@@ -70,16 +75,11 @@ from .significance.counting import (
     expectation_from_abcd,
     expectation_from_sample,
 )
-from .significance.envelope import Envelope, background_envelope, other_families
 from .significance.expected import ExpectedDiscovery, expected_discovery
 from .significance.experiments import GlobalP
-from .significance.fit_range import find_fit_range
-from .significance.gross_vitells import GrossVitells, global_p_gross_vitells, up_crossings
 from .significance.joint_scan import JointScan, joint_gross_vitells, joint_scan
-from .significance.local_p import LocalP
 from .significance.procedure import HuntSettings
 from .significance.q0 import discovery_p
-from .significance.tail import TailFit, fit_tail, upper_limit
 from .spectra.bins import FitRange, mass_edges, mass_grid, spectrum, write_spectra
 from .spectra.files import GivenSpectra, read_spectra
 from .spectra.signal_shape import SignalShape, fit_signal_shape, signal_templates

@@ -22,9 +22,9 @@ from .checks.background_only import Uniformity, local_p_uniformity
 from .checks.injection import Linearity, injection_linearity
 from .fits.background import BackgroundFit, goodness_of_fit
 from .fits.log_p import stated_p
+from .goodness.fit_quality import DOUBTFUL
+from .ranges.fit_range import range_of_spectrum, scan_masses
 from .significance.bumphunt import check_hunted, stack
-from .significance.fit_quality import DOUBTFUL
-from .significance.fit_range import range_of_spectrum, scan_masses
 from .significance.masked import bins_seen, filled, masked_background
 from .significance.procedure import HuntSettings, of_experiments, procedure
 from .spectra.bins import FitRange, TurnOn

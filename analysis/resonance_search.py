@@ -14,11 +14,11 @@ from ..pieces import NONE_KEPT, Pieces
 from ..table import MJJ, Observable
 from .checks.background_only import Sculpting, Spurious, sculpting, spurious_signal
 from .fits.background import family_orders
+from .ranges.fit_range import find_fit_range, given_fit_range
 from .regions.difference import difference_score
 from .regions.metrics import Metrics, evaluate
 from .regions.regions import Regions
 from .regions.scored import RegionChoice, Scored, choose_regions, region_counts, regions_of_events
-from .significance.fit_range import find_fit_range, given_fit_range
 from .significance.procedure import HuntSettings
 from .significance.widths import Width, hunted_widths
 from .spectra.bins import FitRange, mass_edges, mass_grid, spectrum

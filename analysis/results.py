@@ -27,17 +27,17 @@ from .fits.background import choose_background
 from .fits.log_p import SMALLEST, z_of_log
 from .fits.minuit_fit import MinuitFit, curve_parameters
 from .fits.written import written_function
+from .goodness.envelope import background_envelope
+from .goodness.fit_quality import fit_qualities
+from .goodness.saturated import saturated_fits
+from .goodness.signal_curve import signal_curve
+from .p_values.tail import TailFit
 from .regions.difference import difference_score
 from .regions.scored import Scored, regions_of_events
 from .resonance_search import Search
 from .significance.after_first import Second
 from .significance.bumphunt import BumpHunt
-from .significance.envelope import background_envelope
 from .significance.expected import ExpectedDiscovery
-from .significance.fit_quality import fit_qualities
-from .significance.saturated import saturated_fits
-from .significance.signal_curve import signal_curve
-from .significance.tail import TailFit
 from .spectrum_hunt import SpectrumHunt
 
 __all__ = [

@@ -20,14 +20,14 @@ from .checks.bias_checks import bias_notes
 from .checks.injection import Linearity, injection_linearity
 from .fits.alternatives import Alternative
 from .fits.minuit_fit import MinuitFit, fit_with_minuit
+from .goodness.envelope import other_families
+from .goodness.fit_quality import fit_notes, fit_qualities, quality_notes, significance_refused
+from .goodness.saturated import saturated_fits, saturated_notes
+from .ranges.fit_range import range_of_spectrum, scan_masses
 from .significance.after_first import Second, second_of
 from .significance.bumphunt import BumpHunt, hunt, stack
-from .significance.envelope import other_families
-from .significance.fit_quality import fit_notes, fit_qualities, quality_notes, significance_refused
-from .significance.fit_range import range_of_spectrum, scan_masses
 from .significance.procedure import HuntSettings
 from .significance.q0 import q0_row
-from .significance.saturated import saturated_fits, saturated_notes
 from .spectra.bins import FitRange, as_hist
 from .spectra.signal_shape import SignalShape
 

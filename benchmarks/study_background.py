@@ -22,11 +22,11 @@ from scipy import optimize, special
 
 from hunch.analysis import GaussianProcess, HuntSettings, SignalShape, hunt, mass_edges, signal_templates
 from hunch.analysis.fits.columns import columns_at
+from hunch.analysis.goodness.fit_quality import fit_qualities
 from hunch.analysis.limits.asymptotic import NoLimit, asymptotic_limits
 from hunch.analysis.limits.backgrounds import RegionBackground, standard
 from hunch.analysis.limits.fit import Likelihood, likelihood_of
-from hunch.analysis.significance.fit_quality import fit_qualities
-from hunch.analysis.significance.fit_range import range_of_spectrum
+from hunch.analysis.ranges.fit_range import range_of_spectrum
 from hunch.analysis.significance.procedure import Procedure, procedure
 from hunch.analysis.spectra.bins import as_hist
 from hunch.errors import InputError

@@ -69,7 +69,7 @@ def fast_hunt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         return
     monkeypatch.setattr("hunch.analysis.spectrum_hunt.q0_row", lambda found, _: (None,) * len(found.masses))
     monkeypatch.setattr("hunch.analysis.spectrum_hunt.local_p_uniformity", lambda *_, **__: ())
-    monkeypatch.setattr("hunch.analysis.significance.envelope.ALTERNATIVES", ("exponential",))
+    monkeypatch.setattr("hunch.analysis.goodness.envelope.ALTERNATIVES", ("exponential",))
     monkeypatch.setattr(
         "matplotlib.figure.Figure.savefig", lambda _, path, **__: Path(path).write_bytes(b"\x89PNG\r\n\x1a\n")
     )

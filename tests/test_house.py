@@ -44,7 +44,9 @@ SUB_ROOMS = {
     "analysis": (
         ("spectra",),
         ("fits",),
-        ("regions", "significance"),
+        ("regions", "ranges", "p_values"),
+        ("significance",),
+        ("goodness",),
         ("checks",),
         ("limits",),
         ("figures",),

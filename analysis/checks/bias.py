@@ -29,8 +29,8 @@ from ...pieces import NONE_KEPT, Pieces
 from ..fits.alternatives import ALTERNATIVES, Alternative, same_curve
 from ..fits.gaussian_process import GAUSSIAN_PROCESS
 from ..fits.log_p import p_of_log
+from ..goodness.envelope import none_left, other_families
 from ..significance.bumphunt import BumpHunt
-from ..significance.envelope import none_left, other_families
 from ..significance.experiments import BLOCK
 from ..significance.procedure import procedure
 

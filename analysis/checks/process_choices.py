@@ -16,8 +16,8 @@ import numpy.typing as npt
 from ..fits.background import choose_background
 from ..fits.gaussian_process import GAUSSIAN_PROCESS, GaussianProcess
 from ..fits.log_p import log_p_of_z, z_of_log
+from ..p_values.combination import combine_log
 from ..significance.bumphunt import BumpHunt
-from ..significance.combination import combine_log
 from ..significance.procedure import procedure, signed_z
 
 __all__ = ["ProcessChoices", "process_choices"]

@@ -13,8 +13,8 @@ from scipy import special
 
 from ...table import MJJ, Observable
 from ..fits.log_p import stated_p
+from ..goodness.signal_curve import signal_curve
 from ..significance.bumphunt import BumpHunt
-from ..significance.signal_curve import signal_curve
 from .base import COLOURS, INK, literal, on_axes, on_figure
 
 __all__ = ["inclusive_figure", "range_figure", "spectrum_figure"]

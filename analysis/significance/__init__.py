@@ -1,1 +1,1 @@
-"""From fits to p-values: local, combined, global."""
+"""From fits to significances: the hunt and its experiments, and other statistics of the same spectra beside it."""

@@ -20,10 +20,10 @@ from ..fits.log_linear import SignalFits
 from ..fits.log_p import z_of_log
 from ..fits.scan import LocalScan, basis_and_start, local_scan
 from ..fits.second_signal import SecondFits, log_linear_columns, scan_seconds
+from ..p_values.combination import z_value
+from ..p_values.local_p import LocalP, local_p
 from .bumphunt import BumpHunt
-from .combination import z_value
 from .experiments import in_blocks
-from .local_p import LocalP, local_p
 from .procedure import HuntSettings, combined_of, procedure
 from .widths import at_best_width, best_widths
 

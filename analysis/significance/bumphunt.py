@@ -18,10 +18,10 @@ from ..fits.columns import Columns, columns_at
 from ..fits.gaussian_process import GAUSSIAN_PROCESS
 from ..fits.log_p import p_of_log, stated_p, z_of_log
 from ..fits.scan import LocalScan
+from ..p_values.gross_vitells import GrossVitells, from_crossings
+from ..p_values.local_p import LocalP, local_p
 from ..spectra.signal_shape import SignalShape
 from .experiments import GlobalP, pseudo_experiments
-from .gross_vitells import GrossVitells, from_crossings
-from .local_p import LocalP, local_p
 from .procedure import HuntSettings, of_experiments, procedure, saturated_deviances, signed_z
 from .widths import at_best_width, best_widths, width_templates
 

@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from ...errors import InputError
 from ..fits.log_p import p_of_log, stated_p, z_of_log
+from ..p_values.combination import z_value
 from .bumphunt import stack
-from .combination import z_value
 
 __all__ = ["BumpHunterResult", "WindowScan", "bump_hunter", "log_tail", "scan_windows"]
 

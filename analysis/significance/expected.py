@@ -20,9 +20,9 @@ from tqdm import tqdm
 from ...errors import InputError
 from ...pieces import NONE_KEPT, Pieces
 from ..fits.log_p import z_of_log
+from ..p_values.local_p import local_p
 from .bumphunt import BumpHunt
 from .experiments import BLOCK
-from .local_p import local_p
 from .procedure import procedure
 
 __all__ = ["ExpectedDiscovery", "expected_discovery", "known_background_z"]

@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from ...pieces import NONE_KEPT, Pieces
 from ..fits.log_p import p_of_log, stated_p, z_of_log
-from .combination import z_value
-from .gross_vitells import from_crossings, up_crossings
+from ..p_values.combination import z_value
+from ..p_values.gross_vitells import from_crossings, up_crossings
+from ..p_values.tail import TailFit, fit_tail, upper_limit
 from .procedure import HuntSettings, procedure, saturated_deviances, signed_z
-from .tail import TailFit, fit_tail, upper_limit
 
 __all__ = ["BLOCK", "GlobalP", "in_blocks", "pseudo_experiments"]
 

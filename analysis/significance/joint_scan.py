@@ -20,8 +20,8 @@ from ...errors import InputError
 from ..fits.background import BackgroundFit, choose_background, is_log_linear, log_offset
 from ..fits.newton import LogLinear, fit_curve
 from ..fits.scan import basis_and_start
+from ..p_values.gross_vitells import GrossVitells, global_p_gross_vitells
 from .bumphunt import BumpHunt
-from .gross_vitells import GrossVitells, global_p_gross_vitells
 from .procedure import HuntSettings
 
 __all__ = ["JointScan", "joint_gross_vitells", "joint_scan"]

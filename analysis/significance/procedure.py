@@ -26,8 +26,8 @@ from ..fits.gaussian_process import (
 )
 from ..fits.log_p import log_p_of_z
 from ..fits.scan import LocalScan, local_scan, scan_spectra
+from ..p_values.combination import combine_log
 from ..spectra.bins import FitRange
-from .combination import combine_log
 
 __all__ = ["HuntSettings", "Procedure", "of_experiments", "procedure", "saturated_deviances", "signed_z"]
 

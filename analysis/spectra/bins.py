@@ -51,7 +51,7 @@ MIN_ABOVE = 10
 
 @dataclass(frozen=True)
 class TurnOn:
-    """Whether a spectrum rises before it falls, by the statistic S of its bins (`significance/turn_on.py`).
+    """Whether a spectrum rises before it falls, by the statistic S of its bins (`ranges/turn_on.py`).
 
     threshold: the 99.9 % quantile of S in spectra that fall; p_value: the share of these with an S as large, 1 / 2,001 at
     least. with_bump: S where a bump may explain the rise, None where S alone is below the threshold. mode: (low, high) GeV,

@@ -21,8 +21,8 @@ from hunch.analysis import (
 )
 from hunch.analysis import spectrum_result as result_of_spectra
 from hunch.analysis.figures.p_values import scan_figure
-from hunch.analysis.significance.fit_quality import fit_qualities
-from hunch.analysis.significance.fit_range import range_of_spectrum, scan_masses
+from hunch.analysis.goodness.fit_quality import fit_qualities
+from hunch.analysis.ranges.fit_range import range_of_spectrum, scan_masses
 from hunch.analysis.spectra.bins import DIJET_EDGES, as_hist
 from hunch.analysis.spectra.files import read_spectra
 from hunch.analysis.spectra.signal_shape import signal_templates

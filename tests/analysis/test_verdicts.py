@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hunch.analysis.significance.combination import z_value
+from hunch.analysis.p_values.combination import z_value
 from hunch.analysis.verdicts import experiments_needed, more_experiments, verdict
 
 

@@ -23,7 +23,7 @@ from hunch.analysis import (
 )
 from hunch.analysis.fits.background import FAMILIES, poisson_nll
 from hunch.analysis.fits.bernstein import bernstein_basis
-from hunch.analysis.significance.fit_quality import fit_qualities
+from hunch.analysis.goodness.fit_quality import fit_qualities
 from hunch.analysis.spectra.bins import as_hist
 from hunch.errors import InputError
 

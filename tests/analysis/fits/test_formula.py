@@ -30,7 +30,7 @@ from hunch.analysis.fits.background import is_log_linear
 from hunch.analysis.fits.formula import is_formula
 from hunch.analysis.fits.formula_fit import bare_curve, curve_around, fit_formula
 from hunch.analysis.fits.newton import fit_curve
-from hunch.analysis.significance.fit_quality import fit_qualities
+from hunch.analysis.goodness.fit_quality import fit_qualities
 from hunch.analysis.spectra.bins import as_hist
 from hunch.errors import InputError
 

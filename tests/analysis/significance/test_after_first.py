@@ -13,9 +13,9 @@ from scipy import stats
 from hunch.analysis import HuntSettings, SignalShape, hunt, hunt_spectra, scan_figure, signal_templates, spectrum_result
 from hunch.analysis.figures.base import save_figure
 from hunch.analysis.fits.gaussian_process import GAUSSIAN_PROCESS
+from hunch.analysis.goodness.fit_quality import fit_qualities
 from hunch.analysis.significance.after_first import second_of
 from hunch.analysis.significance.bumphunt import BumpHunt
-from hunch.analysis.significance.fit_quality import fit_qualities
 from hunch.analysis.spectra.bins import as_hist
 from hunch.errors import InputError
 

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from hunch.analysis import HuntSettings, LocalScan, SignalShape, combine, fit_tail, hunt, signal_templates, z_value
-from hunch.analysis.significance.gross_vitells import from_crossings
+from hunch.analysis.p_values.gross_vitells import from_crossings
 from hunch.analysis.significance.procedure import signed_z
 from hunch.errors import InputError
 

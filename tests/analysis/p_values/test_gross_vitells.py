@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 
 from hunch.analysis import global_p_gross_vitells, up_crossings
-from hunch.analysis.significance.gross_vitells import from_crossings
+from hunch.analysis.p_values.gross_vitells import from_crossings
 from hunch.errors import InputError
 
 Array = np.ndarray[Any, Any]

@@ -12,7 +12,7 @@ from scipy import stats
 
 from hunch.analysis import COMBINATIONS, combine, z_value
 from hunch.analysis.fits.log_p import log_p_of_z, p_of_log, p_of_z, stated_p, z_of_log
-from hunch.analysis.significance.combination import combine_log, stouffer
+from hunch.analysis.p_values.combination import combine_log, stouffer
 from hunch.errors import InputError
 
 SCIPY = {"fisher": "fisher", "stouffer": "stouffer", "tippett": "tippett"}

@@ -10,7 +10,7 @@ from ..fits.formula_fit import curve_around
 from ..fits.log_linear import fit_one_signal
 from ..fits.newton import fit_curve
 from ..fits.scan import PATIENCE
-from .bumphunt import BumpHunt
+from ..significance.bumphunt import BumpHunt
 
 __all__ = ["signal_curve"]
 

@@ -22,9 +22,9 @@ from ..fits.log_linear import fit_one_signal
 from ..fits.log_p import stated_p
 from ..fits.minuit_fit import MinuitFit
 from ..fits.second_signal import fit_with_signals
+from ..significance.after_first import Second
+from ..significance.bumphunt import BumpHunt
 from ..spectra.signal_shape import signal_templates
-from .after_first import Second
-from .bumphunt import BumpHunt
 from .signal_curve import signal_curve
 
 __all__ = ["FitQuality", "fit_notes", "fit_qualities", "quality_notes", "significance_refused"]

@@ -13,8 +13,8 @@ from scipy import special
 
 from hunch.analysis import BumpHunt, HuntSettings, SignalShape, hunt, signal_templates
 from hunch.analysis.figures.spectrum_figures import spectrum_figure
+from hunch.analysis.goodness.signal_curve import signal_curve
 from hunch.analysis.results import fits_of
-from hunch.analysis.significance.signal_curve import signal_curve
 
 Array = np.ndarray[Any, Any]
 MASSES = np.array([2000.0, 2700.0, 3400.0])

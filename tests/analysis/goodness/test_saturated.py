@@ -12,8 +12,8 @@ from scipy import special, stats
 
 from hunch.analysis import BumpHunt, HuntSettings, SignalShape, hunt, signal_templates
 from hunch.analysis.fits.background import goodness_of_fit
+from hunch.analysis.goodness.saturated import compared, saturated_fits, saturated_notes
 from hunch.analysis.significance.procedure import procedure, saturated_deviances
-from hunch.analysis.significance.saturated import compared, saturated_fits, saturated_notes
 
 Array = np.ndarray[Any, Any]
 Truth = Callable[..., Array]

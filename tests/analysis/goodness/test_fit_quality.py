@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hunch.analysis import HuntSettings, SignalShape, hunt, mass_edges, signal_templates
+from hunch.analysis.goodness.fit_quality import fit_qualities, quality_notes, significance_refused
 from hunch.analysis.significance.bumphunt import BumpHunt
-from hunch.analysis.significance.fit_quality import fit_qualities, quality_notes, significance_refused
 from hunch.analysis.spectra.bins import as_hist
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from hunch.analysis.significance.turn_on import (
+from hunch.analysis.ranges.turn_on import (
     falling_with_window,
     find_turn_on,
     floor_power,

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..fits.log_p import stated_p
-from .bumphunt import BumpHunt
+from ..significance.bumphunt import BumpHunt
 
 __all__ = ["SaturatedFit", "saturated_fits", "saturated_notes"]
 

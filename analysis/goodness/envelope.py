@@ -26,7 +26,7 @@ from scipy import special
 from ..fits.alternatives import ALTERNATIVES, DESCRIBES, Alternative, fit_alternatives
 from ..fits.bernstein import half_deviance
 from ..fits.log_p import stated_p
-from .bumphunt import BumpHunt
+from ..significance.bumphunt import BumpHunt
 
 __all__ = ["Envelope", "background_envelope", "none_left", "other_families", "own_family"]
 

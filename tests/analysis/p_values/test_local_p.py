@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hunch.analysis.significance.local_p import local_p
+from hunch.analysis.p_values.local_p import local_p
 
 
 def uniform(n: int, seed: int = 0) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Where a spectrum is fitted, and at which masses it is hunted in."""
