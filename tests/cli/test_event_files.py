@@ -1,0 +1,178 @@
+"""Commands that read and write events and scores: real files that are wrong, what is skipped, what is not replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+from click.testing import CliRunner
+
+from hunch.cli import cli
+from hunch.models import Quak
+from hunch.table import DIJET_COLUMNS, Table, read_table
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize("name", ["treemaker.root", "uproot-HZZ.root", "missing_luminosityBlock.root"])
+def test_a_wrong_file_is_one_line_and_exit_2(
+    name: str, shared_data: Callable[[str], Path], tmp_path: Path, call: Call
+) -> None:
+    table = tmp_path / "t.parquet"
+    arguments = ("process", str(shared_data(name)), "-o", str(table), "--executor", "iterative")
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "")
+    assert name in err
+    assert len(err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_truncated_directory_and_missing_files_are_named(
+    shared_data: Callable[[str], Path], tmp_path: Path, call: Call
+) -> None:
+    truncated = tmp_path / "truncated.root"
+    truncated.write_bytes(shared_data("pfnano.root").read_bytes()[:100_000])
+    for path in (truncated, tmp_path, tmp_path / "absent.root"):
+        status, _, err = call("process", str(path), "-o", str(tmp_path / "t.parquet"))
+        assert status == 2
+        assert str(path) in err
+        assert "Traceback" not in err
+    assert not (tmp_path / "t.parquet").exists()
+
+
+@pytest.mark.parametrize("name", ["nano_dimuon.root", "nano_dy.root"])
+def test_files_without_candidates_end_in_a_clear_statement(
+    name: str, shared_data: Callable[[str], Path], tmp_path: Path, call: Call
+) -> None:
+    table = tmp_path / "t.parquet"
+    arguments = ("process", str(shared_data(name)), "-o", str(table), "--executor", "iterative")
+    status, out, err = call(*arguments)
+    assert "Traceback" not in err
+    if status == 0:
+        assert "read" in out
+        assert set(DIJET_COLUMNS) <= set(read_table(table).columns)
+    else:
+        assert status == 2
+        assert name in err
+        assert "candidates" in err
+
+
+def test_bad_files_are_skipped_and_counted_on_request(
+    shared_data: Callable[[str], Path], tmp_path: Path, call: Call
+) -> None:
+    good = tmp_path / "tiny.root"
+    assert call("convert", "lhco", str(shared_data("lhco_events_tiny.h5")), str(good))[0] == 0
+    table = tmp_path / "t.parquet"
+    files = [str(good), str(shared_data("treemaker.root"))]
+    arguments = ("process", *files, "-o", str(table), "--executor", "iterative", "--skip-bad-files")
+    status, out, err = call(*arguments)
+    assert status == 0
+    assert "1000 events, 1 files skipped" in out
+    assert err.count("treemaker.root") == 1
+    stored = read_table(table)
+    assert len(stored) == 1000
+    assert stored["event"].tolist() == list(range(1000))
+    assert int(stored["truth_signal"].sum()) == 93
+    assert stored.metadata["ntrk"] == "all"
+    assert len(stored.metadata["skipped"]) == 1
+
+
+def test_event_files_become_images_or_constituents_of_jets(
+    tmp_path: Path, call: Call, write_jets: Callable[[Path], Path]
+) -> None:
+    path, out = write_jets(tmp_path / "e.root"), tmp_path / "jets.parquet"
+
+    def processed(*options: str) -> tuple[str, Table]:
+        arguments = ("process", str(path), "-o", str(out), "--executor", "iterative", *options)
+        status, told, err = call(*arguments)
+        assert (status, err) == (0, "")
+        return told, read_table(out)
+
+    told, table = processed("--as", "images", "--set", "jets=1")
+    assert "3 events, 0 files skipped" in told
+    assert table["image_1"].shape == (3, 40, 40)
+    assert table["event"].tolist() == [1, 2, 3]
+    assert "mjj" not in table
+    small = ("pixels=8", "radius=0.8", "max_pt=95")
+    told, table = processed("--as", "images", *(word for key in small for word in ("--set", key)))
+    assert "fewer than two jets" in told
+    assert table["image_2"].shape == (1, 8, 8)
+    assert table.metadata["settings"]["radius"] == 0.8
+    own = ("jets=1", "max_constituents=4", "min_pt=75")
+    _, table = processed("--as", "constituents", *(word for key in own for word in ("--set", key)))
+    assert table["constituents_1"].shape == (2, 4, 3)
+    assert table["constituents_1"][:, 0, 0].tolist() == [100, 80]
+    _, table = processed()
+    assert set(DIJET_COLUMNS) <= set(table.columns)
+
+
+def test_no_events_become_a_table_of_ones_own(tmp_path: Path, call: Call) -> None:
+    status, _, err = call("process", "a.root", "--as", "table", "-o", str(tmp_path / "t.parquet"))
+    assert status == 2
+    assert "--as table: no events become a table of your own; allowed: features, images, constituents" in err
+
+
+def test_what_stands_at_the_outputs_place_is_not_lost(
+    tmp_path: Path, call: Call, write_jets: Callable[[Path], Path]
+) -> None:
+    path = write_jets(tmp_path / "e.root")
+    (tmp_path / "file.parquet").write_text("mine")
+    (tmp_path / "folder.parquet").mkdir()
+    (tmp_path / "folder.parquet" / "notes.txt").write_text("mine")
+    for name in ("file.parquet", "folder.parquet"):
+        status, _, err = call("process", str(path), "-o", str(tmp_path / name), "--executor", "iterative")
+        assert (status, "is not replaced" in err) == (2, True)
+    assert (tmp_path / "file.parquet").read_text() == "mine"
+    assert (tmp_path / "folder.parquet" / "notes.txt").read_text() == "mine"
+    out = tmp_path / "table.parquet"
+    for _ in range(2):  # a table of ours is
+        assert call("process", str(path), "-o", str(out), "--executor", "iterative")[0] == 0
+    (out / "notes.txt").write_text("mine")
+    assert call("process", str(path), "-o", str(out), "--executor", "iterative")[0] == 2
+
+
+def test_a_single_jet_is_simulated_in_the_window_asked_for(tmp_path: Path, call: Call) -> None:
+    path = tmp_path / "jets.root"
+    arguments = ("simulate", "jet_w", "-n", "3", "-o", str(path), "--workers", "1")
+    options = ("--jet-pt", "400", "500", "--set", "m_w=60")
+    status, out, _ = call(*arguments, *options)
+    assert (status, "3 events of" in out) == (0, True)
+    with uproot.open(path) as file:
+        scalar = [sum(pt) for pt in file["Events"]["PFCands_pt"].array()]
+    assert all(400 < pt < 560 for pt in scalar)
+
+
+@pytest.mark.parametrize(
+    "words", [["simulate", "qcd", "-n", "1", "-o"], ["convert", "lhco", "a.h5"], ["convert", "toptag", "a.h5"]]
+)
+def test_an_event_file_ends_in_root(words: list[str], tmp_path: Path) -> None:
+    ran = CliRunner().invoke(cli, [*words, str(tmp_path / "events.txt")])
+    assert "events.txt: event files are written as ROOT; a name that ends in .root is expected" in str(ran.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scorer_is_exported_and_scores_a_stream(tmp_path: Path, call: Call) -> None:
+    rng = np.random.default_rng(0)
+    quak = Quak(seed=0, device="cpu", max_epochs=1, hidden=8).fit(
+        rng.normal(size=(300, 2)), priors={"p": rng.normal(1.0, 0.5, size=(200, 2))}
+    )
+    quak.save(tmp_path / "scorer")
+    model, rows, out = tmp_path / "model.onnx", tmp_path / "rows.csv", tmp_path / "scores.csv"
+    x = rng.normal(size=(50, 2))
+    np.savetxt(rows, x, delimiter=",", header="a,b", comments="", fmt="%.17g")
+    assert call("export", str(tmp_path / "scorer"), "-o", str(model))[0] == 0
+    for scorer in (tmp_path / "scorer", model):
+        assert call("score", "--stream", str(scorer), str(rows), "-o", str(out))[0] == 0
+        found = np.genfromtxt(out, delimiter=",", names=True)["score"]
+        np.testing.assert_allclose(found, quak.score(x), rtol=1e-5, atol=1e-9)
+    rows.write_text("a\n1.0\n")
+    status, _, err = call("score", "--stream", str(model), str(rows), "-o", str(out))
+    assert status == 2
+    assert "rows.csv" in err
+    status, _, err = call("score", str(tmp_path / "a.yaml"), str(rows))
+    assert (status, "only with --stream" in err) == (2, True)
+    status, _, err = call("export", str(tmp_path / "nowhere"), "-o", str(model))
+    assert (status, "no such folder" in err) == (2, True)
