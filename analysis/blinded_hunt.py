@@ -7,6 +7,7 @@ other bins. Expected errors and checks are those of experiments from that fit. U
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from .checks.injection import Linearity, injection_linearity
 from .fits.background import BackgroundFit, goodness_of_fit
 from .fits.log_p import stated_p
 from .goodness.fit_quality import DOUBTFUL
-from .ranges.fit_range import range_of_spectrum, scan_masses
+from .ranges.fit_range import masses_note, range_of_spectrum, scan_masses
 from .significance.bumphunt import check_hunted, stack
 from .significance.masked import bins_seen, filled, masked_background
 from .significance.procedure import HuntSettings, of_experiments, procedure
@@ -32,6 +33,7 @@ from .spectra.signal_shape import SignalShape, signal_templates
 
 __all__ = ["BlindedHunt", "blinded_result", "hunt_blinded", "stored_range"]
 
+log = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float64]
 FEWEST_SEEN = 6  # bins of the fit range
 
@@ -58,6 +60,7 @@ class BlindedHunt:
     cutflow: dict[str, int]
     linearity: Linearity
     uniformity: tuple[Uniformity, ...]
+    notes: tuple[str, ...]
 
     def __repr__(self) -> str:
         """Return the window and the range in a line."""
@@ -118,15 +121,27 @@ def hunt_blinded(
     asimov = procedure(expected, bins, signal_templates(hunted, grid, bins), drawn)
     middle = np.unique(np.linspace(0, len(grid) - 1, 5).astype(int)[1:-1])
     names = tuple(spectra)
+    masked = (float(edges[:-1][~seen][0]), float(edges[1:][~seen][-1]))
+    fit_p = goodness_of_fit(inside[:, left], expected[:, left], background.n_parameters)
+    notes = (
+        *masses_note(chosen, inclusive[part], grid, width=min(widths), masses=masses),
+        *(
+            f"{name}: the {settings.family} function fits the bins outside of the blind window with p {stated_p(p)}"
+            for name, p in zip(names, fit_p.tolist(), strict=True)
+            if p < DOUBTFUL
+        ),
+    )
+    for note in notes:
+        log.warning("%s", note)
     return BlindedHunt(
         names=names,
-        window=(float(edges[:-1][~seen][0]), float(edges[1:][~seen][-1])),
+        window=masked,
         fit_range=chosen,
         counts=inside,
         seen=left,
         masses=grid,
         background=background,
-        fit_p=goodness_of_fit(inside[:, left], expected[:, left], background.n_parameters),
+        fit_p=fit_p,
         error=np.where(asimov.scan.converged, asimov.scan.error, np.nan),
         shape=hunted,
         settings=settings,
@@ -138,7 +153,7 @@ def hunt_blinded(
         linearity=injection_linearity(
             expected[0],
             bins,
-            float(grid[np.abs(grid - 0.5 * sum(window)).argmin()]),
+            float(grid[np.abs(grid - 0.5 * sum(masked)).argmin()]),
             shape=hunted,
             settings=settings,
             region=names[0],
@@ -149,6 +164,7 @@ def hunt_blinded(
         uniformity=tuple(
             local_p_uniformity(expected, bins, grid[middle], shape=hunted, settings=drawn, n=experiments, pieces=pieces)
         ),
+        notes=notes,
     )
 
 
@@ -201,11 +217,7 @@ def blinded_result(found: BlindedHunt) -> dict[str, Any]:
         "cutflow": found.cutflow,
         "injection_linearity": finite(dataclasses.asdict(found.linearity)),
         "local_p_uniformity": [dataclasses.asdict(u) for u in found.uniformity],
-        "notes": [
-            f"{name}: the {found.settings.family} function fits the bins outside of the blind window with p {stated_p(p)}"
-            for name, p in zip(found.names, found.fit_p.tolist(), strict=True)
-            if p < DOUBTFUL
-        ],
+        "notes": list(found.notes),
     }
 
 

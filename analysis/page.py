@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,22 @@ BIAS = """{% macro bias_table(of) %}{% if of.families %}
 {% endif %}{% for region in of.no_other_family_describes %}<p class="note">{{ region }}: no other family describes these data, so that nothing tells what another truth would do to these p-values.</p>{% endfor %}{% endmacro %}"""
 """The table of a bias test."""
 
+EXPECTED = """{% if r.expected_discovery is defined %}<h2>Expected discovery</h2>
+{% for name, e in r.expected_discovery.items() %}{% set fb = e.luminosity is defined %}{{ figure("expected_" ~ loop.index0, "Local significance that this hunt expects of a signal like " ~ name ~ " on the fitted background. Lines and bands: median and where 68 % lie, of " ~ e.experiments ~ " experiments a point, calibrated as the quoted local p is; dashed: the Asimov data set.") }}
+<table><tr><th>{{ name }}{% if unit %} [{{ unit }}]{% endif %}</th><th>events for a median of 3 σ</th><th>of 5 σ</th>{% if fb %}<th>fb, 3 σ</th><th>5 σ</th>{% endif %}</tr>
+{% for m in e.masses %}{% set i = loop.index0 %}<tr><td>{{ at(m, False) }}</td><td>{{ number(e.yield_for_3_sigma[i]) }}</td><td>{{ number(e.yield_for_5_sigma[i]) }}</td>{% if fb %}<td>{{ number(e.fb_for_3_sigma[i]) }}</td><td>{{ number(e.fb_for_5_sigma[i]) }}</td>{% endif %}</tr>{% endfor %}</table>{% endfor %}{% endif %}
+"""
+"""What a hunt expects of signals: figures and tables."""
+
+VALIDATION = """{% if r.validation is defined %}<h2>Validation</h2>
+<p>Made by <code>hunch validate</code> at full size{% if r.blinded is defined %}, with the expectation in the place of the masked bins{% endif %}.</p>
+<table><tr><th>check</th><th>found</th><th>allowed</th><th></th></tr>
+{% for c in r.validation.checks %}<tr><td>{{ c.name }}</td><td class="wide">{{ c.found }}</td><td class="wide">{{ c.allowed }}</td><td>{{ "–" if c.passed is none else "pass" if c.passed else "FAIL" }}</td></tr>{% endfor %}</table>
+{{ bias_table(r.validation.bias) }}
+<div class="pair">{{ figure("validation_bias", "Bias of yields in experiments drawn from other functions that describe the data, in the region where it is largest. Dashed: what is allowed.") }}{{ figure("validation_global_p", "Global p of whole hunts in background-only experiments: the share of them below x. On the diagonal the global p is what it says.") }}{{ figure("validation_pulls", "Injected signals in some regions: mean and width of the pull, and the share of 68 % intervals that hold the injected yield.") }}</div>{% endif %}
+"""
+"""What `hunch validate` found; after `BIAS`."""
+
 TEMPLATE = (
     HEAD
     + BIAS
@@ -107,13 +123,11 @@ They were fixed before the hunted events were looked at, on events that no model
 {% if r.saturated_fit is defined and r.saturated_fit %}<table><tr><th>fit bin by bin</th><th>saturated deviance</th><th>median of {{ r.saturated_fit[0].pseudo_experiments }} experiments</th><th>p</th><th>p with a signal</th></tr>
 {% for f in r.saturated_fit %}<tr><td>{{ f.region }}</td><td>{{ "%.1f"|format(f.deviance) }}</td><td>{{ "%.1f"|format(f.median_of_experiments) }}</td><td>{{ "&lt; "|safe if f.p_is_bound }}{{ p(f.p_value) }}</td><td>{{ p(f.p_with_signal) }}</td></tr>{% endfor %}</table>{% endif %}
 <p class="small">q0 calls every deficit p = 0.5 and is shown where the fitted signal is positive; it is never combined.{% if crossed %} The global p of a region is that of its largest z anywhere in the scan (up-crossings, Gross and Vitells), without the trial of having looked into several regions.{% endif %}</p>
-<div class="pair">{% for g in r.regions.regions %}{{ figure("spectrum_" ~ loop.index0, g.name ~ ": spectrum, background-only fit, fit with a signal at the best mass, and the pulls of both (grey, line).") }}{% endfor %}</div>
+<div class="pair">{% for g in r.regions.regions %}{{ figure("spectrum_" ~ loop.index0, g.name ~ ": spectrum, background-only fit, " ~ curves ~ ", and the pulls of both (grey, line).") }}{% endfor %}</div>
 
-{% if r.expected_discovery is defined %}<h2>Expected discovery</h2>
-{% for name, e in r.expected_discovery.items() %}{% set fb = e.luminosity is defined %}{{ figure("expected_" ~ loop.index0, "Local significance that this hunt expects of a signal like " ~ name ~ " on the fitted background. Lines and bands: median and where 68 % lie, of " ~ e.experiments ~ " experiments a point, calibrated as the quoted local p is; dashed: the Asimov data set.") }}
-<table><tr><th>{{ name }}{% if unit %} [{{ unit }}]{% endif %}</th><th>events for a median of 3 σ</th><th>of 5 σ</th>{% if fb %}<th>fb, 3 σ</th><th>5 σ</th>{% endif %}</tr>
-{% for m in e.masses %}{% set i = loop.index0 %}<tr><td>{{ at(m, False) }}</td><td>{{ number(e.yield_for_3_sigma[i]) }}</td><td>{{ number(e.yield_for_5_sigma[i]) }}</td>{% if fb %}<td>{{ number(e.fb_for_3_sigma[i]) }}</td><td>{{ number(e.fb_for_5_sigma[i]) }}</td>{% endif %}</tr>{% endfor %}</table>{% endfor %}{% endif %}
-{% if r.limits is defined %}<h2>Limits</h2>
+"""
+    + EXPECTED
+    + """{% if r.limits is defined %}<h2>Limits</h2>
 {% for note in r.limits.notes %}<p class="note">{{ note }}</p>{% endfor %}
 {% for name, l in r.limits.signals.items() %}{{ figure("limits_" ~ name, "Upper limits at " ~ "%.0f"|format(100 * l.confidence) ~ " % confidence level on a signal like " ~ name ~ ", its share in the regions taken to be the same at every mass. Bands: where 68 and 95 % of background-only experiments lie.") }}
 <table><tr><th>mass{% if unit %} [{{ unit }}]{% endif %}</th><th>{{ "" if l.blind else "observed" }}</th><th>expected</th><th>68 %</th><th>background in window</th>{% if l.joint_fit is defined %}<th>z, joint fit</th>{% endif %}</tr>
@@ -141,13 +155,9 @@ They were fixed before the hunted events were looked at, on events that no model
 {% for row in c.z %}<tr><td>and length {{ "%g"|format(c.lengths[loop.index0]) }}, fixed</td>{% for z in row %}<td>{{ "%.2f"|format(z) }}</td>{% endfor %}</tr>{% endfor %}</table>
 <p class="small">Chosen by the evidence with a signal there: {{ "%.2f"|format(c.chosen) }}, without: {{ "%.2f"|format(c.first) }}{% if c.simulated is not none %}, of held-out background: {{ "%.2f"|format(c.simulated) }}{% endif %}.</p>{% endif %}
 {{ bias_table(r.bias) }}
-{% if r.validation is defined %}<h2>Validation</h2>
-<p>Made by <code>hunch validate</code> at full size.</p>
-<table><tr><th>check</th><th>found</th><th>allowed</th><th></th></tr>
-{% for c in r.validation.checks %}<tr><td>{{ c.name }}</td><td class="wide">{{ c.found }}</td><td class="wide">{{ c.allowed }}</td><td>{{ "–" if c.passed is none else "pass" if c.passed else "FAIL" }}</td></tr>{% endfor %}</table>
-{{ bias_table(r.validation.bias) }}
-<div class="pair">{{ figure("validation_bias", "Bias of yields in experiments drawn from other functions that describe the data, in the region where it is largest. Dashed: what is allowed.") }}{{ figure("validation_global_p", "Global p of whole hunts in background-only experiments: the share of them below x. On the diagonal the global p is what it says.") }}{{ figure("validation_pulls", "Injected signals in some regions: mean and width of the pull, and the share of 68 % intervals that hold the injected yield.") }}</div>{% endif %}
-{% if r.metrics is defined and r.metrics %}<h2>Against the truth in the file</h2>{{ figure("roc_sic") }}
+"""
+    + VALIDATION
+    + """{% if r.metrics is defined and r.metrics %}<h2>Against the truth in the file</h2>{{ figure("roc_sic") }}
 <table><tr><th>score</th><th>AUC</th><th>max SIC (20 background events left)</th><th>at ε<sub>B</sub></th>{% for k in (r.metrics.values()|first).eps_s %}<th>ε<sub>S</sub> at ε<sub>B</sub> = {{ k }}</th>{% endfor %}<th>1/ε<sub>B</sub> at ε<sub>S</sub> = 0.5</th></tr>
 {% for name, m in r.metrics.items() %}<tr><td>{{ name }}</td><td>{{ "%.3f"|format(m.auc) }} ± {{ "%.3f"|format(m.auc_error) }}</td><td>{{ "%.2f"|format(m.max_sic) }} ± {{ "%.2f"|format(m.max_sic_error) }}</td><td>{{ p(m.max_sic_eps_b) }}</td>{% for v in m.eps_s.values() %}<td>{{ "%.3f"|format(v) }}</td>{% endfor %}<td>{{ "%.1f"|format(m.rejection["0.5"]) }}</td></tr>{% endfor %}</table>{% endif %}
 
@@ -168,13 +178,10 @@ def write_report(
     """
     best = result["scan"]["masses"].index(result["best"]["mass"])
     observable = Observable(**result["observable"])
-
-    def figure(name: str, caption: str = "") -> Markup:
-        file = (more or {}).get(name, Path(figures) / f"{name}.png")
-        if not file.is_file():
-            return Markup()
-        text = printable(caption or CAPTIONS.get(name, ""))
-        return FIGURE.format(text=text, encoded=picture(file))
+    second = result.get("second")
+    curves = "fit with a signal at the best mass"
+    if second is not None:
+        curves = f"fit with signals at {observable.at(second['first']['mass'])} and {observable.at(second['mass'])}"
 
     write_page(
         path,
@@ -187,9 +194,23 @@ def write_report(
         at=lambda value, with_unit=True: (observable if with_unit else Observable(unit="")).at(value),
         unit=observable.unit,
         observable=Markup("m<sub>jj</sub>") if observable.name == MJJ.name else observable.name,
-        figure=figure,
+        curves=curves,
+        figure=figures_of(figures, more),
         verdict=verdict(result["best"]),
     )
+
+
+def figures_of(folder: str | Path, more: Mapping[str, Path] | None = None) -> Callable[..., Markup]:
+    """Return a function of (name, caption) that shows the PNG of that name in a folder, or where `more` has it; nothing where there is none."""
+
+    def figure(name: str, caption: str = "") -> Markup:
+        file = (more or {}).get(name, Path(folder) / f"{name}.png")
+        if not file.is_file():
+            return Markup()
+        text = printable(caption or CAPTIONS.get(name, ""))
+        return FIGURE.format(text=text, encoded=picture(file))
+
+    return figure
 
 
 def picture(file: Path) -> str:

@@ -14,7 +14,7 @@ from ..pieces import NONE_KEPT, Pieces
 from ..table import MJJ, Observable
 from .checks.background_only import Sculpting, Spurious, sculpting, spurious_signal
 from .fits.background import family_orders
-from .ranges.fit_range import find_fit_range, given_fit_range
+from .ranges.fit_range import find_fit_range, given_fit_range, left_out_note, masses_within
 from .regions.difference import difference_score
 from .regions.metrics import Metrics, evaluate
 from .regions.regions import Regions
@@ -157,13 +157,8 @@ def search(
         "in no region": int((assigned < 0).sum()),
         **{name: int((assigned == r).sum()) for r, name in enumerate(names)},
     }
-    grid = hunted_masses(
-        window,
-        reference if len(reference) > len(data.mass) else data.mass,
-        width=shape.width,
-        masses=masses,
-        observable=settings.observable,
-    )
+    counted = reference if len(reference) > len(data.mass) else data.mass
+    grid = hunted_masses(window, counted, width=shape.width, masses=masses, observable=settings.observable)
     shaped, before, held_counts = sculpted(
         calibration, regions, window, choice, expected_events=expected, seed=settings.seed
     )
@@ -173,6 +168,15 @@ def search(
             calibration, regions, window, grid, shape=shape, expected_events=expected, settings=settings
         )
         settings = dataclasses.replace(settings, lowest_orders=tuple(s.lowest for s in spurious))
+    notes = [
+        f"region {s.region}: spurious signal up to {s.worst:.2f} of the statistical error in every order"
+        for s in spurious
+        if not s.resolved
+    ]
+    if masses is not None:
+        notes += left_out_note(
+            window, counted, grid, resolution=step_of(shape.width), asked=masses, observable=settings.observable
+        )
     # no refusal: the functions were checked on held-out background, and a signal may fill a region
     found = hunt_in_range(
         spectra,
@@ -182,11 +186,7 @@ def search(
         settings=settings,
         refusing=False,
         cutflow=cutflow,
-        notes=[
-            f"region {s.region}: spurious signal up to {s.worst:.2f} of the statistical error in every order"
-            for s in spurious
-            if not s.resolved
-        ],
+        notes=notes,
         progress=progress,
         pieces=pieces,
     )
@@ -230,15 +230,13 @@ def hunted_masses(
     window: FitRange, events: Floats, *, width: float, masses: tuple[float, float] | None, observable: Observable = MJJ
 ) -> Floats:
     """Return the masses (GeV) to hunt at, from inclusive masses (n,) and the signal's relative width; InputError for none."""
-    # bins are a mass resolution wide: steps finer than half of one repeat the same fit
-    grid = mass_grid(window, events, resolution=min(max(width, 0.035), 0.05))
-    if masses is None:
-        return grid
-    grid = grid[(grid >= masses[0]) & (grid <= masses[1])]
-    if len(grid) == 0:
-        asked = f"[{masses[0]:g}, {masses[1]:g}] {observable.unit}".rstrip()
-        raise InputError(f"masses {asked} hold no mass of the scan inside the fit range")
-    return grid
+    grid = mass_grid(window, events, resolution=step_of(width))
+    return grid if masses is None else masses_within(grid, masses, observable)
+
+
+def step_of(width: float) -> float:
+    """Return two steps of the scan: bins are a mass resolution wide, and steps finer than half of one repeat the same fit."""
+    return min(max(width, 0.035), 0.05)
 
 
 def truth_metrics(data: Scored, regions: Regions) -> dict[str, Metrics]:

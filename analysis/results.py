@@ -30,7 +30,7 @@ from .fits.written import written_function
 from .goodness.envelope import background_envelope
 from .goodness.fit_quality import fit_qualities
 from .goodness.saturated import saturated_fits
-from .goodness.signal_curve import signal_curve
+from .goodness.signal_curve import both_curve, signal_curve
 from .p_values.tail import TailFit
 from .regions.difference import difference_score
 from .regions.scored import Scored, regions_of_events
@@ -228,7 +228,8 @@ def fits_of(
 ) -> list[dict[str, Any]]:
     """Return every region's counts, expected background and fit, iminuit's beside the batched one.
 
-    expected_with_signal: of the fit with a signal at the best mass, null where that fit does not end.
+    expected_with_signal: of the fit with a signal at the best mass, expected_with_both: with the second one too, where it was looked for
+    and found; null where that fit does not end.
     `formula` with `parameters` gives the curve: a density in events per unit of the mass m, from which bins follow as `bins` says.
     The parameters' errors are iminuit's.
     """
@@ -239,7 +240,8 @@ def fits_of(
             "events": int(hunted.counts[r].sum()),
             "counts": hunted.counts[r].tolist(),
             "expected": hunted.background.expected[r].tolist(),
-            "expected_with_signal": None if curves[r] is None else np.asarray(curves[r]).tolist(),
+            "expected_with_signal": listed(curves[r]),
+            **({} if second is None else {"expected_with_both": listed(both_curve(hunted, r, second))}),
             "fit": {
                 "family": quality.family,
                 "order": quality.order,
@@ -264,6 +266,11 @@ def fits_of(
         }
         for r, (name, quality) in enumerate(zip(names, fit_qualities(hunted, names, second), strict=True))
     ]
+
+
+def listed(curve: Floats | None) -> list[float] | None:
+    """Return a curve (bins,) for JSON, null where there is none."""
+    return None if curve is None else [float(events) for events in curve]
 
 
 def process_of(hunted: BumpHunt, region: int) -> dict[str, Any] | None:
@@ -324,7 +331,7 @@ def draw_figures(
         "sculpting": sculpting_figure(
             inclusive_counts, per_region, hunted.edges, "held-out events", observable=observable
         ),
-        **{f"spectrum_{r}": spectrum_figure(hunted, r, names[r]) for r in leading},
+        **{f"spectrum_{r}": spectrum_figure(hunted, r, names[r], second=found.second) for r in leading},
     }
     if found.metrics and data.truth is not None:
         scores = {"background loss": data.losses[:, 0]}
@@ -360,6 +367,6 @@ def draw_spectrum_figures(found: SpectrumHunt, folder: str | Path) -> list[Path]
             (window.low, window.high),
             observable=hunted.settings.observable,
         ),
-        **{f"spectrum_{r}": spectrum_figure(hunted, r, n) for r, n in enumerate(found.names)},
+        **{f"spectrum_{r}": spectrum_figure(hunted, r, n, second=found.second) for r, n in enumerate(found.names)},
     }
     return [path for name, figure in drawn.items() for path in save_figure(figure, folder, name)]

@@ -23,7 +23,7 @@ from .fits.minuit_fit import MinuitFit, fit_with_minuit
 from .goodness.envelope import other_families
 from .goodness.fit_quality import fit_notes, fit_qualities, quality_notes, significance_refused
 from .goodness.saturated import saturated_fits, saturated_notes
-from .ranges.fit_range import range_of_spectrum, scan_masses
+from .ranges.fit_range import masses_note, range_of_spectrum, scan_masses
 from .significance.after_first import Second, second_of
 from .significance.bumphunt import BumpHunt, hunt, stack
 from .significance.procedure import HuntSettings
@@ -121,10 +121,12 @@ def hunt_spectra(
     if fit_range is None and below > 0.5 * counts.sum():
         where = f"the fit range, which starts at {settings.observable.at(window.low)} ({window.chosen})"
         notes.append(f"{below} of {counts.sum():.0f} events lie below {where}: they are not hunted in")
+    grid = scan_masses(window, inside.sum(axis=0), width=min(widths), masses=masses)
+    notes += masses_note(window, inside.sum(axis=0), grid, width=min(widths), masses=masses)
     found = hunt_in_range(
         {name: as_hist(window.edges, row) for name, row in zip(spectra, inside, strict=True)},
         window,
-        scan_masses(window, inside.sum(axis=0), width=min(widths), masses=masses),
+        grid,
         shape=shape,
         settings=settings,
         refusing=True,

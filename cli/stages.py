@@ -199,7 +199,24 @@ def stage_only(name: str, text: str) -> click.Command:
 
 train = stage_only("train", "Train the scorers of ANALYSIS on its tables.")
 
-report = stage_only("report", "Write report.html of ANALYSIS from result.json, limits.json and the figures.")
+
+@click.command()
+@click.argument("target", type=ANALYSIS, metavar="ANALYSIS|OUT")
+@click.option("--force", is_flag=True, help="With an ANALYSIS: rerun though nothing changed.")
+@overriding
+@click.pass_obj
+def report(
+    obj: dict[str, Any], /, *, target: Path, force: bool, representation: str | None, values: tuple[str, ...]
+) -> None:
+    """Write report.html anew from result.json, limits.json, validation.json and figures: of ANALYSIS, or of OUT, the folder of a hunt in spectra."""
+    if not target.is_dir():
+        stage_command(obj, analysis_of(target, representation, values), "report", force=force)
+        return
+    refuse({"representation": representation, "values": values, "force": force or None}, "only with an ANALYSIS")
+    from ..workflow.given_spectra import report_again
+
+    report_again(target)
+    say(f"report: {target / 'report.html'}")
 
 
 @click.command()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
-
-from jinja2 import UndefinedError
 
 from .. import __version__
 from ..analysis.blinded_hunt import BlindedHunt, blinded_result, hunt_blinded, stored_range
@@ -17,10 +14,11 @@ from ..analysis.blinded_page import draw_blinded, write_blinded_report
 from ..analysis.checks.all_checks import validate
 from ..analysis.counting_page import write_counting_report
 from ..analysis.figures.check_figures import write_validation
+from ..analysis.goodness.fit_quality import fit_qualities, significance_refused
 from ..analysis.limit_files import write_limits
 from ..analysis.limits.model import shares
 from ..analysis.limits.signal_errors import SignalErrors
-from ..analysis.limits.signals import Signal, hunt_of, limits_of, notes_of
+from ..analysis.limits.signals import Signal, hunt_of, limits_of, notes_of, widths_note
 from ..analysis.page import write_report
 from ..analysis.provenance import versions
 from ..analysis.results import draw_expected, draw_spectrum_figures, spectrum_result
@@ -38,22 +36,20 @@ from ..files import finite, remove, require_place, write_json
 from ..lock import writing
 from ..pieces import Pieces
 from .layout import FOLDERS
-from .of_result import belongs, beside, check_result, stamp_of_result
+from .of_result import ANEW, belongs, beside, check_result, describing, stamp_of_result
 from .older import mark_older, unmark
 from .stamps import source_hash
+from .unblinding import blinded_window, other_options, other_spectra, read_blinded
 
-__all__ = ["hunt_files", "limit_folder", "read_result", "report_folder", "validate_folder"]
+__all__ = ["hunt_files", "limit_folder", "read_result", "report_again", "report_folder", "validate_folder"]
 
 log = logging.getLogger(__name__)
 RESULT_KEYS = ("best", "scan", "fit_range", "regions", "signal_shape", "observable", "configuration")
 """What the result.json of every hunt holds."""
 COUNT_KEYS = ("counting", "samples", "configuration", "representation", "score", "notes")
 """What that of a counting experiment holds."""
-ANEW = "hunch run or hunch hunt writes it anew"
-DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, UndefinedError)
-"""What comes of a result that lacks something, or holds it in another form."""
-FREE_KEYS = ("spectra", "blind", "fit_range", "seed", "pseudo_experiments", "expected", "efficiencies")
-"""Keys of a configuration that may change when a window is unblinded: they choose nothing."""
+OF_OPEN = ("after_first", "pseudo_experiments")
+"""Settings of what is not made while a window is blind."""
 MANY = 8
 """Regions from which Fisher's method, when nobody chose it, is worth a note: a signal of one region drowns in the sum."""
 
@@ -88,7 +84,7 @@ def hunt_files(
         raise HunchError(f"-o {output}: is a file; a folder is written")
     refuse_together({"--blind": blind, "--unblind": unblind})
     refuse_together({"--fit-range": fit_range, "--unblind": unblind})
-    before = None if unblind is None else read_blinded(unblind)
+    before = None if unblind is None else read_blinded(unblind, output)
     require_place(output)
     with writing(output, within=FOLDERS):
         if (output / ".stages").exists():
@@ -97,7 +93,7 @@ def hunt_files(
             )
         given = (sources, output, unit, mass_unit, luminosity, width, fit_range, masses, HuntSettings(**settings))
         asked = None if expected is None else (expected, efficiencies)
-        kept: dict[str, Any] = {"blind": blind, "before": before, "chosen": "combination" in settings}
+        kept: dict[str, Any] = {"blind": blind, "before": before, "named": frozenset(settings)}
         return hunt_held(*given, expected=asked, progress=progress, **kept)
 
 
@@ -105,27 +101,6 @@ def refuse_together(options: dict[str, Any]) -> None:
     """Refuse two options that contradict each other."""
     if all(value is not None for value in options.values()):
         raise HunchError(f"{' and '.join(options)} cannot be together")
-
-
-def read_blinded(path: Path) -> dict[str, Any]:
-    """Read the result of a blinded hunt, a file or its folder; raises HunchError where it is another's."""
-    file = path / "result.json" if path.is_dir() else path
-    found = read_json(file, remedy="hunch hunt ... --blind LOW HIGH writes it")
-    if not isinstance(found, dict) or "blinded" not in found:
-        raise HunchError(f"--unblind {file}: is no result of a hunt with --blind")
-    with describing(file):
-        stored_range(found)
-    return found
-
-
-def since_blind(before: dict[str, Any], configuration: dict[str, Any]) -> list[str]:
-    """Say which options are others than when a window was blind."""
-    of = before["configuration"]
-    keys = [k for k in configuration if k not in FREE_KEYS and of.get(k) != finite(configuration)[k]]
-    return [
-        f"{key} was {of.get(key)!r} while the window was blind and is {configuration[key]!r}: a choice that the global p does not count"
-        for key in keys
-    ]
 
 
 def hunt_held(
@@ -141,11 +116,11 @@ def hunt_held(
     *,
     blind: tuple[float, float] | None,
     before: dict[str, Any] | None,
-    chosen: bool,
+    named: frozenset[str],
     expected: tuple[Sequence[float], Sequence[float] | None] | None,
     progress: bool,
 ) -> dict[str, Any]:
-    """Hunt as `hunt_files` does, in a folder that is held; before: a blinded result; chosen: whether somebody chose the combination;
+    """Hunt as `hunt_files` does, in a folder that is held; before: a blinded result; named: fields of HuntSettings that somebody chose;
     expected: yields and efficiencies of an expected discovery.
     """
     given = read_spectra(
@@ -155,11 +130,13 @@ def hunt_held(
         mass_unit=mass_unit,
         luminosity=None if luminosity is None else read_luminosity(luminosity),
         fb_of_counts=expected is not None,
+        # events of a table are binned in the same way before and after
+        blind=blind if before is None else blinded_window(before),
     )
     share = None if expected is None else checked_shares(expected[1], len(given.spectra))
     yields = checked_yields(expected[0]).tolist() if expected and expected[0] else None
     notes = list(given.notes)
-    if len(given.spectra) >= MANY and not chosen:
+    if len(given.spectra) >= MANY and "combination" not in named:
         notes.append(
             f"{len(given.spectra)} regions are combined by Fisher's method, in which a signal of one of them drowns: regions "
             "of a mosaic want --combination simes"
@@ -179,7 +156,8 @@ def hunt_held(
         **{k: v for k, v in dataclasses.asdict(hunting).items() if k not in {"lowest_orders", "widths"}},
     }
     if before is not None:
-        notes += since_blind(before, configuration)
+        notes += [*other_options(before, configuration), *other_spectra(before, given.spectra)]
+    notes += [] if blind is None else waiting(named)
     for note in notes:
         log.warning("%s", note)
     mark_older(output)
@@ -195,24 +173,20 @@ def hunt_held(
             found = hunt_spectra(given.spectra, fit_range=fixed, progress=progress, **options)
             answer = spectrum_result(found)
         discovery = {}
-        refused = found.no_significance if isinstance(found, SpectrumHunt) else None
-        if share is not None and refused is None:
-            seen = (
-                found.hunt
-                if isinstance(found, SpectrumHunt)
-                else hunt_of({**answer, "configuration": configuration})[0]
-            )
-            discovery["signal"] = expected_discovery(
-                seen,
-                yields=yields,
-                efficiencies=share,
-                luminosity=None if luminosity is None else read_luminosity(luminosity).per_pb / 1000,
-                progress=progress,
-                pieces=kept_pieces(output, "expected"),
-            )
-        elif share is not None:
-            notes.append(f"no expected discovery: {refused}")
-            log.warning("%s", notes[-1])
+        if share is not None:
+            seen, refused = expectable(found, {**answer, "configuration": configuration})
+            if refused is None:
+                discovery["signal"] = expected_discovery(
+                    seen,
+                    yields=yields,
+                    efficiencies=share,
+                    luminosity=None if luminosity is None else read_luminosity(luminosity).per_pb / 1000,
+                    progress=progress,
+                    pieces=kept_pieces(output, "expected"),
+                )
+            else:
+                notes.append(f"no expected discovery: {refused}")
+                log.warning("%s", notes[-1])
     except HunchError:  # the answer of before stays
         unmark(output)
         remove(output / ".spectra" / "pieces")
@@ -244,6 +218,21 @@ def hunt_held(
     stamp_of_result(output, "hunt")
     remove(output / ".spectra" / "pieces")
     return result
+
+
+def waiting(named: frozenset[str]) -> list[str]:
+    """Say which of the settings that somebody chose are of no use while a window is blind."""
+    options = [f"--{name.replace('_', '-')}" for name in OF_OPEN if name in named]
+    said = f"{', '.join(options)}: of no use while a window is blind; to be given again with --unblind"
+    return [said] if options else []
+
+
+def expectable(found: SpectrumHunt | BlindedHunt, result: dict[str, Any]) -> tuple[BumpHunt, str | None]:
+    """Return the hunt whose expected discovery is asked for, and why it has none: that of a blind one has its expectation for data."""
+    if isinstance(found, SpectrumHunt):
+        return found.hunt, found.no_significance
+    seen, names = hunt_of(result)
+    return seen, significance_refused(fit_qualities(seen, names))
 
 
 def draw_anew(found: SpectrumHunt | BlindedHunt, figures: Path) -> None:
@@ -304,10 +293,13 @@ def limit_folder(
         mark_older(output)
         pieces = kept_pieces(output, "limits")
         signals = [Signal("signal", share)]
-        blind = "blinded" in read_result(output)
+        result = read_result(output)
+        blind = "blinded" in result
+        if blind:  # the largest excess of what is seen has no say in the width
+            found = dataclasses.replace(found, shape=SignalShape(**result["signal_shape"]))
         options: dict[str, Any] = {"points": points, "luminosity": luminosity, "errors": errors, "blind": blind}
         set_on = limits_of(found, signals, names=names, pieces=pieces, **options)
-        notes = notes_of(set_on, found.settings.observable)
+        notes = [*notes_of(set_on, found.settings.observable), *widths_note(found, blind=blind)]
         for note in notes:
             log.warning("%s", note)
         remove(output / "limits.json")
@@ -328,6 +320,14 @@ def refuse_analysis(output: Path) -> None:
         read_any_result(output)
     if (output / ".stages").exists():
         raise HunchError(f"{output}: is the folder of a hunch run; give its YAML file in place of it")
+
+
+def report_again(output: Path) -> None:
+    """Write report.html of the folder of a hunt in given spectra; raises HunchError where the hunt was changed since."""
+    refuse_analysis(output)
+    with writing(output, within=FOLDERS):
+        check_result(output)
+        report_folder(output)
 
 
 def report_folder(output: Path) -> None:
@@ -351,9 +351,6 @@ def report_folder(output: Path) -> None:
         if "counting" in result:
             write_counting_report(output / "report.html", result, output / "figures")
             return
-        if "blinded" in result:
-            write_blinded_report(output / "report.html", result, output / "figures")
-            return
         if "validation" in result:
             figures |= {
                 f"validation_{name}": output / "validation" / f"{name}.png" for name in ("pulls", "global_p", "bias")
@@ -364,18 +361,8 @@ def report_folder(output: Path) -> None:
                     f"{output / 'limits.json'}: a signal is named {shown(name)}, which is no name of a folder"
                 )
             figures[f"limits_{name}"] = output / "limits" / name / "limits.png"
-        write_report(output / "report.html", result, output / "figures", figures)
-
-
-@contextlib.contextmanager
-def describing(*paths: Path) -> Iterator[None]:
-    """Turn what goes wrong with the content of a result into a HunchError that names its files."""
-    try:
-        yield
-    except DAMAGE as error:
-        said = f"{type(error).__name__}: {shown(str(error), limit=200)}"
-        named = ", ".join(map(str, paths))
-        raise HunchError(f"{named}: damaged, or written by another version of hunch ({said}); {ANEW}") from error
+        write = write_blinded_report if "blinded" in result else write_report
+        write(output / "report.html", result, output / "figures", figures)
 
 
 def hunt_in(output: Path) -> tuple[BumpHunt, tuple[str, ...]]:

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def limits(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> None:  # noqa: ARG001 - every stage takes progress
     """Set limits on every signal, or prior where there is none, and write limits.json and the folder limits."""
     from ..analysis import SignalErrors, limits_of, read_regions, write_limits
-    from ..analysis.limits.signals import notes_of
+    from ..analysis.limits.signals import notes_of, widths_note
     from .given_spectra import hunt_in, read_any_result
 
     output = Path(analysis.output)
@@ -65,7 +65,7 @@ def limits(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> No
     )
     remove(output / "limits.json")
     remove(output / "limits")
-    own = notes_of(set_on, found.settings.observable)
+    own = [*notes_of(set_on, found.settings.observable), *widths_note(found)]
     for note in own:
         log.warning("%s", note)
     written = write_limits(found, set_on, output / "limits", names=names)

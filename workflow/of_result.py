@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import HunchError
+from jinja2 import UndefinedError
+
+from ..errors import HunchError, shown
 from .stamps import Key, hashed, why_stale, write_stamp
 
-__all__ = ["belongs", "beside", "check_result", "stamp_of_result", "validation_files", "written_by"]
+__all__ = [
+    "ANEW",
+    "belongs",
+    "beside",
+    "check_result",
+    "describing",
+    "made_of",
+    "stamp_of_result",
+    "validation_files",
+    "written_by",
+]
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +32,21 @@ WRITES = {
     "validate": ("validation.json", "validation"),
 }
 """What is made in a folder -> its files; the hunt is that in spectra which others made."""
+ANEW = "hunch run or hunch hunt writes it anew"
+DAMAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, UndefinedError)
+"""What comes of a result that lacks something, or holds it in another form."""
 FOUND = {"limits": "limits.json", "validate": "validation.json"}
+
+
+@contextlib.contextmanager
+def describing(*paths: Path) -> Iterator[None]:
+    """Turn what goes wrong with the content of a result into a HunchError that names its files."""
+    try:
+        yield
+    except DAMAGE as error:
+        said = f"{type(error).__name__}: {shown(str(error), limit=200)}"
+        named = ", ".join(map(str, paths))
+        raise HunchError(f"{named}: damaged, or written by another version of hunch ({said}); {ANEW}") from error
 
 
 def beside(output: Path) -> Path:

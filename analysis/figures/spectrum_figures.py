@@ -13,7 +13,8 @@ from scipy import special
 
 from ...table import MJJ, Observable
 from ..fits.log_p import stated_p
-from ..goodness.signal_curve import signal_curve
+from ..goodness.signal_curve import both_curve, signal_curve
+from ..significance.after_first import Second
 from ..significance.bumphunt import BumpHunt
 from .base import COLOURS, INK, literal, on_axes, on_figure
 
@@ -25,9 +26,12 @@ LEAST_REACH, REACH = 4.0, 10.0  # of the pulls' axis
 
 
 def spectrum_figure(
-    hunt: BumpHunt, region: int, name: str, *, figure: Figure | SubFigure | None = None
+    hunt: BumpHunt, region: int, name: str, *, second: Second | None = None, figure: Figure | SubFigure | None = None
 ) -> Figure | SubFigure:
-    """Draw one region's spectrum with its background fit, that with the signal of the best mass, the signal, and the pulls of both fits."""
+    """Draw one region's spectrum with its background fit, that with the signal of the best mass, the signal, and the pulls of both fits.
+
+    second: the excess beside the first, whose signal is then in the fit and drawn too.
+    """
     counts, expected = hunt.counts[region], hunt.background.expected[region]
     edges, centres = hunt.edges, 0.5 * (hunt.edges[1:] + hunt.edges[:-1])
     observable = hunt.settings.observable
@@ -45,19 +49,21 @@ def spectrum_figure(
         )
         told = f"{float(hunt.background.n_parameters[region]):.3g} parameters"
         fit_label = f"{literal(hunt.settings.family)} fit, {told} (p {stated_p(hunt.fit_p[region])})"
-        mass = hunt.masses[hunt.best]
-        both = signal_curve(hunt, region, hunt.best)
+        both, drawn_signals = curve_and_signals(hunt, region, second)
         if both is not None:
             # wide and below: the fits coincide in most bins, and both are to be seen
-            with_signal = f"fit with a signal at {literal(observable.at(mass))}"
+            a_signal = "a signal" if second is None else "signals"
+            with_signal = (
+                f"fit with {a_signal} at {' and '.join(literal(observable.at(mass)) for mass, _, _ in drawn_signals)}"
+            )
             mplhep.histplot(both, edges, color=SOFT, label=with_signal, ax=main, linewidth=4, edges=False)
         mplhep.histplot(expected, edges, color=COLOURS[0], label=fit_label, ax=main, linewidth=2, edges=False)
-        signal = hunt.scan.signal[region, hunt.best] * hunt.templates[hunt.best]
-        label = f"fitted signal at {literal(observable.at(mass))}: {hunt.scan.signal[region, hunt.best]:.1f} events"
-        if signal.sum() > 0:
-            mplhep.histplot(
-                np.where(signal > 1e-3, signal, np.nan), edges, color=COLOURS[2], linestyle="--", label=label, ax=main
-            )
+        for (mass, events, template), style in zip(drawn_signals, ("--", ":"), strict=False):
+            signal = events * template
+            label = f"fitted signal at {literal(observable.at(mass))}: {events:.1f} events"
+            if signal.sum() > 0:
+                shown = np.where(signal > 1e-3, signal, np.nan)
+                mplhep.histplot(shown, edges, color=COLOURS[2], linestyle=style, label=label, ax=main)
         main.set_yscale("log")
         main.set_ylim(max(0.05, 0.3 * expected.min()), 30 * max(counts.max(), 1.0))
         main.set_ylabel("events / bin")
@@ -75,6 +81,24 @@ def spectrum_figure(
         pulls.set_xlim(edges[0] - 0.01 * (edges[-1] - edges[0]), edges[-1])
         pulls.plot(centres, np.clip(pull, -reach, reach), ".", color=INK, markersize=3)
     return drawn
+
+
+def curve_and_signals(
+    hunt: BumpHunt, region: int, second: Second | None
+) -> tuple[Floats | None, list[tuple[float, float, Floats]]]:
+    """Return a region's fit with signal (bins,), None where it does not end, and mass in GeV, yield as stated and template (bins,) of each signal.
+
+    The signal is that of the best mass, or there are two where a second was looked for and found.
+    """
+    if second is None:
+        best = hunt.best
+        alone = (float(hunt.masses[best]), float(hunt.scan.signal[region, best]), hunt.templates[best])
+        return signal_curve(hunt, region, best), [alone]
+    signals = [
+        (second.first_mass, float(second.first_signal[region]), second.templates[0]),
+        (second.mass, float(second.signal[region]), second.templates[1]),
+    ]
+    return both_curve(hunt, region, second), signals
 
 
 def poisson_interval(counts: Floats) -> Floats:

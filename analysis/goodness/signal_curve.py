@@ -1,4 +1,4 @@
-"""The fit of background and signal together: what one region expects in every bin with the signal of one mass."""
+"""The fit of background and signal together: what one region expects in every bin with the signal of one mass, or of two."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from ..fits.formula_fit import curve_around
 from ..fits.log_linear import fit_one_signal
 from ..fits.newton import fit_curve
 from ..fits.scan import PATIENCE
+from ..fits.second_signal import fit_with_signals
+from ..significance.after_first import Second
 from ..significance.bumphunt import BumpHunt
 
-__all__ = ["signal_curve"]
+__all__ = ["both_curve", "signal_curve"]
 
 Floats = npt.NDArray[np.float64]
 LEAST = 1e-9  # events a bin
@@ -26,6 +28,22 @@ def signal_curve(found: BumpHunt, region: int, m: int) -> Floats | None:
     expected = expectation(found, region, m)
     # a deficit can empty a bin, and nothing is left of it then but rounding
     return None if expected is None else np.maximum(expected, LEAST)
+
+
+def both_curve(found: BumpHunt, region: int, second: Second) -> Floats | None:
+    """Return the events (bins,) that one region expects of the fit of background and both signals; None where it does not end."""
+    columns = found.columns(region)
+    if columns is None:
+        return None
+    _, expected, _, converged = fit_with_signals(
+        found.counts[region],
+        columns.basis,
+        columns.offset,
+        second.templates,
+        columns.theta,
+        precision=columns.precision,
+    )
+    return np.maximum(expected, LEAST) if converged else None
 
 
 def expectation(found: BumpHunt, region: int, m: int) -> Floats | None:

@@ -28,7 +28,7 @@ from ..spectra.signal_shape import SignalShape, peak_of
 from .cls import EXPERIMENTS, Limits, cls_limits
 from .signal_errors import SignalErrors
 
-__all__ = ["Signal", "as_signal", "hunt_of", "limit_masses", "limits_of", "notes_of"]
+__all__ = ["Signal", "as_signal", "hunt_of", "limit_masses", "limits_of", "notes_of", "widths_note"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,6 +66,7 @@ def hunt_of(result: Mapping[str, Any]) -> tuple[BumpHunt, tuple[str, ...]]:
         family=regions[0]["fit"]["family"],
         combination=result["scan"]["combination"],
         pseudo_experiments=0,
+        seed=int(result["configuration"].get("seed", 0)),
         lowest_orders=tuple(s["lowest"] for s in spurious) if spurious else None,
         observable=Observable(**result["observable"]),
         process=GaussianProcess(
@@ -145,6 +146,17 @@ def notes_of(limits: Mapping[str, Limits], observable: Observable) -> list[str]:
     """Say of every signal at which masses its limits are missing, and why."""
     said = [of.note(name, observable) for name, of in limits.items()]
     return [note for note in said if note is not None]
+
+
+def widths_note(found: BumpHunt, *, blind: bool = False) -> list[str]:
+    """Say of which width the signal of the limits is where several are scanned: that of the shape, at every mass."""
+    if not found.scans_widths:
+        return []
+    scanned = ", ".join(f"{100 * w:.3g}" for w in found.settings.widths)
+    which = "the narrowest of" if blind else "that of the largest excess, of"
+    return [
+        f"limits are on a signal {100 * found.shape.width:.3g} % of its mass wide, {which} {scanned} % that were scanned"
+    ]
 
 
 def joint_global_p(found: BumpHunt, shares: Floats) -> dict[str, Any] | None:

@@ -10,13 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import InputError
+from ...table import MJJ, Observable
 from ..fits.background import family_orders
 from ..fits.log_linear import fit_log_linear
-from ..spectra.bins import MIN_BINS, FitRange, TurnOn, mass_grid, search_grid
+from ..spectra.bins import MIN_ABOVE, MIN_BINS, FitRange, TurnOn, mass_grid, scan_ends, search_grid
 from ..spectra.signal_shape import SignalShape
 from .turn_on import find_turn_on
 
-__all__ = ["find_fit_range", "given_fit_range", "range_of_spectrum", "scan_masses"]
+__all__ = [
+    "find_fit_range",
+    "given_fit_range",
+    "left_out_note",
+    "masses_note",
+    "masses_within",
+    "range_of_spectrum",
+    "scan_masses",
+]
 
 Floats = npt.NDArray[np.float64]
 MARGIN = 2.0  # signal widths above the mode of a turn-on
@@ -264,10 +273,7 @@ def scan_masses(
     where they reach out of the fit range, or hold no mass of the scan.
     """
     edges = np.asarray(fit_range.edges)
-    centres = 0.5 * (edges[1:] + edges[:-1])
-    coarse = max(width, float(np.median(np.diff(edges) / centres)))
-    # only the ten highest events matter, so ten a bin stand for all of them
-    events = np.repeat(centres, np.minimum(counts, 10).astype(np.int64))
+    events, coarse = events_and_step(fit_range, counts, width=width)
     grid = mass_grid(fit_range, events, resolution=coarse)
     if masses is None:
         return grid
@@ -276,10 +282,66 @@ def scan_masses(
         raise InputError(
             f"masses [{low:g}, {high:g}] GeV: they rise and lie in the fit range, {edges[0]:g} to {edges[-1]:g} GeV"
         )
-    kept = grid[(grid >= low) & (grid <= high)]
+    return masses_within(grid, masses)
+
+
+def events_and_step(fit_range: FitRange, counts: Floats, *, width: float) -> tuple[Floats, float]:
+    """Return masses (n,) in GeV that stand for counts (bins,) at the end of a scan, and its resolution: a width or a bin."""
+    edges = np.asarray(fit_range.edges)
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    # only the ten highest events matter, so ten a bin stand for all of them
+    events = np.repeat(centres, np.minimum(counts, MIN_ABOVE).astype(np.int64))
+    return events, max(width, float(np.median(np.diff(edges) / centres)))
+
+
+def masses_within(grid: Floats, asked: tuple[float, float], observable: Observable = MJJ) -> Floats:
+    """Return those masses of a scan (n,) GeV that lie in `asked`, [low, high]; raises InputError where there are none."""
+    kept = grid[(grid >= asked[0]) & (grid <= asked[1])]
     if not len(kept):
         raise InputError(
-            f"masses [{low:g}, {high:g}] GeV hold none of the {len(grid)} masses of the scan, {grid[0]:g} to {grid[-1]:g} GeV: two widths "
-            "clear of both ends of the fit range, and ten events above"
+            f"{words(asked, observable)} hold none of the {len(grid)} masses of the scan, {observable.span(grid[0], grid[-1])}: two "
+            f"widths clear of both ends of the fit range, and {MIN_ABOVE} events at the last mass or above"
         )
     return kept
+
+
+def words(asked: tuple[float, float], observable: Observable) -> str:
+    """Return the masses that were asked for as people write them."""
+    return f"masses [{asked[0]:g}, {asked[1]:g}] {observable.unit}".rstrip()
+
+
+def masses_note(
+    fit_range: FitRange, counts: Floats, grid: Floats, *, width: float, masses: tuple[float, float] | None
+) -> list[str]:
+    """Say which of the masses asked for a scan of counts (bins,) left out; arguments as `scan_masses` has them, of which grid came."""
+    if masses is None:
+        return []
+    events, coarse = events_and_step(fit_range, counts, width=width)
+    return left_out_note(fit_range, events, grid, resolution=coarse, asked=masses)
+
+
+def left_out_note(
+    fit_range: FitRange,
+    events: npt.ArrayLike,
+    grid: Floats,
+    *,
+    resolution: float,
+    asked: tuple[float, float],
+    observable: Observable = MJJ,
+) -> list[str]:
+    """Say how many masses below and above those of a scan (n,) GeV were asked for, [low, high], and why they are not scanned.
+
+    events: (n,) inclusive masses; resolution: two steps of the scan, as `mass_grid` has it.
+    """
+    low, high, few = scan_ends(fit_range, events, resolution=resolution)
+    step = 0.5 * resolution
+    why = "two widths clear of the ends of the fit range"
+    notes = []
+    above = int(np.log(asked[1] / grid[-1]) / step)
+    if above > 0 and asked[1] > high:
+        left = f"beyond it fewer than {MIN_ABOVE} events are left" if few else why
+        notes.append(f"the last mass scanned is {observable.at(grid[-1])}, {above} above it are left out: {left}")
+    below = int(np.log(grid[0] / asked[0]) / step) if asked[0] > 0 else int(np.log(grid[0] / fit_range.low) / step)
+    if below > 0 and asked[0] < low:
+        notes.append(f"the first mass scanned is {observable.at(grid[0])}, {below} below it are left out: {why}")
+    return [f"{words(asked, observable)}: {note}" for note in notes]

@@ -33,7 +33,7 @@ def bins_seen(edges: Floats, window: tuple[float, float]) -> Bools:
     Raises InputError for a window that does not rise, or holds no bin.
     """
     low, high = window
-    if not low < high:
+    if not (low < high and np.isfinite([low, high]).all()):
         raise InputError(f"blind [{low:g}, {high:g}] GeV: low and then high are expected")
     masked = (edges[1:] > low) & (edges[:-1] < high)
     if not masked.any():

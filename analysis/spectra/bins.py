@@ -142,11 +142,12 @@ def as_hist(
 
 
 def spectra_of_table(
-    table: Table, *, sqrt_s: float, observable: Observable = MJJ
+    table: Table, *, sqrt_s: float, observable: Observable = MJJ, blind: tuple[float, float] | None = None
 ) -> tuple[dict[str, hist.Hist[Any]], dict[str, int]]:
     """Fill a table's observable (GeV) into one spectrum, or one for each value of `region`, and a cutflow.
 
-    A negative region, or none (null, NaN, an empty text), is no region: counted.
+    A negative region, or none (null, NaN, an empty text), is no region: counted. blind: [low, high] GeV whose events tell nothing of the bins,
+    which reach over it, and are in no cutflow.
 
     Raises InputError for values that are no positive numbers below sqrt_s (GeV), and for weights.
     """
@@ -167,10 +168,16 @@ def spectra_of_table(
             continue
         said = "differs between events" if (table[name] == table[name]).all() else "holds NaN"
         raise InputError(f"{table.source}: column {name!r} {said}; data carry no weights")
-    edges = search_grid(mass, sqrt_s=sqrt_s)
+    shown = np.ones(len(mass), dtype=bool) if blind is None else (mass < blind[0]) | (mass > blind[1])
+    if not shown.any():
+        raise InputError(f"{table.source}: all of its {len(mass)} events lie in the blind window")
+    seen = mass[shown]
+    if blind is not None and 0 < blind[0] < seen.min():
+        seen = np.append(seen, blind[0])
+    edges = search_grid(seen, sqrt_s=sqrt_s, reach=0.0 if blind is None else blind[1])
     # bins of ours that end below the lowest event are not the table's: a threshold is no hole in it
-    edges = edges[max(int(np.searchsorted(edges, mass.min(), side="right")) - 1, 0) :]
-    cutflow = {"below the bins": int((mass < edges[0]).sum())}
+    edges = edges[max(int(np.searchsorted(edges, seen.min(), side="right")) - 1, 0) :]
+    cutflow = {"below the bins": int((seen < edges[0]).sum())}
     if "region" not in table:
         return {"all events": spectrum(mass, edges, observable=observable)}, cutflow
     region, missing = region_values(table)
@@ -184,8 +191,8 @@ def spectra_of_table(
         f"region {r:g}" if numeric else str(r): spectrum(mass[~missing & (region == r)], edges, observable=observable)
         for r in names
     }
-    negative = int((region[~missing] < 0).sum()) if numeric else 0
-    return spectra, cutflow | {"in no region": negative, NO_VALUE: int(missing.sum())}
+    negative = int((region[~missing & shown] < 0).sum()) if numeric else 0
+    return spectra, cutflow | {"in no region": negative, NO_VALUE: int((missing & shown).sum())}
 
 
 def region_values(table: Table) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
@@ -224,11 +231,7 @@ def mass_grid(fit_range: FitRange, mass: npt.ArrayLike, *, resolution: float = R
     The last mass is two resolutions clear of the upper edge, or the highest with ten inclusive events, masses `mass` (n,),
     in its window or above: beyond it neither a background nor a bump can be fitted.
     """
-    masses = np.sort(np.asarray(mass, dtype=np.float64))
-    masses = masses[fit_range.inside(masses)]
-    low, high = fit_range.low * (1 + 2 * resolution), fit_range.high * (1 - 2 * resolution)
-    if len(masses) >= MIN_ABOVE:
-        high = min(high, float(masses[-MIN_ABOVE]) * (1 + 2 * resolution))
+    low, high, _ = scan_ends(fit_range, mass, resolution=resolution)
     if low >= high:
         raise InputError(
             f"the fit range [{fit_range.low:g}, {fit_range.high:g}] is too short to scan for a resonance of width "
@@ -237,6 +240,15 @@ def mass_grid(fit_range: FitRange, mass: npt.ArrayLike, *, resolution: float = R
     n = max(2, round(np.log(high / low) / (step * resolution)) + 1)
     grid = np.geomspace(low, high, n)
     return np.unique(np.round(grid, -1)) if low >= 1000 else grid
+
+
+def scan_ends(fit_range: FitRange, mass: npt.ArrayLike, *, resolution: float) -> tuple[float, float, bool]:
+    """Return the lowest and highest mass to scan in GeV, and whether the events, not the fit range, set the highest; see `mass_grid`."""
+    masses = np.sort(np.asarray(mass, dtype=np.float64))
+    masses = masses[fit_range.inside(masses)]
+    low, high = fit_range.low * (1 + 2 * resolution), fit_range.high * (1 - 2 * resolution)
+    reach = float(masses[-MIN_ABOVE]) * (1 + 2 * resolution) if len(masses) >= MIN_ABOVE else high
+    return low, min(high, reach), reach < high
 
 
 def write_spectra(

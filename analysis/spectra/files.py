@@ -107,12 +107,13 @@ def read_spectra(
     luminosity: Luminosity | None = None,
     fb_of_counts: bool = False,
     observable: Observable = MJJ,
+    blind: tuple[float, float] | None = None,
 ) -> GivenSpectra:
     """Read the spectra of disjoint regions from files of any format; all must have the same bins.
 
     unit: what the values are, where the file does not say or is wrong; mass_unit: GeV, TeV or MeV, where the file does not
     say; luminosity: turns cross-sections into events; fb_of_counts: it is wanted for spectra of counts too; sqrt_s (GeV): the end of the bins that a table of events is filled
-    into; observable: the column of such a table, and what the mass axis is called.
+    into; observable: the column of such a table, and what the mass axis is called; blind: [low, high] GeV whose events tell nothing of such bins.
     """
     spectra: dict[str, hist.Hist[Any]] = {}
     cutflow: dict[str, int] = {}
@@ -127,7 +128,7 @@ def read_spectra(
             if part is not None or unit is not None:
                 raise InputError(f"{source}: a table of events has no named spectrum and no unit of values (--unit)")
             found, known, hashes[str(source)] = events_of(
-                path, sqrt_s=sqrt_s, mass_unit=mass_unit, observable=observable
+                path, sqrt_s=sqrt_s, mass_unit=mass_unit, observable=observable, blind=blind
             )
             if n := known.get(NO_VALUE, 0):
                 notes.append(f"{path}: {n} events have no value in the column 'region' and are in no region")
@@ -277,7 +278,12 @@ def mass_column(names: Sequence[str], mass: str) -> str | None:
 
 
 def events_of(
-    path: Path, *, sqrt_s: float, mass_unit: str | None, observable: Observable
+    path: Path,
+    *,
+    sqrt_s: float,
+    mass_unit: str | None,
+    observable: Observable,
+    blind: tuple[float, float] | None = None,
 ) -> tuple[list[tuple[str, hist.Hist[Any]]], dict[str, int], Events]:
     """Return the spectra of a table of events, what lies in none, and who its events are.
 
@@ -301,7 +307,7 @@ def events_of(
         if not stated and mass_unit is None and len(values) and (np.isfinite(values) & (values > 0)).all():
             ask_unit(float(values.max()), sqrt_s=sqrt_s, where=f"{path}: column {mass!r}", hint=HINT)
     spectra, cutflow = spectra_of_table(
-        table.with_columns(**{observable.name: values}), sqrt_s=sqrt_s, observable=observable
+        table.with_columns(**{observable.name: values}), sqrt_s=sqrt_s, observable=observable, blind=blind
     )
     events = same_event_hash(table, [mass])
     again = repeated_events(events)

@@ -85,6 +85,16 @@ def page(found: Any, samples: tuple[Scored, Scored, Any], tmp_path_factory: pyte
     return folder
 
 
+def test_the_caption_names_both_signals(found: Any, page: Path, tmp_path: Path) -> None:
+    said = "fit with signals at 3000 GeV and 3500 GeV, and the pulls of both"
+    assert said not in (page / "report.html").read_text(encoding="utf-8")
+    second = {"mass": 3500.0, "p_local": 0.01, "z_local": 2.3, "p_local_by": "asymptotic", "p_global": None}
+    result = result_of(found) | {"second": second | {"first": {"mass": 3000.0}}, "configuration": {"after_first": 3}}
+    result |= {"hunch": "0", "seed": 1, "versions": {}, "cutflow": {}}
+    write_report(tmp_path / "report.html", result, page / "figures")
+    assert said in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_signal_is_found(found: Any) -> None:
     best = found.hunt.best
     assert abs(found.hunt.masses[best] / 3000 - 1) < 0.03

@@ -22,7 +22,7 @@ from hunch.analysis import (
 from hunch.analysis import spectrum_result as result_of_spectra
 from hunch.analysis.figures.p_values import scan_figure
 from hunch.analysis.goodness.fit_quality import fit_qualities
-from hunch.analysis.ranges.fit_range import range_of_spectrum, scan_masses
+from hunch.analysis.ranges.fit_range import masses_note, range_of_spectrum, scan_masses
 from hunch.analysis.spectra.bins import DIJET_EDGES, as_hist
 from hunch.analysis.spectra.files import read_spectra
 from hunch.analysis.spectra.signal_shape import signal_templates
@@ -245,6 +245,35 @@ def test_masses_follow_the_width_and_stay_inside() -> None:
         scan_masses(found, counts, width=0.035, masses=(500, 2000))
     with pytest.raises(InputError, match=r"too short to scan for a resonance of width 0\.45"):
         scan_masses(found, counts, width=0.45)
+
+
+def test_masses_that_were_asked_for_and_are_not_scanned_are_counted() -> None:
+    counts = expected(3e4).round()
+    found = window(counts)
+    every = scan_masses(found, counts, width=0.035)
+
+    def told(low: float, high: float) -> list[str]:
+        grid = scan_masses(found, counts, width=0.035, masses=(low, high))
+        return masses_note(found, counts, grid, width=0.035, masses=(low, high))
+
+    assert masses_note(found, counts, every, width=0.035, masses=None) == []
+    assert told(2000, 2200) == []
+    assert told(every[0], every[-1]) == []
+    (note,) = told(2000, found.high)
+    left = int(np.log(found.high / every[-1]) / np.log(every[-1] / every[-2]) + 0.5)
+    assert note.startswith(f"masses [2000, {found.high:g}] GeV: the last mass scanned is {every[-1]:.0f} GeV, ")
+    assert note.endswith("above it are left out: beyond it fewer than 10 events are left")
+    assert abs(int(note.split("GeV, ")[1].split()[0]) - left) <= 1
+    (note,) = told(found.low, 2000)
+    assert note.endswith("below it are left out: two widths clear of the ends of the fit range")
+    full = expected(1e8).round()
+    grid = scan_masses(found, full, width=0.035, masses=(2000, found.high))
+    (note,) = masses_note(found, full, grid, width=0.035, masses=(2000, found.high))
+    assert note.endswith("above it are left out: two widths clear of the ends of the fit range")
+    with pytest.raises(
+        InputError, match=r"hold none of the .* masses of the scan, .* and 10 events at the last mass or"
+    ):
+        told(every[-1] * 1.05, found.high)
 
 
 def test_regions_are_hunted_together_with_their_own_fits(

@@ -48,6 +48,11 @@ def test_limits_and_checks_of_a_hunt_in_a_spectrum(tmp_path: Path, call: Call) -
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<h2>Limits</h2>" in page
     assert "<h2>Validation</h2>" in page
+    (out / "report.html").unlink()
+    assert call("report", str(out))[0] == 0
+    assert (out / "report.html").read_text(encoding="utf-8") == page
+    status, _, err = call("report", str(out), "--force")
+    assert (status, "only with an ANALYSIS" in err) == (2, True)
     # hunting again leaves nothing of an old answer
     assert call("hunt", str(spectrum), "-o", str(out), "--pseudo-experiments", "40")[0] == 0
     assert not (out / "limits.json").exists()

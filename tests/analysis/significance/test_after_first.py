@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from matplotlib.patches import StepPatch
 from scipy import stats
 
 from hunch.analysis import HuntSettings, SignalShape, hunt, hunt_spectra, scan_figure, signal_templates, spectrum_result
 from hunch.analysis.figures.base import save_figure
+from hunch.analysis.figures.spectrum_figures import spectrum_figure
 from hunch.analysis.fits.gaussian_process import GAUSSIAN_PROCESS
 from hunch.analysis.goodness.fit_quality import fit_qualities
+from hunch.analysis.goodness.signal_curve import both_curve, signal_curve
 from hunch.analysis.significance.after_first import second_of
 from hunch.analysis.significance.bumphunt import BumpHunt
 from hunch.analysis.spectra.bins import as_hist
@@ -55,6 +58,22 @@ def test_the_second_of_two_bumps_is_found(family: str, both: Array, edges: Array
     # with both in the model the fit is good, where one alone leaves the other
     one, two = (fit_qualities(found, ("a", "b"), given)[0] for given in (None, second))
     assert two.p_with_signal > max(0.01, one.p_with_signal)
+    # the figure has the fit with both, and both signals with the yields that are stated
+    curve = both_curve(found, 0, second)
+    alone = signal_curve(found, 0, found.best)
+    assert curve is not None
+    assert alone is not None
+    assert curve.sum() == pytest.approx(both[0].sum(), rel=1e-4)
+    away = int(second.templates[1].argmax())
+    assert abs(curve[away] - both[0, away]) < abs(alone[away] - both[0, away])
+    main, _ = cast("Any", spectrum_figure(found, 0, "a", second=second)).axes
+    drawn = [p.get_data().values for p in main.patches if isinstance(p, StepPatch)]
+    assert any(np.allclose(values, curve) for values in drawn)
+    assert not any(np.allclose(values, alone) for values in drawn)
+    labels = [text.get_text() for text in main.get_legend().get_texts()]
+    assert f"fit with signals at {second.first_mass:.0f} GeV and {second.mass:.0f} GeV" in labels
+    assert f"fitted signal at {second.mass:.0f} GeV: {second.signal[0]:.1f} events" in labels
+    assert f"fitted signal at {second.first_mass:.0f} GeV: {second.first_signal[0]:.1f} events" in labels
     assert all(path.is_file() for path in save_figure(scan_figure(found, ("a", "b"), second=second), tmp_path, "p"))
 
 
