@@ -92,6 +92,22 @@ def check_columns(analysis: Analysis) -> None:
             raise ValueError(f"observable: {name} {meaning} and cannot be hunted in")
 
 
+def check_exposure(analysis: Analysis) -> None:
+    """Refuse an exposure sample that nothing uses, and an exposure without a sample."""
+    name, method = analysis.scorer_name, analysis.method
+    given = analysis.samples.exposure is not None
+    if "exposure" not in method.uses:
+        if given:
+            able = ", ".join(n for n in method_names() if "exposure" in method_class(n).uses) or "none yet"
+            raise ValueError(f"samples.exposure: {name} has no outlier exposure; methods with it: {able}")
+        return
+    exposed = analysis.scorer_options.get("exposure", "none")
+    if exposed != "none" and not given:
+        raise ValueError(f"scorer.exposure: {exposed} needs samples.exposure")
+    if exposed == "none" and given:
+        raise ValueError("samples.exposure: nothing uses it; scorer.exposure says how, as in scorer: {exposure: kl}")
+
+
 def check_method(analysis: Analysis) -> None:
     """Refuse a method, and what is asked of it, where it cannot be; nothing is read for that."""
     representation, method = analysis.represented, analysis.method
@@ -128,9 +144,7 @@ def check_method(analysis: Analysis) -> None:
         raise ValueError(
             f"regions.axis: family needs a method with hypotheses ({', '.join(methods_with('mosaic'))}); scorer is {name}"
         )
-    if analysis.samples.exposure is not None and "exposure" not in method.uses:
-        able = ", ".join(n for n in method_names() if "exposure" in method_class(n).uses) or "none yet"
-        raise ValueError(f"samples.exposure: {name} has no outlier exposure; methods with it: {able}")
+    check_exposure(analysis)
     several = representation.kind != "rows" and len(representation.inputs) > 1
     if "per_jet" in analysis.scorer and not several:
         raise ValueError(f"scorer.per_jet: {analysis.per_jet} puts jets together, and an event here is one")

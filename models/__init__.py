@@ -3,6 +3,7 @@
 Read `scorer.py` (the protocol, the registry of methods), then `sample.py` and `space.py` (what a search works in), then a method.
 """
 
+from .autoencoders.constituent_vae import ConstituentVae
 from .autoencoders.conv_vae import ConvVae
 from .density.flow import Flow
 from .density.quak import ConstantColumnError, PriorNameError, Quak
@@ -48,6 +49,7 @@ __all__ = [
     "SCORERS",
     "Clouds",
     "ConstantColumnError",
+    "ConstituentVae",
     "ConvVae",
     "Decorrelated",
     "DeviceError",

@@ -138,6 +138,7 @@ def scorer_fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
 
 
 SCORERS: dict[str, str] = {
+    "ConstituentVae": "autoencoders.constituent_vae",
     "ConvVae": "autoencoders.conv_vae",
     "EventToEnsemble": "distance.event_to_ensemble",
     "Flow": "density.flow",

@@ -155,7 +155,7 @@ class ScorerSpace:
         """Fit the background's scorer on a sample, each prior's on its own, set the scales and return self.
 
         sample: background events, for every axis; priors: name -> events, as that axis' scorer takes them. exposure: events
-        for scorers that use them. validation: background events for the background's scorer, used as they are; without, jets of one event
+        that the background's scorer is exposed to: what a prior is like is no background. validation: background events for the background's scorer, used as they are; without, jets of one event
         are kept together when events are split (85 % to train on, by seed), rows are split by the scorer. checkpoint: each
         axis writes `{checkpoint}.{number}`, a finished one is kept beside it until all are; a killed fit that is done again ends
         with the same bits. progress: as the scorers have it. fitted: the scorers are fitted already, only the scales are set.
@@ -184,7 +184,7 @@ class ScorerSpace:
                     else in_order(held[name], names[name], made, "validation")
                 )
                 beside = None
-                if exposure is not None:
+                if exposure is not None and name == BACKGROUND:
                     beside = in_order(as_sample(exposure, names[name], where="exposure"), names[name], made, "exposure")
                 scorers[name] = fit_axis(
                     copy.copy(self.scorers[name]),  # a fit that fails leaves the space as it was

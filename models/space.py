@@ -109,8 +109,10 @@ def make_space(
         if options.get(name, value) != value:
             raise ScorerError(f"{scorer}: option {name} is {options[name]!r}, with {kind} it is {value!r}")
     first = options.pop("seed", seed)
+    # the background's axis alone is exposed
+    unexposed = {"exposure": "none"} if "exposure" in scorer_fields(cls) else {}
     background, *others = (
-        cast("Scorer", cls(**{**options, **given, "seed": axis_seed(first, number)}))
+        cast("Scorer", cls(**{**options, **given, **(unexposed if number else {}), "seed": axis_seed(first, number)}))
         for number in range(1 + len(priors))
     )
     return ScorerSpace(background, dict(zip(priors, others, strict=True)), alpha=alpha)

@@ -179,6 +179,17 @@ MISTAKES |= {
     "weak without family": (MINIMAL + "scorer: Vae\nweak_supervision: true\n", 8, "narrow down (Quak); scorer is Vae"),
     "family of none": (MINIMAL + "scorer: Vae\nregions: {axis: family}\n", 8, "with hypotheses (Quak); scorer is Vae"),
     "exposure": (MINIMAL.replace("output", "  exposure: [data2.root]\noutput"), 6, "Quak has no outlier exposure"),
+    "exposure that nothing uses": (
+        MINIMAL.replace("output", "  exposure: [data2.root]\noutput")
+        + "representation: constituents\nscorer: ConstituentVae\n",
+        6,
+        "nothing uses it; scorer.exposure says how",
+    ),
+    "exposure without a sample": (
+        MINIMAL + "representation: constituents\nscorer: {name: ConstituentVae, exposure: kl}\n",
+        8,
+        "scorer.exposure: kl needs samples.exposure",
+    ),
     "features of images": (
         MINIMAL + "representation: images\nscorer: ConvVae\nfeatures: [mJ_1]\n",
         9,
