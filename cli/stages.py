@@ -129,7 +129,7 @@ def process(
     \b
     features       the dijet system and the substructure of its jets
     images         an image of each jet
-    constituents   pT, eta, phi of the constituents of each jet
+    constituents   pT, eta, phi of the constituents of each jet, or their four-vectors
 
     With an ANALYSIS (YAML with the keys `samples` and `output`): the first stage of hunch run.
     """

@@ -9,7 +9,6 @@ from .constituents import (
     flat_constituents,
     jagged_constituents,
     padded_constituents,
-    relative_constituents,
 )
 from .eventfiles import EventFile, inspect_file
 from .events import IncompleteCandidatesError, NoCandidatesError
@@ -28,6 +27,7 @@ from .representations import (
 from .runner import EXECUTORS, ProcessingError, Running, open_files
 from .scoring import sample_of, score_events, trained_events
 from .search import RegionsLike, SearchProcessor, SearchResult, run_search, search_table
+from .sets import aligned_four_vectors, relative_constituents
 from .tables import TableProcessor, TableResult, jets_and_features, run_table
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "TableProcessor",
     "TableResult",
     "UserTable",
+    "aligned_four_vectors",
     "constituents_of",
     "flat_constituents",
     "inspect_file",

@@ -54,7 +54,7 @@ class Representation(ABC):
     """What an event becomes; the fields are the keys of the YAML and of `--set key=value`.
 
     name, kind: how it is called, and what a scorer is given: "rows" (n, d), "images" (n, jets, a, b) or "sets"
-    (n, jets, k, c), whose slots of pT 0 are padding. same_counting: whether it tells charged constituents from others, so
+    (n, jets, k, c), whose slots are padding where the first number, pT or E, is 0. same_counting: whether it tells charged constituents from others, so
     that files with and without charge cannot be in one table. of_events: whether it is made of event files at all.
 
     observable: the column that is hunted in, given by its name; None: a counting experiment. Raises InputError for a name that
@@ -81,7 +81,7 @@ class Representation(ABC):
     def __repr__(self) -> str:
         """Return the class with the fields that are not at their defaults."""
         of = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        usual = {f.name: f.default for f in dataclasses.fields(self)}
+        usual = self.usual
         if isinstance(self.observable, Observable):
             of["observable"], usual["observable"] = self.observable.name, self.usual_observable
         changed = ", ".join(f"{name}={value!r}" for name, value in of.items() if value != usual[name])
@@ -109,6 +109,11 @@ class Representation(ABC):
         events: an awkward array of any of coffea's schemas, or of none. The cutflow counts "read", then what was lost in order,
         then "kept"; "read" is the sum of all others.
         """
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        """What the fields are where they are not given."""
+        return {field.name: field.default for field in dataclasses.fields(self)}
 
     @property
     def content(self) -> tuple[str, ...]:

@@ -1,93 +1,37 @@
-"""The constituents of jets: flat, jagged or padded, and relative to the jet's axis."""
+"""The constituents of jets: flat, jagged or padded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from .jets import JET_SCALARS, JetRepresentation, Momenta, jet_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from .chunks import Columns
     from .events import Candidates
     from .substructure import Jets
 
 __all__ = [
-    "Constituents",
     "ConstituentsError",
     "JetConstituents",
     "constituents_of",
     "flat_constituents",
     "jagged_constituents",
+    "number_array",
+    "padded_array",
     "padded_constituents",
-    "relative_constituents",
 ]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
-Single = npt.NDArray[np.float32]
 
 
 class ConstituentsError(InputError):
-    """Constituents whose arrays do not fit together, or do not hold one number each."""
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Constituents(JetRepresentation):
-    """Jets as sets of constituents, `constituents_1` and `constituents_2`: (n, max_constituents, 3) float32.
-
-    They are those of `relative_constituents`: pT (GeV), eta and phi relative to the jet's axis, hardest first; of more than
-    max_constituents the softest are left out, and such jets are counted. The columns beside them are those of `Images`.
-    """
-
-    name: ClassVar[str] = "constituents"
-    kind: ClassVar[str] = "sets"
-
-    max_constituents: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        slots = self.max_constituents
-        if isinstance(slots, bool) or not isinstance(slots, int) or slots < 1:
-            raise InputError(f"max_constituents: {slots!r} is not a positive whole number")
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The constituents of the jets."""
-        return self.of_each("constituents")
-
-    @property
-    def jet_scalars(self) -> tuple[str, ...]:
-        """What is told of each jet by a number."""
-        return JET_SCALARS
-
-    def described(self, jets: Jets, candidates: Candidates, momentum: Momenta) -> tuple[Jets, Columns, dict[str, int]]:
-        """Return the jets, and what is told of each; no event is lost."""
-        del momentum
-        eta, phi = jets.eta.ravel(), jets.phi.ravel()
-        inside = constituents_of(jets, candidates)
-        sets = relative_constituents(inside, eta=eta, phi=phi, slots=self.max_constituents)
-        return jets, {**jet_numbers(jets), "constituents": sets.reshape(*jets.px.shape, *sets.shape[1:])}, {}
-
-    def noted(self, columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, int]:
-        """Return how many jets have more constituents than slots: "truncated_jets"."""
-        return {"truncated_jets": sum(int((columns[n] > self.max_constituents).sum()) for n in self.of_each("n"))}
-
-    def warning(self, noted: Mapping[str, int], *, rows: int) -> str:
-        """Return how many jets lost constituents, where any did."""
-        if not noted.get("truncated_jets"):
-            return ""
-        return (
-            f"{noted['truncated_jets']} of {rows * self.jets} jets have more than {self.max_constituents} constituents, "
-            "their softest are left out"
-        )
+    """Constituents whose arrays do not fit together, or do not hold one finite number each."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +73,7 @@ def flat_constituents(
     if per_jet.ndim != 1 or (per_jet.size and not np.issubdtype(per_jet.dtype, np.integer)):
         raise ConstituentsError(f"counts: {per_jet.dtype} of shape {per_jet.shape}; integers (n_jets,) are expected")
     offsets = np.concatenate([[0], np.cumsum(per_jet, dtype=np.int64)]).astype(np.int64)
-    return JetConstituents(offsets, _numbers(pt, "pt"), _numbers(eta, "eta"), _numbers(phi, "phi"))
+    return JetConstituents(offsets, number_array(pt, "pt"), number_array(eta, "eta"), number_array(phi, "phi"))
 
 
 def jagged_constituents(pt: Any, eta: Any, phi: Any) -> JetConstituents:
@@ -148,7 +92,7 @@ def jagged_constituents(pt: Any, eta: Any, phi: Any) -> JetConstituents:
         if len(values) and values.ndim != 2:
             raise ConstituentsError(f"{name}: {values.type}; one list of numbers a jet is expected")
         inner = ak.flatten(values, axis=1) if len(values) else []
-        flat.append(_numbers(inner, name))
+        flat.append(number_array(inner, name))
         lengths.append(np.asarray(ak.num(values, axis=1) if len(values) else [], dtype=np.int64))
     for name, found in (("eta", lengths[1]), ("phi", lengths[2])):
         if len(found) != len(lengths[0]):
@@ -164,9 +108,7 @@ def padded_constituents(constituents: npt.ArrayLike) -> JetConstituents:
 
     Raises ConstituentsError for another shape.
     """
-    array = _numbers(constituents, "constituents")
-    if array.ndim != 3 or array.shape[2] != 3:
-        raise ConstituentsError(f"constituents of shape {array.shape}; (n_jets, c, 3) of pt, eta, phi is expected")
+    array = padded_array(constituents)
     n, slots = array.shape[:2]
     pt, eta, phi = (array[:, :, i].reshape(-1) for i in range(3))
     return flat_constituents(pt, eta, phi, np.full(n, slots, dtype=np.int64))
@@ -178,34 +120,27 @@ def constituents_of(jets: Jets, candidates: Candidates) -> JetConstituents:
     return JetConstituents(jets.offsets, pt, eta, phi)
 
 
-def _numbers(values: Any, name: str) -> Float:
-    """Return values in double precision; text, lists of different lengths and missing values are errors."""
+def padded_array(constituents: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Return constituents (n_jets, c, 3) in the precision that they have; raises ConstituentsError for another shape."""
+    array = _numbers(constituents, "constituents")
+    if array.ndim != 3 or array.shape[2] != 3:
+        raise ConstituentsError(f"constituents of shape {array.shape}; (n_jets, c, 3) of pt, eta, phi is expected")
+    return array
+
+
+def number_array(values: Any, name: str) -> Float:
+    """Return values in double precision; raises ConstituentsError for text, lists of different lengths and missing values."""
+    return np.asarray(_numbers(values, name), dtype=np.float64)
+
+
+def _numbers(values: Any, name: str) -> npt.NDArray[Any]:
+    """Return values as an array of numbers; text, lists of different lengths and missing values are errors."""
     try:
         if np.ma.is_masked(values):
             raise ConstituentsError(f"{name}: has missing (masked) values; every constituent needs a number")
         array = np.asarray(values)
         if array.size and array.dtype.kind not in "fiu":
             raise ConstituentsError(f"{name}: holds {array.dtype}, numbers are expected")
-        return np.asarray(array, dtype=np.float64)
+        return array if array.dtype.kind in "fiu" else array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ConstituentsError(f"{name}: is no array of numbers: {error}") from error
-
-
-def relative_constituents(constituents: JetConstituents, *, eta: Float, phi: Float, slots: int) -> Single:
-    """Return pT (GeV), eta and phi relative to the jets' axes, hardest constituent first: (n, slots, 3) float32.
-
-    eta, phi: (n,) the axes. Slots of pT 0 are padding; of more constituents than slots the softest are left out.
-    Azimuths are wrapped to [-pi, pi].
-    """
-    n = len(constituents.offsets) - 1
-    jet = np.repeat(np.arange(n), np.diff(constituents.offsets))
-    order = np.lexsort((-constituents.pt, jet))  # jet after jet as before, so `jet` holds for the sorted ones too
-    slot = np.arange(len(jet)) - constituents.offsets[jet]
-    kept = slot < slots
-    order, jet, slot = order[kept], jet[kept], slot[kept]
-    dphi = constituents.phi[order] - phi[jet]
-    padded = np.zeros((n, slots, 3), dtype=np.float32)
-    padded[jet, slot, 0] = constituents.pt[order]
-    padded[jet, slot, 1] = constituents.eta[order] - eta[jet]
-    padded[jet, slot, 2] = dphi - 2 * np.pi * np.rint(dphi / (2 * np.pi))
-    return padded

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from ..errors import InputError, unknown_name
 from ..table import Observable, Table
 from .chunks import Columns, Representation, named_columns
-from .constituents import Constituents
 from .features import Features
 from .images import Images
+from .sets import Constituents
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
