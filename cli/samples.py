@@ -34,10 +34,14 @@ __all__ = ["convert", "fetch", "simulate"]
     type=(float, float),
     default=None,
     metavar="LOW HIGH",
-    help="Single jets: window of the jet's pT, GeV [default: 550 650].",
+    help="Single jets: window of the jet's pT, GeV [default: 550 650]; HIGH may be inf.",
 )
 @click.option(
-    "--set", "parameters", multiple=True, metavar="NAME=GEV", help="A mass of the process: --set m_zprime=4000."
+    "--set",
+    "parameters",
+    multiple=True,
+    metavar="NAME=GEV",
+    help="A mass of the process: --set m_zprime=4000; of jet_w and jet_top also a range: --set m_w=40:200.",
 )
 @click.pass_obj
 def simulate(
@@ -57,11 +61,13 @@ def simulate(
     \b
     Events:      qcd, zprime_xy, zprime_qqq, zprime_tt, wprime_wz
                  (--set m_zprime, m_x, m_y, m_wprime)
-    Single jets: jet_qcd, jet_top, jet_w, one jet an event of the file
-                 (--set m_top, m_w)
+    Single jets: jet_qcd, jet_top, jet_w, jet_hh4j, one jet an event of the file
+                 (--set m_top, m_w, m_H, m_h; --set m_w=40:200 of jet_w and
+                 m_top=90:250 of jet_top: masses flat over a range)
 
-    The jets are anti-kT, R = 1.0, |eta| < 1.5; those of top and W hold all quarks of the hadronic decay (--set
-    min_quarks=1: that many of them). Three commands with one -n make samples of equal size.
+    The jets are anti-kT, R = 1.0, |eta| < 1.5; those of top, W and H hold all quarks of the hadronic decay (--set
+    min_quarks=1: that many of them). Commands with one -n make samples of equal size. QCD jets to train on, of pT > 450 GeV:
+    hunch simulate jet_qcd --jet-pt 450 inf.
     """
     from ..samples import simulate as simulate_events
 
@@ -89,17 +95,24 @@ def event_file(output: Path) -> Path:
     return output
 
 
-def masses(parameters: tuple[str, ...]) -> dict[str, float] | None:
-    """Read NAME=GEV pairs."""
-    result = {}
+def masses(parameters: tuple[str, ...]) -> dict[str, float | tuple[float, float]] | None:
+    """Read NAME=GEV and NAME=LOW:HIGH pairs."""
+    result: dict[str, float | tuple[float, float]] = {}
     for text in parameters:
-        name, equals, value = text.partition("=")
+        name, _, value = text.partition("=")
         try:
-            result[name] = float(value)
+            edges = [float(part) for part in value.split(":")]
         except ValueError:
-            equals = ""
-        if not equals or not math.isfinite(result[name]):
-            raise HunchError(f"--set {shown(text)}: NAME=GEV is expected, as in --set m_zprime=4000")
+            edges = []
+        if len(edges) not in (1, 2) or not all(map(math.isfinite, edges)):
+            raise HunchError(
+                f"--set {shown(text)}: NAME=GEV is expected, as in --set m_zprime=4000, or a range, as in --set m_w=40:200"
+            )
+        if name in ("pt_min", "pt_max", "jet_pt", "min_jet_pt"):
+            raise HunchError(
+                f"--set {shown(text)}: a jet's pT is --jet-pt LOW HIGH of single jets, --min-jet-pt of whole events"
+            )
+        result[name] = edges[0] if len(edges) == 1 else (edges[0], edges[1])
     return result or None
 
 
@@ -151,7 +164,41 @@ def toptag(obj: dict[str, Any], source: Path, target: Path, *, key: str | None) 
     say(f"{target}: {report.n_events} jets, {counted(report)}")
 
 
+@convert.command()
+@click.argument("source", type=ANALYSIS, metavar="IN.h5")
+@click.argument("target", type=ANALYSIS, metavar="OUT.root")
+@click.option(
+    "--jet",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Rank of the jet in its event: 1, the leading one.",
+)
+@click.option(
+    "--numbers",
+    type=click.IntRange(min=4, max=5),
+    default=4,
+    show_default=True,
+    help="Numbers a constituent: E, px, py, pz and, of 5, one that is left out.",
+)
+@click.option(
+    "--truth",
+    type=click.IntRange(min=0, max=1),
+    default=None,
+    help="truth_signal of every jet: the format has no label.",
+)
+@click.pass_obj
+def vaejet(obj: dict[str, Any], source: Path, target: Path, *, jet: int, numbers: int, truth: int | None) -> None:
+    """Convert the test sets of arXiv:2007.01850: objects/jets/constituents, lists of (E, px, py, pz), one jet an event."""
+    from ..samples import convert_vaejet
+
+    with only_writer(event_file(target)):
+        report = convert_vaejet(source, target, jet=jet, numbers=numbers, truth=truth, progress=obj["progress"])
+    say(f"{target}: {report.n_events} jets, {counted(report)}")
+
+
 def counted(report: ConversionReport) -> str:
-    """Return what is said of the events of a conversion: their labels, and those without a particle."""
+    """Return what is said of the events of a conversion: their labels, those without a particle, and those left out."""
     labels = "no label" if report.n_signal is None else f"{report.n_signal} with truth_signal = 1"
-    return labels + (f", {report.n_empty} without a particle" if report.n_empty else "")
+    empty = f", {report.n_empty} without a particle" if report.n_empty else ""
+    return labels + empty + (f", {report.n_malformed} malformed and left out" if report.n_malformed else "")

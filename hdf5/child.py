@@ -22,6 +22,7 @@ import hdf5plugin  # noqa: F401 - brings Blosc and the like into HDF5
 import numpy as np
 
 from ..errors import InputError
+from .lists import find_lists, read_lists
 from .stored import Array, Found, datasets_of, find_table, read_rows, reason
 
 __all__ = ["serve"]
@@ -62,14 +63,7 @@ def session(request: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> N
         os.chdir(request.get("cwd", "/"))
         limit(MEMORY, min(path.stat().st_size, 50 * RATE))
         with h5py.File(path, "r", locking="best-effort") as file:
-            found = find_table(file, path, request["key"], frames_only=request["frames_only"])
-            datasets, cache = opened(file, found)
-            slab, size = rows_of_slab(datasets, found.n_rows)
-            send(answers, described(found, slab))
-            while (asked := json.loads(read_line(requests) or "{}")).get("blocks"):
-                limit(MEMORY + 2 * cache + 8 * size, size + cache)
-                arrays = read_rows(found, datasets, asked["start"], asked["stop"], asked["blocks"])
-                send(answers, {"arrays": [[a.dtype.str, a.shape] for a in arrays]}, arrays)
+            (table if "lists" not in request else lists)(file, path, request, requests, answers)
         send(answers, {"closed": True})
     except InputError as error:
         send(answers, {"error": str(error)})
@@ -78,6 +72,32 @@ def session(request: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> N
     except UNREADABLE as error:
         what = f"truncated or damaged ({reason(error)})" if h5py.is_hdf5(path) else "not an HDF5 file"
         send(answers, {"error": f"{path}: {what}; {request['expected']} is expected"})
+
+
+def table(file: h5py.File, path: Path, request: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> None:
+    """Say what a table holds, and send rows of its blocks."""
+    found = find_table(file, path, request["key"], frames_only=request["frames_only"])
+    datasets, cache = opened(file, found)
+    slab, size = rows_of_slab(datasets, found.n_rows)
+    send(answers, described(found, slab))
+    while (asked := json.loads(read_line(requests) or "{}")).get("blocks"):
+        limit(MEMORY + 2 * cache + 8 * size, size + cache)
+        send_arrays(answers, read_rows(found, datasets, asked["start"], asked["stop"], asked["blocks"]))
+
+
+def lists(file: h5py.File, path: Path, request: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> None:
+    """Say how many lists there are, and send some of them."""
+    found = find_lists(file, path, request["lists"], column=request["column"], beside=request["beside"])
+    slab = max(SLAB // found.longest, 1)
+    send(answers, {"n_rows": len(found.lengths), "slab": slab})
+    while "start" in (asked := json.loads(read_line(requests) or "{}")):
+        limit(MEMORY, SLAB)
+        send_arrays(answers, read_lists(found, asked["start"], asked["stop"]))
+
+
+def send_arrays(answers: BinaryIO, arrays: Sequence[Array]) -> None:
+    """Send arrays under a header that lists them."""
+    send(answers, {"arrays": [[a.dtype.str, a.shape] for a in arrays]}, arrays)
 
 
 def opened(file: h5py.File, found: Found) -> tuple[dict[str, h5py.Dataset], int]:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ..errors import InputError, unknown_name
 
-__all__ = ["StoredTable", "open_hdf5"]
+__all__ = ["StoredLists", "StoredTable", "open_hdf5", "open_lists"]
 
 log = logging.getLogger(__name__)
 
@@ -124,18 +124,7 @@ def open_hdf5(path: Path, *, expected: str, key: str | None = None, frames_only:
     one-dimensional datasets are the columns of one. Nothing in the file is unpickled or followed to another file. expected: what the
     file should be, for messages.
     """
-    if not path.is_file():
-        found = "is a directory" if path.is_dir() else "no such file"
-        raise InputError(f"{path}: {found}; an HDF5 file is expected")
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened: {error.strerror}") from error
-    idle = IDLE.setdefault(os.getpid(), [])
-    child = idle.pop() if idle else Child()
-    try:
-        where = {} if path.is_absolute() else {"cwd": str(Path.cwd())}
-        header, _ = child.ask(path, path=str(path), key=key, frames_only=frames_only, expected=expected, **where)
+    with opened(path, key=key, frames_only=frames_only, expected=expected) as (header, child):
         blocks = tuple(tuple(block["labels"]) for block in header["blocks"])
         of_column = {str(label): block for block in header["blocks"] for label in block["labels"]}
         yield StoredTable(
@@ -150,6 +139,59 @@ def open_hdf5(path: Path, *, expected: str, key: str | None = None, frames_only:
             _slab=header["slab"],
             _child=child,
         )
+
+
+@dataclass(frozen=True)
+class StoredLists:
+    """A list of numbers a row, of different lengths, in an HDF5 file that is open."""
+
+    path: Path
+    name: str
+    n_rows: int
+    _slab: int = field(repr=False)
+    _child: Child = field(repr=False)
+
+    @property
+    def where(self) -> str:
+        """Return the file and the dataset, as messages name them."""
+        return f"{self.path}: dataset {self.name!r}"
+
+    def slices(self, size: int) -> Iterator[tuple[int, npt.NDArray[np.int64], Floats]]:
+        """Give rows, `size` at once or as many as the child holds: the first one's number, their lengths (n,), and all their numbers."""
+        step = min(size, self._slab)
+        for first in range(0, self.n_rows, step):
+            last = min(first + step, self.n_rows)
+            lengths, values = self._child.ask(self.path, start=first, stop=last)[1]
+            yield first, lengths, values.astype(np.float64)
+
+
+@contextmanager
+def open_lists(path: Path, name: str, *, column: int, beside: str, expected: str) -> Iterator[StoredLists]:
+    """Open the lists in a column of the dataset `name`, (n,) or (n, columns), of float32 or float64 of variable length.
+
+    beside: a dataset that must have as many rows, where there is one. expected: what the file should be, for messages. Raises
+    InputError that names the file and what is wrong with it.
+    """
+    with opened(path, lists=name, column=column, beside=beside, expected=expected) as (header, child):
+        yield StoredLists(path, name, header["n_rows"], header["slab"], child)
+
+
+@contextmanager
+def opened(path: Path, **request: Any) -> Iterator[tuple[dict[str, Any], Child]]:
+    """Open a file in a child; give what it says of it, and the child. Raises InputError for a file that cannot be opened."""
+    if not path.is_file():
+        found = "is a directory" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}; an HDF5 file is expected")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened: {error.strerror}") from error
+    idle = IDLE.setdefault(os.getpid(), [])
+    child = idle.pop() if idle else Child()
+    try:
+        where = {} if path.is_absolute() else {"cwd": str(Path.cwd())}
+        header, _ = child.ask(path, path=str(path), **request, **where)
+        yield header, child
     finally:
         child.release()
 

@@ -8,6 +8,7 @@ from .processes import PROCESSES, Process, SimulationError
 from .records import RECORDS, Record, fetch
 from .simulation import SimulationReport, simulate
 from .toptag import convert_toptag
+from .vaejet import convert_vaejet
 
 __all__ = [
     "PROCESSES",
@@ -22,6 +23,7 @@ __all__ = [
     "SimulationReport",
     "convert_lhco",
     "convert_toptag",
+    "convert_vaejet",
     "event_writer",
     "fetch",
     "reconstruct",

@@ -28,11 +28,16 @@ class EventWriter:
         self.n_events = 0
 
     def write(
-        self, particles: ak.Array, *, truth_signal: npt.ArrayLike | None, weights: npt.ArrayLike | None = None
+        self,
+        particles: ak.Array,
+        *,
+        truth_signal: npt.ArrayLike | None,
+        weights: npt.ArrayLike | None = None,
+        event: npt.ArrayLike | None = None,
     ) -> None:
         """Append events; particles: lists per event with `pt`, `eta`, `phi`, `mass` and the writer's further fields.
 
-        `event` counts on from what was written before, `run` and `luminosityBlock` are 1.
+        `event` counts on from what was written before unless given, (n,); `run` and `luminosityBlock` are 1.
         truth_signal: scalar or (n,), 1 for signal; None only where the file was opened without it.
         """
         n = len(particles)
@@ -41,7 +46,9 @@ class EventWriter:
         chunk = {
             "run": np.ones(n, dtype=np.uint32),
             "luminosityBlock": np.ones(n, dtype=np.uint32),
-            "event": np.arange(self.n_events, self.n_events + n, dtype=np.uint64),
+            "event": np.asarray(
+                np.arange(self.n_events, self.n_events + n) if event is None else event, dtype=np.uint64
+            ),
             "PFCands": ak.zip({name: particles[name] for name in self._fields}),
         }
         if truth_signal is not None:

@@ -7,8 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..errors import HunchError, unknown_name
+from .spread import spread_settings
 
-__all__ = ["PROCESSES", "Process", "SimulationError", "pythia_settings", "with_defaults"]
+__all__ = [
+    "PROCESSES",
+    "Process",
+    "SimulationError",
+    "Value",
+    "pythia_settings",
+    "shown_parameters",
+    "spread_of",
+    "with_defaults",
+]
 
 PTHAT_FRACTION = 0.9
 """Default pT-hat floor of QCD in units of the jet cut.
@@ -22,15 +32,20 @@ RELATIVE_WIDTH = 1e-3
 """Natural width of every new particle in units of its mass: far below the detector's 3 to 4 % in m_jj."""
 WINDOW = 0.02
 """Breit-Wigner window on both sides in units of the mass: 20 widths."""
-X, Y = 9900101, 9900102
-TOP, W = 6, 24
+X, Y, H_LIGHT = 9900101, 9900102, 9900103
+TOP, W, HIGGS = 6, 24, 25
 TOP_MASS, W_MASS, Z_MASS, B_MASS = 173.0, 80.4, 91.2, 4.8
 TOP_WIDTH, W_WIDTH = 0.0082, 0.026
 """Natural widths of top and W in units of their masses (PDG 2024), kept for other masses."""
 MASS_MIN = 20.0
 """GeV; Pythia treats lighter particles as hadrons, not as resonances that shower."""
 
+NO_LIMIT = -1.0
+"""What Pythia takes for no upper limit."""
+
 Window = tuple[float, float]
+Value = float | Window
+"""A parameter: a number or, of a mass that can be spread, the edges of its range."""
 
 
 class SimulationError(HunchError):
@@ -45,7 +60,8 @@ class Process:
     high is infinite unless it is a process of single jets); daughters names the masses whose sum has to stay below the
     first parameter, as parameter names or GeV. single_jet: an event of the sample is one jet and nothing else;
     mothers: PDG numbers of the particles whose decay it has to hold, none for the leading jet whatever it is; quarks: how
-    many that decay leaves.
+    many that decay leaves. spreads: PDG number of the particle whose mass, the first parameter, may be spread flat over a
+    range; legs: the outgoing particles of the collision that are it, as Pythia counts (3, 4).
     """
 
     description: str
@@ -56,6 +72,8 @@ class Process:
     single_jet: bool = False
     mothers: tuple[int, ...] = ()
     quarks: int = 0
+    spreads: int = 0
+    legs: tuple[int, ...] = ()
 
 
 def _qcd(parameters: Mapping[str, float], window: Window) -> list[str]:
@@ -135,9 +153,10 @@ def _to_wz(parameters: Mapping[str, float], window: Window) -> list[str]:
 
 
 def _hard_window(parameters: Mapping[str, float], window: Window) -> list[str]:
+    highest = parameters["pthat_ceiling"] * window[1]
     return [
         f"PhaseSpace:pTHatMin = {parameters['pthat_floor'] * window[0]}",
-        f"PhaseSpace:pTHatMax = {parameters['pthat_ceiling'] * window[1]}",
+        f"PhaseSpace:pTHatMax = {highest if math.isfinite(highest) else NO_LIMIT}",
     ]
 
 
@@ -162,6 +181,23 @@ def _w_jet(parameters: Mapping[str, float], window: Window) -> list[str]:
         "WeakBosonAndParton:qg2Wq = on",
         *_resonance(W, parameters["m_w"], width=W_WIDTH),
         *HADRONIC_WZ,
+        *_hard_window(parameters, window),
+    ]
+
+
+def _higgs_jet(parameters: Mapping[str, float], window: Window) -> list[str]:
+    """Produce a scalar H beside a jet, H -> h h, h -> q q, all isotropic.
+
+    Pythia's Higgs boson (25) is given the mass and the decay; its coupling to gluons is the top loop's, so that the cross section
+    means nothing.
+    """
+    return [
+        "HiggsSM:gg2Hg(l:t) = on",
+        "HiggsSM:qg2Hq(l:t) = on",
+        *_resonance(HIGGS, parameters["m_H"]),
+        *_singlet(H_LIGHT, "h", parameters["m_h"], ("1 -1", "2 -2", "3 -3")),
+        f"{HIGGS}:onMode = off",
+        f"{HIGGS}:addChannel = 1 1. 101 {H_LIGHT} {H_LIGHT}",
         *_hard_window(parameters, window),
     ]
 
@@ -214,6 +250,8 @@ PROCESSES: dict[str, Process] = {
         single_jet=True,
         mothers=(TOP, W),
         quarks=3,
+        spreads=TOP,
+        legs=(3, 4),
     ),
     "jet_w": Process(
         "one jet an event that holds a hadronic W decay, of W + jet",
@@ -223,6 +261,18 @@ PROCESSES: dict[str, Process] = {
         single_jet=True,
         mothers=(W,),
         quarks=2,
+        spreads=W,
+        legs=(3,),
+    ),
+    "jet_hh4j": Process(
+        "one jet an event that holds H -> h h -> 4 q, of H + jet (four-prong; scalars, q = u, d, s)",
+        {"m_H": 174.0, "m_h": 80.0, "min_quarks": 4, **HARD, "pthat_floor": 0.65},
+        signal=True,
+        settings=_higgs_jet,
+        daughters=("m_h", "m_h"),
+        single_jet=True,
+        mothers=(H_LIGHT,),
+        quarks=4,
     ),
 }
 """Every process by name. Cross sections of the X Y processes are those of an arbitrary coupling."""
@@ -232,44 +282,89 @@ FRACTIONS = {"pthat_fraction": (0.1, 1.0), "pthat_floor": (0.4, 1.0), "pthat_cei
 """What parameters that are no masses may be."""
 
 
-def with_defaults(process: str, parameters: Mapping[str, float] | None = None) -> dict[str, float]:
+def with_defaults(process: str, parameters: Mapping[str, Value] | None = None) -> dict[str, Value]:
     """Return all parameters of a process, the given ones over its defaults.
 
-    Raises SimulationError for an unknown process or parameter, a mass outside what the process allows, or daughters
-    too heavy for their mother.
+    A top too light for a W of 80.4 GeV has one lighter in proportion (m_w of 37.2 GeV at m_top = 80), unless m_w is given.
+    Raises SimulationError for an unknown process or parameter, a mass outside what the process allows, a range where
+    one number is taken, or daughters too heavy for their mother.
     """
     if process not in PROCESSES:
         raise SimulationError(unknown_name("process", process, PROCESSES))
     recipe = PROCESSES[process]
-    values = dict(recipe.parameters)
+    values: dict[str, Value] = dict(recipe.parameters)
     for name, value in (parameters or {}).items():
         if name not in values:
             raise SimulationError(unknown_name("parameter", name, values, f"process {process!r}"))
-        values[name] = float(value)
-    for name, value in values.items():
-        whole = name == "min_quarks"
-        low, high = (1.0, float(recipe.quarks)) if whole else FRACTIONS.get(name, (MASS_MIN, 13000.0))
-        if not low <= value <= high or (whole and value % 1):
-            kind = "whole numbers, " * whole
-            raise SimulationError(f"process {process!r}: {name} = {value:g}; allowed: {kind}{low:g} to {high:g}")
+        values[name] = _checked(process, name, value)
     if recipe.daughters:
         mother = next(iter(values))
-        masses = [values[d] if isinstance(d, str) else d for d in recipe.daughters]
-        if sum(masses) >= (1 - WINDOW) * values[mother]:
+        if "m_w" in recipe.daughters and "m_w" not in (parameters or {}):
+            values["m_w"] = _w_that_fits(_low(values[mother]))
+        masses = [_low(values[d]) if isinstance(d, str) else d for d in recipe.daughters]
+        most = (1 - WINDOW) * _low(values[mother])
+        if sum(masses) >= most:
             shown = " + ".join(f"{mass:g}" for mass in masses)
             raise SimulationError(
-                f"process {process!r}: {mother} = {values[mother]:g} GeV is too light for daughters of {shown} GeV"
+                f"process {process!r}: {mother} = {_shown(values[mother])} GeV is too light for daughters of {shown} GeV; "
+                f"allowed: a sum below {most:g} GeV"
             )
     return values
 
 
+def _checked(process: str, name: str, value: Value) -> Value:
+    """Return a parameter if it can be what it is given as; raises SimulationError."""
+    recipe = PROCESSES[process]
+    whole = name == "min_quarks"
+    low, high = (1.0, float(recipe.quarks)) if whole else FRACTIONS.get(name, (MASS_MIN, 13000.0))
+    ranged = bool(recipe.spreads) and name == next(iter(recipe.parameters))
+    allowed = "whole numbers, " * whole + f"{low:g} to {high:g}" + ", or LOW:HIGH within it" * ranged
+    if isinstance(value, tuple):
+        good = ranged and low <= value[0] < value[1] <= high
+        value = (float(value[0]), float(value[1]))
+    else:
+        good = low <= value <= high and not (whole and value % 1)
+        value = float(value)
+    if not good:
+        raise SimulationError(f"process {process!r}: {name} = {_shown(value)}; allowed: {allowed}")
+    return value
+
+
+def _w_that_fits(m_top: float) -> float:
+    """Return the mass of the W in a top: its own or, where that does not fit, its share of the top's (GeV)."""
+    fits = (1 - WINDOW) * m_top > W_MASS + B_MASS
+    return W_MASS if fits else max(MASS_MIN, W_MASS / TOP_MASS * m_top)
+
+
+def _low(value: Value) -> float:
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _shown(value: Value) -> str:
+    return ":".join(f"{edge:g}" for edge in value) if isinstance(value, tuple) else f"{value:g}"
+
+
+def shown_parameters(values: Mapping[str, Value]) -> str:
+    """Return parameters as the command line takes them, in a line."""
+    return ", ".join(f"{name} = {_shown(value)}" for name, value in values.items())
+
+
+def spread_of(values: Mapping[str, Value]) -> Window | None:
+    """Return the range of the mass that is spread (GeV), None where every mass is one number."""
+    return next((value for value in values.values() if isinstance(value, tuple)), None)
+
+
 def pythia_settings(
-    process: str, parameters: Mapping[str, float], *, min_jet_pt: float, max_jet_pt: float = math.inf
+    process: str, parameters: Mapping[str, Value], *, min_jet_pt: float, max_jet_pt: float = math.inf
 ) -> list[str]:
     """Return the lines for Pythia's `readString`, without seed: 13 TeV pp, Pythia's default tune and PDF."""
+    recipe = PROCESSES[process]
+    numbers = {name: math.fsum(v) / 2 if isinstance(v, tuple) else v for name, v in parameters.items()}
+    spread = spread_of(parameters)
     return [
         "Beams:eCM = 13000.",
         "Print:quiet = on",
         "Random:setSeed = on",
-        *PROCESSES[process].settings(parameters, (min_jet_pt, max_jet_pt)),
+        *recipe.settings(numbers, (min_jet_pt, max_jet_pt)),
+        *(spread_settings(recipe.spreads, spread) if spread else []),
     ]

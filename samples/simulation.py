@@ -27,7 +27,7 @@ from tqdm import tqdm
 from .detector import Detector, reconstruct
 from .eventfile import event_writer
 from .jets import decay_quarks, leading_jet_pt, single_jets
-from .processes import PROCESSES, SimulationError, pythia_settings, with_defaults
+from .processes import PROCESSES, SimulationError, Value, pythia_settings, shown_parameters, spread_of, with_defaults
 from .veto import EarlyVeto
 
 __all__ = ["BLOCK_TRIES", "SimulationReport", "simulate"]
@@ -53,12 +53,13 @@ MB_TO_PB = 1e9
 class SimulationReport:
     """What a simulation did.
 
-    min_jet_pt, max_jet_pt: the selected jet's pT, GeV; the latter is infinite but for single jets. parameters: all
+    min_jet_pt, max_jet_pt: the selected jet's pT, GeV; the latter is infinite but for single jets with an upper edge. parameters: all
     parameters, defaults included. tries: Pythia events up to the last one kept (of single jets
     those that were not given up early); accepted: events
     written. seconds: wall-clock time; init_seconds: the part, summed over blocks, that starting Pythia took.
     cross_section, cross_section_error: pb before the jet selection, as Pythia estimates it from these events (its
-    statistical error); of the X Y processes only the product with an unknown coupling means something.
+    statistical error); of the X Y processes only the product with an unknown coupling means something, of H and of a mass
+    that is spread not even that.
     """
 
     process: str
@@ -66,7 +67,7 @@ class SimulationReport:
     seed: int
     min_jet_pt: float
     max_jet_pt: float
-    parameters: Mapping[str, float]
+    parameters: Mapping[str, Value]
     tries: int
     accepted: int
     seconds: float
@@ -79,7 +80,7 @@ class SimulationReport:
 class Job:
     """What every block needs to know; `enough` events end a block early, which changes none of them.
 
-    min_quarks: how many quarks of a decay a single jet has to hold.
+    min_quarks: how many quarks of a decay a single jet has to hold; spread: the range of the mass that is spread, GeV.
     """
 
     process: str
@@ -88,6 +89,7 @@ class Job:
     window: tuple[float, float]
     enough: int
     min_quarks: int = 0
+    spread: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,16 +114,17 @@ def simulate(
     workers: int = 1,
     min_jet_pt: float | None = None,
     jet_pt: tuple[float, float] | None = None,
-    parameters: Mapping[str, float] | None = None,
+    parameters: Mapping[str, Value] | None = None,
     progress: bool = True,
 ) -> SimulationReport:
     """Simulate `n` accepted events of a process and write them to an event file.
 
     An event is accepted when its leading anti-kT R = 1.0 jet of detector candidates has pT > min_jet_pt (GeV, 1200
     unless given). Of the processes `jet_*` an event of the file is one jet with jet_pt[0] < pT < jet_pt[1] (GeV, 550
-    to 650 unless given) and |eta| < 1.5, and nothing else: the leading jet (QCD), or the leading of the jets that hold
-    all quarks (or `min_quarks` of them) of a hadronic top or W decay within dR < 1.0; at most one jet is taken of a
-    collision. parameters: masses in GeV and the like, see PROCESSES. `event` counts from 0; `truth_signal` is 1 for every process but QCD.
+    to 650 unless given; the second may be infinite) and |eta| < 1.5, and nothing else: the leading jet (QCD), or the leading of the jets that hold
+    all quarks (or `min_quarks` of them) of a hadronic top, W or H decay within dR < 1.0; at most one jet is taken of a
+    collision. parameters: masses in GeV and the like, see PROCESSES; a pair (low, high) for m_w of jet_w or m_top of
+    jet_top spreads that mass flat over a range, before the jet is selected. `event` counts from 0; `truth_signal` is 1 for every process but QCD.
     The same (process, parameters, pT cut or window, seed) gives the same events for any `workers`, and a smaller `n` the
     first of them. The file appears when it is complete; Ctrl-C leaves nothing behind. Raises SimulationError.
     """
@@ -131,7 +134,9 @@ def simulate(
             raise SimulationError(f"{name} = {value}; allowed: {low} or more")
     window = pt_window(process, min_jet_pt, jet_pt)
     settings = tuple(pythia_settings(process, values, min_jet_pt=window[0], max_jet_pt=window[1]))
-    job = Job(process, settings, seed, window, n, int(values.get("min_quarks", 0)))
+    quarks = values.get("min_quarks", 0)
+    least = 0 if isinstance(quarks, tuple) else int(quarks)
+    job = Job(process, settings, seed, window, n, least, spread_of(values))
     signal = int(PROCESSES[process].signal)
     start = time.perf_counter()
     tries, init_seconds, sigmas = 0, 0.0, []
@@ -148,10 +153,10 @@ def simulate(
             if done:
                 break
             if tries >= HOPELESS_TRIES and not writer.n_events:
-                upper = f" and < {window[1]:g}" if PROCESSES[process].single_jet else ""
+                upper = f" and < {window[1]:g}" if math.isfinite(window[1]) else ""
                 raise SimulationError(
                     f"process {process!r}: none of {tries} events has a jet of pT > {window[0]:g}{upper} GeV with "
-                    + ", ".join(f"{name} = {value:g}" for name, value in values.items())
+                    + shown_parameters(values)
                 )
     weights = np.array([s[0] for s in sigmas], dtype=float)
     weights /= weights.sum()
@@ -184,12 +189,15 @@ def pt_window(process: str, min_jet_pt: float | None, jet_pt: tuple[float, float
                 f"process {process!r}: min_jet_pt is for whole events; single jets take jet_pt, a window"
             )
         low, high = JET_PT if jet_pt is None else jet_pt
-        if not (JET_PT_MIN <= low < high < math.inf):
-            raise SimulationError(f"jet_pt = {low:g} to {high:g}; allowed: two rising numbers from {JET_PT_MIN:g} GeV")
+        if not JET_PT_MIN <= low < high:
+            raise SimulationError(
+                f"jet_pt = {low:g} to {high:g}; allowed: two rising numbers from {JET_PT_MIN:g} GeV, the second may be inf"
+            )
         return float(low), float(high)
     if jet_pt is not None:
         raise SimulationError(
-            f"process {process!r}: jet_pt is for single jets (jet_qcd, jet_top, jet_w); take min_jet_pt"
+            f"process {process!r}: jet_pt is for single jets ({', '.join(n for n, p in PROCESSES.items() if p.single_jet)}); "
+            "take min_jet_pt"
         )
     low = MIN_JET_PT if min_jet_pt is None else min_jet_pt
     if not low >= JET_PT_MIN:
@@ -260,7 +268,8 @@ def run_block(job: Job, number: int) -> Block:
     """Make one block: generate, detect, cluster, select."""
     begin = time.perf_counter()
     pythia_seed, rng = block_seeds(job.seed, number)
-    veto = EarlyVeto(job.window[0]) if PROCESSES[job.process].single_jet else None
+    recipe = PROCESSES[job.process]
+    veto = EarlyVeto(job.window[0], spread=job.spread, legs=recipe.legs) if recipe.single_jet else None
     pythia = start_pythia(job.settings, pythia_seed, veto=veto)
     init_seconds = time.perf_counter() - begin
     detector = Detector()

@@ -23,7 +23,7 @@ from ..hdf5 import StoredTable
 from .convert import ConversionReport, check_conversion, rows_of
 from .eventfile import event_writer
 
-__all__ = ["convert_toptag"]
+__all__ = ["convert_toptag", "particles_of"]
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,9 @@ def convert_toptag(
                 chunk = rows.matrix(start, min(start + chunk_size, n_rows))[:, columns]
                 _check(chunk, start, rows.where)
                 label = chunk[:, -1].astype(np.uint8)
-                particles, spacelike = _particles(chunk[:, :-1].reshape(len(chunk), SLOTS, 4))
+                slots = chunk[:, :-1].reshape(len(chunk), SLOTS, 4)
+                filled = slots.any(axis=2)
+                particles, spacelike = particles_of(slots[filled], filled.sum(axis=1))
                 writer.write(particles, truth_signal=label)
                 n_particles += int(ak.count(particles.pt))
                 n_signal += int(label.sum())
@@ -125,14 +127,16 @@ def _check(chunk: Floats, start: int, where: str) -> None:
     refuse(bad, "0 or 1, the label")
 
 
-def _particles(slots: Floats) -> tuple[ak.Array, int]:
-    """Return the particles of (n, 200, 4) slots as lists per jet, and how many have E < |p| by more than rounding."""
-    filled = slots.any(axis=2)
-    e, px, py, pz = slots[filled].T
+def particles_of(momenta: Floats, counts: npt.NDArray[np.int64]) -> tuple[ak.Array, int]:
+    """Return particles as lists per jet, and how many have E < |p| by more than float32 rounds; those are massless.
+
+    momenta: (n, 4) of E, px, py, pz (GeV), none along the beam; counts: how many of them each jet has.
+    """
+    e, px, py, pz = momenta.T
     pt = np.hypot(px, py)
     square = e**2 - pt**2 - pz**2
     spacelike = int(np.sum(square < -ROUNDING * e**2))
     mass = np.sqrt(np.where(square > ROUNDING * e**2, square, 0.0))
     columns = {"pt": pt, "eta": np.arcsinh(pz / pt), "phi": np.arctan2(py, px), "mass": mass}
     flat = ak.zip({name: values.astype(np.float32) for name, values in columns.items()})
-    return ak.unflatten(flat, filled.sum(axis=1)), spacelike
+    return ak.unflatten(flat, counts), spacelike

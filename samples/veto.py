@@ -12,6 +12,8 @@ from typing import Any
 
 import pythia8mc
 
+from .spread import flat_weight
+
 __all__ = ["EarlyVeto", "hardest_cone"]
 
 SCALE = 20.0
@@ -50,14 +52,28 @@ def hardest_cone(partons: list[tuple[float, float, float]]) -> float:
 class EarlyVeto(pythia8mc.UserHooks):  # type: ignore[misc]
     """Hook for Pythia that gives up collisions whose hardest cone lies below MARGIN * min_pt (GeV).
 
-    vetoed: how many it gave up. hardest: the hardest cone of the last collision that it judged.
+    spread: the range over which the masses of the outgoing particles `legs` (3, 4) are to be flat, with the settings of
+    `spread_settings`; None for masses as Pythia draws them. vetoed: how many it gave up. hardest: the hardest cone of the last collision that it judged.
     """
 
-    def __init__(self, min_pt: float) -> None:
+    def __init__(self, min_pt: float, *, spread: tuple[float, float] | None = None, legs: tuple[int, ...] = ()) -> None:
         super().__init__()
         self._threshold = MARGIN * min_pt
+        self._spread = spread
+        self._legs = legs
         self.vetoed = 0
         self.hardest = 0.0
+
+    def canModifySigma(self) -> bool:
+        """Tell Pythia whether cross sections are multiplied."""
+        return self._spread is not None
+
+    def multiplySigmaBy(self, sigma: Any, phase_space: Any, in_event: bool) -> float:
+        """Tell Pythia what to multiply the cross section of a collision by; sigma: its process, with the masses drawn."""
+        del phase_space, in_event
+        if self._spread is None:
+            return 1.0
+        return math.prod(flat_weight(sigma.m(leg), self._spread) for leg in self._legs)
 
     def canVetoPT(self) -> bool:
         """Tell Pythia to pause its shower once."""

@@ -149,12 +149,37 @@ def lhco_file(folder: Path) -> Path:
 
 def convert_lhco(path: Path, folder: Path) -> dict[str, Any]:
     """Convert LHC Olympics events to an event file and read that."""
-    command("convert", "lhco", path, folder / "out.root")
+    return converted("lhco", path, folder)
+
+
+def converted(layout: str, path: Path, folder: Path) -> dict[str, Any]:
+    """Convert a file of some layout to an event file and read that."""
+    command("convert", layout, path, folder / "out.root")
     import uproot
 
     with uproot.open(folder / "out.root") as file:
         events = file["Events"].arrays(library="ak")
         return {"n": len(events), "hash": hashlib.sha256(str(events.to_list()).encode()).hexdigest()}
+
+
+def vaejet_file(folder: Path) -> Path:
+    """Write 30 jets in the layout of the test sets of arXiv:2007.01850: lists of (E, px, py, pz)."""
+    import h5py
+
+    rng = np.random.default_rng(7)
+    with h5py.File(folder / "jets.h5", "w") as file:
+        lists = file.create_dataset("objects/jets/constituents", (30, 2), dtype=h5py.vlen_dtype(np.float32))
+        for row in range(30):
+            for column in range(2):
+                p = rng.normal(0, 30, (rng.integers(1, 20), 3))
+                lists[row, column] = np.c_[np.sqrt((p**2).sum(axis=1) + 0.02), p].astype(np.float32).reshape(-1)
+        file["objects/jets/obs"] = np.ones((30, 2, 9), dtype=np.float32)
+    return folder / "jets.h5"
+
+
+def convert_vaejet(path: Path, folder: Path) -> dict[str, Any]:
+    """Convert lists of constituents to an event file and read that."""
+    return converted("vaejet", path, folder)
 
 
 # tables
@@ -410,6 +435,7 @@ FORMATS: dict[str, Format] = {
         Format("events", event_file, mutate_bytes, process, FEW, BARE),
         Format("pfnano", shared("pfnano.root"), mutate_bytes, process, FEW, BARE),
         Format("lhco", lhco_file, mutate_bytes, convert_lhco, MANY, BARE),
+        Format("vaejet", vaejet_file, mutate_bytes, convert_vaejet, MANY, BARE),
         Format("parquet", parquet_table, mutate_bytes, read_rows, MANY, BARE),
         Format("h5", h5_table, mutate_bytes, read_rows, MANY, BARE),
         Format("csv", csv_table, mutate_text, read_rows, MANY, NUMBERS),

@@ -50,7 +50,13 @@ def test_help_lists_the_commands_in_pipeline_order() -> None:
         (["simulate", "jet_w", "-n", "5", "-o", "x.root", "--min-jet-pt", "500"], ["min_jet_pt", "jet_pt"]),
         (["simulate", "qcd", "-n", "5", "-o", "x.root", "--jet-pt", "500", "600"], ["jet_pt", "min_jet_pt"]),
         (["simulate", "jet_qcd", "-n", "5", "-o", "x.root", "--jet-pt", "650", "550"], ["650 to 550", "rising"]),
+        (["simulate", "jet_w", "-n", "5", "-o", "x.root", "--set", "m_w=200:40"], ["m_w = 200:40", "LOW:HIGH"]),
+        (
+            ["simulate", "jet_qcd", "-n", "5", "-o", "x.root", "--set", "pt_min=450"],
+            ["pt_min=450", "--jet-pt LOW HIGH"],
+        ),
         (["convert", "toptag", "absent.h5", "x.root"], ["absent.h5"]),
+        (["convert", "vaejet", "absent.h5", "x.root"], ["absent.h5"]),
         (["run", "absent.yaml"], ["absent.yaml"]),
         (["process", "a.root"], ["-o TABLE.parquet"]),
         (["process", "a.root", "-o", "t.csv"], ["t.csv", ".parquet"]),

@@ -146,7 +146,13 @@ def test_a_single_jet_is_simulated_in_the_window_asked_for(tmp_path: Path, call:
 
 
 @pytest.mark.parametrize(
-    "words", [["simulate", "qcd", "-n", "1", "-o"], ["convert", "lhco", "a.h5"], ["convert", "toptag", "a.h5"]]
+    "words",
+    [
+        ["simulate", "qcd", "-n", "1", "-o"],
+        ["convert", "lhco", "a.h5"],
+        ["convert", "toptag", "a.h5"],
+        ["convert", "vaejet", "a.h5"],
+    ],
 )
 def test_an_event_file_ends_in_root(words: list[str], tmp_path: Path) -> None:
     ran = CliRunner().invoke(cli, [*words, str(tmp_path / "events.txt")])

@@ -17,7 +17,7 @@ import tables
 from hunch.analysis.spectra.files import read_spectra
 from hunch.cli import main
 from hunch.errors import InputError
-from hunch.samples import convert_lhco, convert_toptag
+from hunch.samples import convert_lhco, convert_toptag, convert_vaejet
 from hunch.table import read_table, table_info, table_parts
 
 N = 6
@@ -125,6 +125,7 @@ def opened_by() -> dict[str, Callable[[Path, Path], Any]]:
         "read_spectra": lambda path, _: read_spectra([path]),
         "convert_lhco": lambda path, out: convert_lhco(path, out, progress=False),
         "convert_toptag": lambda path, out: convert_toptag(path, out, progress=False),
+        "convert_vaejet": lambda path, out: convert_vaejet(path, out, progress=False),
     }
 
 
@@ -141,7 +142,9 @@ def test_a_pickle_stays_a_pickle(place: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "place", ["table layout, group: pandas_type", "table layout, group: non_index_axes", "a block of objects"]
 )
-@pytest.mark.parametrize("command", [["hunt"], ["convert", "lhco"], ["convert", "toptag"], ["run"]])
+@pytest.mark.parametrize(
+    "command", [["hunt"], ["convert", "lhco"], ["convert", "toptag"], ["convert", "vaejet"], ["run"]]
+)
 def test_the_command_line_runs_nothing_either(
     place: str, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

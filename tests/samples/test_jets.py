@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import uproot
 
+from hunch.processors import Features, Running, run_table
 from hunch.samples import Detector, SimulationError, reconstruct, simulate
 from hunch.samples.jets import decay_quarks, leading_jet_pt, single_jets
-from hunch.samples.processes import PROCESSES, pythia_settings, with_defaults
+from hunch.samples.processes import PROCESSES, pythia_settings, spread_of, with_defaults
 from hunch.samples.simulation import final_state, start_pythia
 from hunch.samples.veto import MARGIN, EarlyVeto, hardest_cone
 
@@ -229,6 +230,9 @@ def test_jets_do_not_depend_on_workers(tmp_path):
     [
         ("jet_w", {"m_w": 120.0}, (550, 650), 120),
         ("jet_w", {"m_w": 59.0}, (550, 650), 59),
+        ("jet_w", {"m_w": 174.0}, (550, 650), 174),
+        ("jet_hh4j", {"m_h": 20.0}, (550, 650), 174),
+        ("jet_hh4j", {"m_h": 80.0}, (550, 650), 174),
         ("jet_top", {"m_top": 80.0, "m_w": 37.0}, (550, 650), 80),
         ("jet_top", {"m_top": 250.0}, (900, 1100), 250),
     ],
@@ -242,18 +246,63 @@ def test_masses_and_windows_are_options(tmp_path, process, parameters, window, m
     assert mode(jets["mass"]) == pytest.approx(expected, rel=0.08)
 
 
+@pytest.mark.slow
+def test_prongs_and_flat_masses(tmp_path):
+    """Each kind falls most at the ratio that its prongs say: W at tau21, top at tau32, H at tau43."""
+    kinds: dict[str, dict[str, Any]] = {"jet_w": {"m_w": 174.0}, "jet_top": {"m_top": 174.0}, "jet_hh4j": {"m_h": 80.0}}
+    ratios = {}
+    for process, parameters in kinds.items():
+        simulate(process, 120, tmp_path / "x.root", parameters=parameters, seed=2, progress=False)
+        table = run_table(tmp_path / "x.root", Features(jets=1), Running(progress=False)).table
+        ratios[process] = [np.median(table[f"tau{n}_1"]) for n in (21, 32, 43)]
+    w, top, higgs = ratios.values()
+    assert w[0] < min(top[0], higgs[0]) - 0.1
+    assert max(top[1], higgs[1]) < w[1] - 0.06
+    assert higgs[2] < min(w[2], top[2]) - 0.05
+    simulate("jet_w", 200, tmp_path / "flat.root", parameters={"m_w": (40.0, 200.0)}, seed=2, progress=False)
+    mass = totals(candidates(read(tmp_path / "flat.root")))["mass"]
+    share = np.histogram(mass, (60, 95, 130, 165, 200))[0] / len(mass)
+    assert share == pytest.approx(np.full(4, 0.22), abs=0.08)
+
+
 @pytest.mark.parametrize(
     ("process", "options", "message"),
     [
         ("jet_qcd", {"jet_pt": (650, 550)}, "jet_pt = 650 to 550; allowed: two rising numbers from 20 GeV"),
         ("jet_qcd", {"jet_pt": (5, 550)}, "jet_pt = 5 to 550"),
-        ("jet_qcd", {"jet_pt": (550, np.inf)}, "jet_pt = 550 to inf"),
+        ("jet_qcd", {"jet_pt": (np.inf, np.inf)}, "jet_pt = inf to inf"),
+        ("jet_qcd", {"jet_pt": (np.nan, 650)}, "jet_pt = nan to 650"),
         ("jet_qcd", {"jet_pt": (550, np.nan)}, "jet_pt = 550 to nan"),
         ("jet_top", {"min_jet_pt": 500.0}, "'jet_top': min_jet_pt is for whole events"),
         ("qcd", {"jet_pt": (550, 650)}, "'qcd': jet_pt is for single jets"),
         ("jet_topp", {}, "did you mean 'jet_top'"),
         ("jet_top", {"parameters": {"m_topp": 170}}, "did you mean 'm_top'"),
-        ("jet_top", {"parameters": {"m_top": 84}}, r"too light for daughters of 80.4 \+ 4.8 GeV"),
+        ("jet_top", {"parameters": {"m_top": 84, "m_w": 80.4}}, r"too light for daughters of 80.4 \+ 4.8 GeV"),
+        (
+            "jet_top",
+            {"parameters": {"m_top": 80, "m_w": 76}},
+            r"for daughters of 76 \+ 4.8 GeV; allowed: a sum below 78.4 GeV",
+        ),
+        (
+            "jet_top",
+            {"parameters": {"m_top": (80, 250), "m_w": 80}},
+            r"m_top = 80:250 GeV is too light for daughters of 80 \+",
+        ),
+        (
+            "jet_hh4j",
+            {"parameters": {"m_h": 88}},
+            r"m_H = 174 GeV is too light for daughters of 88 \+ 88 GeV; allowed: a sum below 170",
+        ),
+        ("jet_hh4j", {"parameters": {"m_h": 10}}, "m_h = 10; allowed: 20 to 13000"),
+        ("jet_hh4j", {"parameters": {"m_H": (100, 200)}}, "m_H = 100:200; allowed: 20 to 13000$"),
+        ("jet_hh4j", {"parameters": {"m_hh": 80}}, "no parameter 'm_hh'; did you mean 'm_[hH]'"),
+        ("jet_w", {"parameters": {"m_w": -80}}, "m_w = -80; allowed: 20 to 13000, or LOW:HIGH within it"),
+        ("jet_w", {"parameters": {"m_w": np.nan}}, "m_w = nan; allowed: 20 to 13000"),
+        ("jet_w", {"parameters": {"m_w": (200, 40)}}, "m_w = 200:40; allowed: 20 to 13000, or LOW:HIGH"),
+        ("jet_w", {"parameters": {"m_w": (10, 200)}}, "m_w = 10:200; allowed: 20 to 13000"),
+        ("jet_w", {"parameters": {"m_w": (80, 80)}}, "m_w = 80:80; allowed"),
+        ("jet_w", {"parameters": {"pthat_floor": (0.5, 0.6)}}, "pthat_floor = 0.5:0.6; allowed: 0.4 to 1$"),
+        ("zprime_xy", {"parameters": {"m_x": (100, 500)}}, "m_x = 100:500; allowed: 20 to 13000$"),
         ("jet_w", {"parameters": {"pthat_ceiling": 0.5}}, "pthat_ceiling = 0.5; allowed: 1 to 10"),
         ("jet_w", {"parameters": {"min_quarks": 3}}, "min_quarks = 3; allowed: whole numbers, 1 to 2"),
         ("jet_top", {"parameters": {"min_quarks": 1.5}}, "min_quarks = 1.5; allowed: whole numbers, 1 to 3"),
@@ -272,6 +321,63 @@ def test_the_generated_range_of_pthat_follows_the_window():
             lines = pythia_settings(process, values, min_jet_pt=400, max_jet_pt=500)
             assert f"PhaseSpace:pTHatMin = {values['pthat_floor'] * 400}" in lines
             assert f"PhaseSpace:pTHatMax = {values['pthat_ceiling'] * 500}" in lines
+            assert "PhaseSpace:pTHatMax = -1.0" in pythia_settings(process, values, min_jet_pt=450)
+
+
+def test_a_top_too_light_for_a_w_has_one_in_proportion():
+    assert with_defaults("jet_top", {"m_top": 80})["m_w"] == pytest.approx(80.4 / 173 * 80)
+    assert with_defaults("jet_top", {"m_top": (60, 250)})["m_w"] == pytest.approx(80.4 / 173 * 60)
+    assert with_defaults("jet_top", {"m_top": 80, "m_w": 30})["m_w"] == 30
+    assert with_defaults("jet_top", {"m_top": 100})["m_w"] == with_defaults("jet_top")["m_w"] == 80.4
+
+
+def collisions(process: str, n: int, **parameters: Any) -> ak.Array:
+    """n collisions as generated, their particles decayed and neither showered nor hadronised."""
+    values = with_defaults(process, parameters)
+    settings = pythia_settings(process, values, min_jet_pt=550, max_jet_pt=650)
+    legs = PROCESSES[process].legs
+    hook = EarlyVeto(0.0, spread=spread_of(values), legs=legs)
+    bare = [f"{part} = off" for part in ("PartonLevel:MPI", "PartonLevel:ISR", "PartonLevel:FSR", "HadronLevel:all")]
+    return start_pythia((*settings, *bare), 5, veto=hook).nextBatch(n)
+
+
+def masses(batch: ak.Array, number: int) -> np.ndarray:
+    """The masses of the particles of this PDG number that the collisions made."""
+    p = ak.flatten(batch.prt[(abs(batch.prt.id) == number) & (batch.prt.status == -22)].p)
+    return np.sqrt(ak.to_numpy(p.e**2 - p.px**2 - p.py**2 - p.pz**2))
+
+
+@pytest.mark.parametrize(
+    ("process", "name", "number", "edges"), [("jet_w", "m_w", 24, (40, 200)), ("jet_top", "m_top", 6, (60, 250))]
+)
+def test_a_range_of_masses_is_flat(process, name, number, edges):
+    found = masses(collisions(process, 3000, **{name: edges}), number)
+    assert found.min() >= edges[0]
+    assert found.max() <= edges[1]
+    share = np.histogram(found, 8, edges)[0] / len(found)
+    # what stays is how the collision's own rate depends on the mass
+    assert share == pytest.approx(np.full(8, 1 / 8), rel=0.25)
+
+
+def test_h_decays_to_two_pairs_of_quarks_of_the_masses_asked_for():
+    batch = collisions("jet_hh4j", 100, m_H=174, m_h=20)
+    assert masses(batch, 25) == pytest.approx(np.full(100, 174), rel=0.02)
+    assert masses(batch, 9900103) == pytest.approx(np.full(200, 20), rel=0.02)
+    quarks = decay_quarks(batch, PROCESSES["jet_hh4j"].mothers)
+    assert set(ak.num(quarks).tolist()) == {4}
+    assert set(ak.flatten(quarks.sign).tolist()) == {1}
+
+
+def test_jets_of_h_and_of_no_upper_edge(tmp_path):
+    report = simulate(
+        "jet_hh4j", 10, tmp_path / "h.root", seed=3, jet_pt=(450, np.inf), parameters={"m_h": 60}, progress=False
+    )
+    events = read(tmp_path / "h.root")
+    jets = totals(candidates(events))
+    assert report.max_jet_pt == np.inf
+    assert jets["pt"].min() > 450
+    assert np.median(jets["mass"]) == pytest.approx(175, rel=0.15)
+    assert set(events.truth_signal.tolist()) == {1}
 
 
 def test_the_hardest_cone_sums_partons_across_the_seam_of_phi():
@@ -312,7 +418,7 @@ class Recorder(EarlyVeto):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("process", ["jet_qcd", "jet_top", "jet_w"])
+@pytest.mark.parametrize("process", ["jet_qcd", "jet_top", "jet_w", "jet_hh4j"])
 def test_neither_the_veto_nor_the_range_of_pthat_bends_the_window(process, rng):
     """Biased events of a wide range of pT-hat, weighted back: what the defaults leave out is a small share."""
     values = with_defaults(process)
