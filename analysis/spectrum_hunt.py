@@ -21,7 +21,7 @@ from .checks.injection import Linearity, injection_linearity
 from .fits.alternatives import Alternative
 from .fits.minuit_fit import MinuitFit, fit_with_minuit
 from .goodness.envelope import other_families
-from .goodness.fit_quality import fit_notes, fit_qualities, quality_notes, significance_refused
+from .goodness.fit_quality import bending_notes, fit_notes, fit_qualities, quality_notes, significance_refused
 from .goodness.saturated import saturated_fits, saturated_notes
 from .ranges.fit_range import masses_note, range_of_spectrum, scan_masses
 from .significance.after_first import Second, second_of
@@ -203,6 +203,7 @@ def hunt_in_range(
         *quality_notes(fit_qualities(found, names, second), refusing=refusing),
         *saturated_notes(saturated_fits(found, names)),
         *fit_notes(found, minuit, names),
+        *([] if refused else bending_notes(found, names)),
         *bias_notes(bias, settings.observable),
     )
     for note in said:

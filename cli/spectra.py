@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["hunt", "limits"]
 
 NUMBER = re.compile(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?")
+
+
+def finite_number(_: click.Context, option: click.Parameter, given: float | None) -> float | None:
+    """Return the number; nan and inf, which click takes for numbers in a range, are refused."""
+    if given is not None and not math.isfinite(given):
+        raise click.BadParameter(f"{given} is no finite number", param=option)
+    return given
 
 
 def width_or_two(_: click.Context, option: click.Parameter, given: str | None) -> float | tuple[float, float] | None:
@@ -82,7 +90,11 @@ class Hunt(click.Command):
     help="Background: gaussian_process, dijet, exponential, bernstein, or a formula such as '(1-x)**p1 * x**(-p2)', x = m/sqrt(s) [default: gaussian_process].",
 )
 @click.option(
-    "--sqrt-s", type=click.FloatRange(0, min_open=True), default=None, help="Of the collisions, GeV [default: 13000]."
+    "--sqrt-s",
+    type=click.FloatRange(0, min_open=True),
+    callback=finite_number,
+    default=None,
+    help="Of the collisions, GeV [default: 13000].",
 )
 @click.option(
     "--combination",
@@ -96,6 +108,7 @@ class Hunt(click.Command):
 @click.option(
     "--after-first",
     type=click.FloatRange(0, min_open=True),
+    callback=finite_number,
     default=None,
     metavar="SIGMA",
     help="Look for a second excess beside a first one above this [default: none].",

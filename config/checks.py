@@ -145,6 +145,8 @@ def check_method(analysis: Analysis) -> None:
             f"regions.axis: family needs a method with hypotheses ({', '.join(methods_with('mosaic'))}); scorer is {name}"
         )
     check_exposure(analysis)
+    if name == "EventToEnsemble" and getattr(representation, "coordinates", "relative") != "relative":
+        raise ValueError("representation: EventToEnsemble moves pT at eta and phi: coordinates: relative is needed")
     several = representation.kind != "rows" and len(representation.inputs) > 1
     if "per_jet" in analysis.scorer and not several:
         raise ValueError(f"scorer.per_jet: {analysis.per_jet} puts jets together, and an event here is one")

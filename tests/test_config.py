@@ -190,6 +190,11 @@ MISTAKES |= {
         8,
         "scorer.exposure: kl needs samples.exposure",
     ),
+    "four-vectors as points": (
+        MINIMAL + "representation: {name: constituents, coordinates: four_vectors}\nscorer: EventToEnsemble\n",
+        7,
+        "coordinates: relative is needed",
+    ),
     "features of images": (
         MINIMAL + "representation: images\nscorer: ConvVae\nfeatures: [mJ_1]\n",
         9,

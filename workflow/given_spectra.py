@@ -289,6 +289,7 @@ def limit_folder(
     with writing(output, within=FOLDERS):
         found, names = hunt_in(output)
         check_result(output)
+        refuse_without_significance(output)
         share = shares(efficiencies, len(names), 1)[0]
         mark_older(output)
         pieces = kept_pieces(output, "limits")
@@ -312,6 +313,16 @@ def limit_folder(
         report_folder(output)
         remove(output / ".spectra" / "pieces")
     return written
+
+
+def refuse_without_significance(output: Path) -> None:
+    """Refuse limits where the background does not describe the spectrum: they would rest on it as a significance does."""
+    result = read_result(output)
+    why = None if "blinded" in result else result["best"].get("no_significance")
+    if why:
+        raise HunchError(
+            f"{output}: no limits, as no significance is quoted: {why}; hunt with another --fit-range, --width or --function"
+        )
 
 
 def refuse_analysis(output: Path) -> None:

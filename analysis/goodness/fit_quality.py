@@ -27,7 +27,7 @@ from ..significance.bumphunt import BumpHunt
 from ..spectra.signal_shape import signal_templates
 from .signal_curve import signal_curve
 
-__all__ = ["FitQuality", "fit_notes", "fit_qualities", "quality_notes", "significance_refused"]
+__all__ = ["FitQuality", "bending_notes", "fit_notes", "fit_qualities", "quality_notes", "significance_refused"]
 
 Floats = npt.NDArray[np.float64]
 DOUBTFUL = 0.01
@@ -35,6 +35,10 @@ UNFIT = 1e-3
 FARTHEST = 3.0  # sigma between the yields beside the background and beside a flexible one
 FLEXIBLE = GaussianProcess(widths=(1.0,), lengths=(0.3,))
 DRIFT = 1e-3  # in -2 ln L, between iminuit and the batched fit
+BENDING, BENDING_EVENTS = (
+    0.3,
+    5_000,
+)  # width of a process of the shortest length that is said, and events from where on it is
 SAID = 4  # masses that a note names
 
 
@@ -202,6 +206,19 @@ def significance_refused(qualities: Sequence[FitQuality]) -> str | None:
     if bent:
         reasons.append(f"the yield in {', '.join(bent)} depends on how far the background may bend")
     return "; ".join(reasons) or None
+
+
+def bending_notes(found: BumpHunt, names: Sequence[str]) -> list[str]:
+    """State where a background bends as a wide signal makes it bend, in a scan of one width; of few events some do by chance."""
+    process, settings = found.background.process, found.settings
+    if process is None or len(settings.widths) > 1:
+        return []
+    return [
+        f"{name}: the background bends by {100 * width:.0f} % within {length:g} of ln m, as few smooth backgrounds do and a signal of 10 % of its mass does, "
+        "which would be taken for background; scan widths beside masses (--width 0.01 0.10, width: [0.01, 0.10])"
+        for name, width, length, counts in zip(names, process.width, process.length, found.counts, strict=True)
+        if width >= BENDING and length == min(process.process.lengths) and counts.sum() >= BENDING_EVENTS
+    ]
 
 
 def fit_notes(found: BumpHunt, minuit: Sequence[MinuitFit], names: Sequence[str]) -> list[str]:

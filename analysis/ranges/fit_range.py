@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ...errors import InputError
 from ...table import MJJ, Observable
 from ..fits.background import family_orders
+from ..fits.gaussian_process import GAUSSIAN_PROCESS
 from ..fits.log_linear import fit_log_linear
 from ..spectra.bins import MIN_ABOVE, MIN_BINS, FitRange, TurnOn, mass_grid, scan_ends, search_grid
 from ..spectra.signal_shape import SignalShape
@@ -195,10 +196,10 @@ def given_range(counts: Floats, edges: Floats, fit_range: tuple[float, float]) -
 
 
 def last_bin(counts: Floats, edges: Floats, *, sqrt_s: float, family: str) -> int:
-    """Return the bin behind the last: the dijet function ends at sqrt_s, where only empty bins may be left out."""
+    """Return the bin behind the last: the dijet function, alone or times a process, ends at sqrt_s, where only empty bins may be left out."""
     if not counts.any():
         raise InputError(f"the spectrum is empty: none of its {len(counts)} bins holds an event")
-    if family != "dijet":
+    if family not in {"dijet", GAUSSIAN_PROCESS}:
         return len(counts)
     stop = int(np.searchsorted(edges, sqrt_s)) - 1
     beyond = counts[max(stop, 0) :].sum()

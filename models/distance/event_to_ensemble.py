@@ -37,7 +37,6 @@ __all__ = ["EventToEnsemble", "mean_power_distance"]
 
 CHUNK = 4096  # jets at once in score: what is between jets and references stays small
 LEAST_ELBOW = 3  # numbers of medoids that an elbow is looked for among
-FOUR_VECTOR = 4  # numbers of a constituent
 POWERS = {"mae": 1.0, "mse": 2.0}
 REDUCTIONS: dict[str, Callable[..., Array]] = {"min": np.min, "mean": np.mean, "sum": np.sum}
 ALLOWED = {
@@ -268,10 +267,6 @@ class EventToEnsemble(Method):
     def _clouds(self, jets: Array, name: str) -> Clouds:
         if self.inputs == "images":
             return clouds_from_images(jets, pixel=self.pixel, name=name)
-        if jets.shape[-1] == FOUR_VECTOR:
-            raise ShapeError(
-                f"{name}: constituents of four numbers, as E, px, py, pz; pT, eta and phi are transported: coordinates: relative has them"
-            )
         return clouds_from_constituents(jets, name=name)
 
     def _distances(self, jets: Array, references: Array | None, *, progress: bool = False) -> Array:

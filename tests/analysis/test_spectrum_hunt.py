@@ -232,6 +232,15 @@ def test_edges_beyond_sqrt_s() -> None:
         window(np.append(expected(1e6).round(), [0, 1]), edges)
 
 
+@pytest.mark.parametrize("family", ["dijet", "gaussian_process"])
+def test_bins_beyond_sqrt_s_are_left_out_where_they_are_empty(family: str) -> None:
+    edges, counts = np.append(EDGES, [7000.0, 9000.0]), expected(1e6).round()
+    options: Any = {"shape": SignalShape(), "sqrt_s": 8000.0, "family": family}
+    assert range_of_spectrum(np.append(counts, [0, 0]), edges, **options).high == 7000
+    with pytest.raises(InputError, match="bins that reach sqrt_s = 8000 GeV"):
+        range_of_spectrum(np.append(counts, [0, 1]), edges, **options)
+
+
 def test_masses_follow_the_width_and_stay_inside() -> None:
     counts = expected(1e6).round()
     found = window(counts)

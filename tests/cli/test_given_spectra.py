@@ -203,3 +203,25 @@ def test_names_of_files_reach_no_terminal_raw(tmp_path: Path, call: Call) -> Non
     assert not set("\x1b\x07\r\0") & set(err)
     status, _, err = call("hunt", "--width", "\x1b[31m", "x")
     assert (status, "\x1b" in err) == (2, False)
+
+
+@pytest.mark.parametrize("option", ["--after-first", "--sqrt-s"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_number_is_finite(tmp_path: Path, call: Call, option: str, value: str) -> None:
+    source = tmp_path / "s.json"
+    source.write_text(json.dumps({"edges": EDGES, "counts": FALLING}))
+    status, _, err = call("hunt", str(source), "-o", str(tmp_path / "out"), option, value)
+    assert (status, f"{value} is no finite number" in err, (tmp_path / "out").exists()) == (2, True, False)
+
+
+@pytest.mark.usefixtures("fast_hunt")
+def test_a_spectrum_without_significance_has_no_limits_either(tmp_path: Path, call: Call) -> None:
+    source, out = tmp_path / "s.json", tmp_path / "out"
+    counts = [100 * n for n in FALLING]
+    counts[8:10] = [0, 0]
+    source.write_text(json.dumps({"edges": EDGES, "counts": counts}))
+    assert call("hunt", str(source), "-o", str(out), *FEW)[0] == 0
+    assert json.loads((out / "result.json").read_text())["best"]["no_significance"]
+    status, _, err = call("limits", str(out))
+    assert (status, "no limits, as no significance is quoted" in err) == (2, True)
+    assert not (out / "limits.json").exists()

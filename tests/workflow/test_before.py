@@ -69,7 +69,7 @@ TOO_LATE = {
     ),
     "fit range in another unit": ("fit_range: [2, 8]\n", {}, r"fit_range \[2, 8\] GeV holds none of"),
     "few bins": ("fit_range: [2000, 2150]\n", {}, "is too short to scan: it holds 2 bins"),
-    "masses": ("fit_range: [2000, 5000]\nmasses: [2001, 2005]\n", {}, r"masses \[2001, 2005\] GeV hold no mass"),
+    "masses": ("fit_range: [2000, 5000]\nmasses: [2001, 2005]\n", {}, r"masses \[2001, 2005\] GeV hold none of the"),
     "data in TeV": (
         "",
         {"data": events(600, 0, scale=1e-3)},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hunch.analysis import HuntSettings, SignalShape, hunt, mass_edges, signal_templates
-from hunch.analysis.goodness.fit_quality import fit_qualities, quality_notes, significance_refused
+from hunch.analysis.goodness.fit_quality import bending_notes, fit_qualities, quality_notes, significance_refused
 from hunch.analysis.significance.bumphunt import BumpHunt
 from hunch.analysis.spectra.bins import as_hist
 
@@ -101,3 +101,15 @@ def test_without_a_dijet_function_there_is_no_flexible_yield() -> None:
     (quality,) = fit_qualities(found, ["all"])
     assert quality.tension is None
     assert not quality.bent
+
+
+@pytest.mark.parametrize("events", [1e4, 1e5])
+def test_a_background_that_takes_up_a_wide_signal_is_said(events: float, rng: np.random.Generator) -> None:
+    """A signal of 10 % of its mass, hunted with 3.5 %, bends the background as smooth ones hardly do."""
+    truth = falling(events)
+    wide = truth + gaussian(3000, 0.10, 25, truth)
+    noted = [bool(bending_notes(hunted(rng.poisson(wide), "gaussian_process"), ["all"])) for _ in range(6)]
+    assert sum(noted) >= 5
+    smooth = [bending_notes(hunted(rng.poisson(truth), "gaussian_process"), ["all"]) for _ in range(10)]
+    assert sum(map(bool, smooth)) <= 2
+    assert not bending_notes(hunted(rng.poisson(wide), "dijet"), ["all"])

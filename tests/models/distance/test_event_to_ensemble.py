@@ -414,9 +414,3 @@ def test_one_medoid_by_mse_or_sinkhorn_needs_neither_pot_nor_kmedoids() -> None:
         "more than one medoid needs the package kmedoids: pip install kmedoids",
         "exact transport needs the package POT: pip install pot",
     ]
-
-
-def test_four_vectors_are_not_transported_as_points() -> None:
-    jets = np.random.default_rng(0).uniform(1, 2, size=(40, 5, 4))
-    with pytest.raises(ShapeError, match=r"four numbers.*coordinates: relative"):
-        EventToEnsemble(inputs="constituents", normalise=True, k=2).fit(jets)
