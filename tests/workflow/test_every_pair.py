@@ -165,8 +165,10 @@ def check_export(analysis: Any, path: Path) -> None:
     from hunch.workflow.layout import model_paths, table_path
 
     space = load_space(model_paths(analysis)[0])
-    if analysis.scorer_name == "EventToEnsemble" or {"nsf", "wasserstein"} & set(analysis.scorer_options.values()):
-        with pytest.raises(ScorerError, match=r"optimal transport|'nsf' cannot be exported as ONNX"):
+    no_graph = analysis.scorer_name in ("EventToEnsemble", "ConstituentVae")
+    if no_graph or {"nsf", "wasserstein"} & set(analysis.scorer_options.values()):
+        refusal = r"optimal transport|'nsf' cannot be exported as ONNX|ConstituentVae cannot be exported as ONNX"
+        with pytest.raises(ScorerError, match=refusal):
             export_onnx(space, path)
         assert not path.exists()
         return
