@@ -46,7 +46,7 @@ class SetSizes:
 
     @property
     def layers(self) -> tuple[tuple[int, int], ...]:
-        """What goes in and comes out of every layer; an LSTM has its input and its state side by side, and four gates."""
+        """What goes in and comes out of every layer; an LSTM has its input and its state side by side, and four gates in torch's order."""
         features = self.slots * self.numbers
         if self.architecture == "dense":
             widths = (features, *WIDTHS, 2 * self.latent)
@@ -86,22 +86,18 @@ class StackedSetVae(torch.nn.Module):
         return self._layer(x, first + len(WIDTHS))
 
     def _lstm(self, x: torch.Tensor, layer: int) -> torch.Tensor:
-        """Return the states (m, b, slots, width) of an LSTM that reads x (m, b, slots, i)."""
-        weight, bias = self.weights[layer], self.biases[layer]
-        width = weight.shape[2] // GATES
-        inner = x.shape[3]
-        # all slots' inputs in one product: the state alone has to wait for the slot before
-        given = torch.baddbmm(bias, x.flatten(1, 2), weight[:, :inner]).view(*x.shape[:3], -1)
-        recurrent = weight[:, inner:]
-        state = x.new_zeros(*x.shape[:2], width)
-        cell, states = state, []
-        for slot in range(x.shape[2]):
-            gates = given[:, :, slot] + torch.bmm(state, recurrent)
-            forget, enter, leave = torch.sigmoid(gates[..., : 3 * width]).chunk(3, dim=-1)
-            cell = forget * cell + enter * torch.tanh(gates[..., 3 * width :])
-            state = leave * torch.tanh(cell)
-            states.append(state)
-        return torch.stack(states, dim=2)
+        """Return the states (m, b, slots, width) of an LSTM that reads x (m, b, slots, i).
+
+        The members go one after another through torch's own kernel, which takes a time step in less than a stack of products does.
+        """
+        found = []
+        for member, weight, bias in zip(x, self.weights[layer], self.biases[layer], strict=True):
+            start = x.new_zeros(1, x.shape[1], len(bias[0]) // GATES)
+            from_input, from_state = weight.t().split([x.shape[3], start.shape[2]], dim=1)
+            weights = [from_input.contiguous(), from_state.contiguous(), bias[0], torch.zeros_like(bias[0])]
+            states, _, _ = torch.lstm(member, (start, start), weights, True, 1, 0.0, self.training, False, True)
+            found.append(states)
+        return torch.stack(found)
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and log sigma (m, b, latent) of the latent Gaussian of jets x (m, b, slots · numbers)."""

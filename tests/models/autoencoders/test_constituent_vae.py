@@ -51,19 +51,19 @@ def test_the_loss_is_the_mean_over_eighty_numbers_and_beta_times_the_mean_over_l
     torch.testing.assert_close(network.loss_of(parts, progress=1.0), of_each + 0.1 * kl.mean(dim=-1))
 
 
-def test_an_lstm_is_that_of_torch() -> None:
+def test_an_lstm_follows_its_equations() -> None:
     network = StackedSetVae(2, SetSizes(6, 4, latent=3, architecture="lstm"), seed=0)
-    own = torch.nn.LSTM(4, 50, batch_first=True)
-    # torch's gates are in, forget, cell, out; ours forget, in, out, cell
-    order = torch.cat([torch.arange(50) + 50 * gate for gate in (1, 0, 3, 2)])
-    weight, bias = network.weights[0][1].detach(), network.biases[0][1, 0].detach()
     with torch.no_grad():
-        own.weight_ih_l0[order] = weight[:4].T
-        own.weight_hh_l0[order] = weight[4:].T
-        own.bias_ih_l0[order] = bias
-        own.bias_hh_l0.zero_()
-    x = torch.randn(2, 5, 6, 4)
-    torch.testing.assert_close(network._lstm(x, 0)[1], own(x[1])[0], atol=1e-6, rtol=1e-5)
+        network.biases[0].normal_(generator=torch.Generator().manual_seed(1))
+    weight, bias = network.weights[0][1].detach(), network.biases[0][1, 0].detach()
+    x = torch.randn(2, 5, 6, 4, generator=torch.Generator().manual_seed(2))
+    state, cell, states = torch.zeros(5, 50), torch.zeros(5, 50), []
+    for slot in range(6):
+        enter, forget, new, leave = (torch.cat([x[1, :, slot], state], dim=1) @ weight + bias).split(50, dim=1)
+        cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(new)
+        state = torch.sigmoid(leave) * torch.tanh(cell)
+        states.append(state)
+    torch.testing.assert_close(network._lstm(x, 0)[1], torch.stack(states, dim=1), atol=1e-6, rtol=1e-5)
 
 
 def test_members_of_a_stack_do_not_meet() -> None:
