@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NO_BENCHMARKS = {"__init__", "__main__", "demo", "mnist", "simulated", "spaces"}
+NO_BENCHMARKS = {"__init__", "__main__", "demo", "mnist", "simulated", "jets", "spaces"}
 KEYS = ("name", "ours", "reference", "ratio", "bar", "unit")
 
 
