@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import log_ndtr
 
 from ..fits.log_p import p_of_log, stated_p, z_of_log
 from .tail import ENOUGH_ABOVE, fit_tail, upper_limit
@@ -69,7 +70,8 @@ def local_p(experiments: Floats, log_observed: float, log_first: float) -> Local
     asymptotic = max(log_first, log_observed)
     found: tuple[float, How] = (asymptotic, "asymptotic")
     tail = fit_tail(-experiments, -log_observed)
-    if tail is not None and tail.p > 0 and math.log(tail.p) > asymptotic:
-        found = math.log(tail.p), "tail"
+    log_tail = -math.inf if tail is None else float(log_ndtr(-tail.z))  # tail.p itself ends at 1e-300
+    if log_tail > asymptotic:
+        found = log_tail, "tail"
     limit = math.log(upper_limit(above, n)) if n else 0.0
     return LocalP(*((limit, "upper limit") if found[0] > limit else found), above, n)

@@ -47,6 +47,15 @@ def test_a_bump_of_six_sigma_does_not_end_at_one_over_n() -> None:
     assert told.z < 6.01
 
 
+@pytest.mark.parametrize("log_p", [-800.0, -5000.0])
+def test_a_z_does_not_end_where_p_does(log_p: float) -> None:
+    # the tail of uniform p carries on with slope 1, to the error of its 250 excesses
+    told = local_p(uniform(5000), log_p, log_p)
+    assert told.log_p == pytest.approx(log_p, rel=0.25)
+    assert told.z > 38
+    assert told.p == 1e-300
+
+
 def test_few_experiments_leave_the_asymptotic_one() -> None:
     told = local_p(uniform(20), math.log(1e-3), math.log(1e-3))
     assert (told.how, told.p) == ("asymptotic", pytest.approx(1e-3))
