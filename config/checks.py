@@ -106,6 +106,23 @@ def check_exposure(analysis: Analysis) -> None:
         raise ValueError(f"scorer.exposure: {exposed} needs samples.exposure")
     if exposed == "none" and given:
         raise ValueError("samples.exposure: nothing uses it; scorer.exposure says how, as in scorer: {exposure: kl}")
+    if given:
+        check_exposure_match(analysis)
+
+
+def check_exposure_match(analysis: Analysis) -> None:
+    """Refuse to bring exposed events to the spectrum of a column that there is not."""
+    representation, method = analysis.represented, analysis.method
+    match = str(analysis.scorer_options.get("exposure_match", method.exposure_match))
+    allowed = [name for name in method.matches if name != "observable" or representation.observable is not None]
+    allowed += representation.inputs if method.matches_columns else ()
+    if match == "observable" and match not in allowed:
+        raise ValueError(
+            f"scorer.exposure_match: the observable is what is hunted in, and representation {representation.name} has none; "
+            f"name it, as observable: mass, or take another one here: {', '.join(allowed)}"
+        )
+    if match not in allowed:
+        raise ValueError(f"scorer.exposure_match: {unknown(match, allowed)}")
 
 
 def check_method(analysis: Analysis) -> None:

@@ -275,4 +275,24 @@ def located(analysis: Analysis, path: Path, lines: Mapping[Key, int]) -> Analysi
         raise ConfigError(
             f"{path}: line {lines.get(('output',), 1)}: key 'output': {output} is a file; a folder is written"
         )
-    return analysis.model_copy(update={"samples": moved, "output": str(output)})
+    started = {
+        section: located_pretrained(getattr(analysis, section), section, path, lines)
+        for section in ("scorer", "training")
+    }
+    return analysis.model_copy(update={"samples": moved, "output": str(output), **started})
+
+
+def located_pretrained(
+    options: Mapping[str, Any], section: str, path: Path, lines: Mapping[Key, int]
+) -> dict[str, Any]:
+    """Return a section's options with the path of a pretrained scorer absolute; ConfigError where there is no folder."""
+    if not options.get("pretrained"):
+        return dict(options)
+    folder = path.resolve().parent / options["pretrained"]
+    if not folder.is_dir():
+        key = (section, "pretrained")
+        line = lines.get(key, lines.get(key[:1], 1))
+        where = f"{path}: line {line}: " if line else "on the command line: "
+        found = "is a file; a scorer is a folder" if folder.exists() else "no such folder"
+        raise ConfigError(f"{where}key {dotted(key)!r}: {folder}: {found}")
+    return {**options, "pretrained": str(folder)}

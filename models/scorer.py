@@ -79,10 +79,10 @@ class Method:
 
     takes: the kinds of events that the method works on; uses: what else `fit` can use, of "exposure", "weights", "mass"; trains:
     whether it is trained in epochs, with a checkpoint and a validation sample, or only chosen; least: rows or jets that `fit` needs
-    at least; spans: whether it is a space
-    by itself; mosaic: whether it can train `hypotheses=n` neighbourhoods; narrows: whether it has `narrow`, which is weak
-    supervision; kind_options: kind of events -> options that follow from it; kind_defaults: likewise,
-    what a space takes where its maker says nothing; shown: the options that its repr always shows.
+    at least; spans: whether it is a space by itself; stacks: options in which scorers may differ that `fit_stack` trains side by side,
+    none where it cannot; mosaic: whether it can train `hypotheses=n` neighbourhoods; narrows: whether it has `narrow`, which is weak
+    supervision; kind_options: kind of events -> options that follow from it; kind_defaults: likewise, what a space takes where its
+    maker says nothing; shown: the options that its repr always shows.
 
     input_names: of the columns that it was trained on, in order, none where they had none; made_: how those were made, as the
     metadata of a table say ("representation", "settings"); training_: the record of the training,
@@ -94,6 +94,7 @@ class Method:
     trains: ClassVar[bool] = True
     least: ClassVar[int] = 1
     spans: ClassVar[bool] = False
+    stacks: ClassVar[tuple[str, ...]] = ()
     mosaic: ClassVar[bool] = False
     narrows: ClassVar[bool] = False
     kind_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -115,6 +116,21 @@ class Method:
 
         shape: of one image, where the events are images of a known size.
         """
+
+    @classmethod
+    def fit_stack(
+        cls,
+        scorers: Sequence[Self],
+        given: Sequence[Mapping[str, Any]],
+        *,
+        checkpoint: str | Path | None = None,
+        progress: bool = False,
+    ) -> None:
+        """Fit scorers that differ in `stacks` alone, side by side in one training, each with its arguments of `fit`.
+
+        The inputs of all have one shape but for the number of events. checkpoint, progress: of the one training.
+        """
+        raise NotImplementedError
 
     def described(self) -> list[str]:
         """Return what the repr says before the training: the options that are shown always, and those that were changed."""

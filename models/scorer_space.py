@@ -18,9 +18,10 @@ import numpy.typing as npt
 import torch
 
 from ..errors import shown, unknown_name
-from .axis_fit import SPLIT, fit_axis, in_order, n_jets, remove_finished, single_jets
-from .columns import columns_of
+from .axis_fit import SPLIT, Axis, fit_axes, in_order, n_jets, remove_finished, single_jets
+from .columns import columns_of, refuse_other_settings
 from .inputs import MissingPackageError, NonFiniteError, ScorerError, ShapeError, TooFewRowsError, check_metric
+from .pretrained import folder_of, origin_of
 from .sample import (
     Events,
     Sample,
@@ -155,13 +156,15 @@ class ScorerSpace:
         """Fit the background's scorer on a sample, each prior's on its own, set the scales and return self.
 
         sample: background events, for every axis; priors: name -> events, as that axis' scorer takes them. exposure: events
-        that the background's scorer is exposed to: what a prior is like is no background. validation: background events for the background's scorer, used as they are; without, jets of one event
-        are kept together when events are split (85 % to train on, by seed), rows are split by the scorer. checkpoint: each
-        axis writes `{checkpoint}.{number}`, a finished one is kept beside it until all are; a killed fit that is done again ends
-        with the same bits. progress: as the scorers have it. fitted: the scorers are fitted already, only the scales are set.
+        that the background's scorer is exposed to: what a prior is like is no background. validation: background events for the background's
+        scorer, used as they are; without, jets of one event are kept together when events are split (85 % to train on, by seed), rows are
+        split by the scorer. Scorers of one method that can be stacked are trained side by side (`Method.stacks`), others one after another.
+        checkpoint: each axis writes `{checkpoint}.{number}`, a finished one is kept beside it until all are; a killed fit that is done
+        again ends with the same bits. What a pretrained scorer had trained on, where its folder tells, joins `trained_on`. progress: as the scorers have it. fitted: the scorers are fitted already, only the scales are set.
         Raises ScorerError for a missing or unknown axis or a constant one, for weights and exposure that a scorer does not use,
         ShapeError for axes of different lengths, and what the scorers raise.
         """
+        before: list[npt.NDArray[np.uint64]] = []
         known = {name: getattr(scorer, "input_names", ()) if fitted else () for name, scorer in self.scorers.items()}
         axes, priors = self._axes(sample, known), priors or {}
         names = {name: known[name] or given.names for name, given in axes.items()}
@@ -175,25 +178,25 @@ class ScorerSpace:
                 refuse_unused(events, uses, type(self.scorers[name]).__name__, exposure=exposure)
             for name, events in given.items():  # all of them before the first training
                 check_trainable(self.scorers[name], events, called(name))
-            scorers, made = {}, axes[BACKGROUND].made
-            for number, (name, events) in enumerate(given.items()):
-                ordered = in_order(events, names[name], made, called(name))
-                own = (
-                    None
-                    if held is None or name != BACKGROUND
-                    else in_order(held[name], names[name], made, "validation")
-                )
-                beside = None
+            made = axes[BACKGROUND].made
+            fits = []
+            for name, events in given.items():
+                own = beside = None
+                if held is not None and name == BACKGROUND:
+                    own = in_order(held[name], names[name], made, "validation")
                 if exposure is not None and name == BACKGROUND:
                     beside = in_order(as_sample(exposure, names[name], where="exposure"), names[name], made, "exposure")
-                scorers[name] = fit_axis(
-                    copy.copy(self.scorers[name]),  # a fit that fails leaves the space as it was
-                    ordered,
-                    own,
-                    beside,
-                    checkpoint=None if checkpoint is None else f"{checkpoint}.{number}",
-                    progress=progress,
-                )
+                # copies: a fit that fails leaves the space as it was
+                ordered = in_order(events, names[name], made, called(name))
+                fits.append(Axis(copy.copy(self.scorers[name]), ordered, own, beside))
+            origins = [origin_of(folder) for folder in map(folder_of, self.scorers.values()) if folder]
+            for origin in origins:
+                refuse_other_settings(made, origin.made, "x")
+            fitted_scorers = fit_axes(
+                fits, checkpoint=None if checkpoint is None else str(checkpoint), progress=progress
+            )
+            scorers = dict(zip(given, fitted_scorers, strict=True))
+            before = [origin.trained_on for origin in origins]
             for name, fitted_scorer in scorers.items():
                 vars(self.scorers[name]).update(vars(fitted_scorer))
             self.spreads_ = None
@@ -204,7 +207,8 @@ class ScorerSpace:
         for name in self.scorers:
             self.spread(name)
         self._columns()
-        self.trained_on = event_hashes([*axes.values(), *priors.values(), exposure, *(held or {}).values()])
+        own_events = event_hashes([*axes.values(), *priors.values(), exposure, *(held or {}).values()])
+        self.trained_on = np.unique(np.concatenate([own_events, *before]))
         if checkpoint is not None:
             for number in range(len(self.scorers)):
                 remove_finished(f"{checkpoint}.{number}")

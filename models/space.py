@@ -84,8 +84,9 @@ def make_space(
     """Return an unfitted space of a method.
 
     scorer: a name of SCORERS; kind: of the events, "rows", "images" or "sets"; priors: their names; options: of the method's
-    constructor; seed: each axis has its own, derived from it and the axis' number; alpha: weight of the priors in the difference;
-    hypotheses: neighbourhoods of a mosaic, for methods that can train them. Raises ScorerError for a method that there is not, one
+    constructor, of which `exposure` and `pretrained` are for the background's axis alone; seed: each axis has its own, derived from it
+    and the axis' number; alpha: weight of the priors in the difference; hypotheses: neighbourhoods of a mosaic, for methods that can
+    train them. Raises ScorerError for a method that there is not, one
     that does not take the kind, an option that it does not have, and hypotheses that it cannot train, naming what fits.
     """
     cls, options = method_class(scorer), dict(options or {})
@@ -109,10 +110,11 @@ def make_space(
         if options.get(name, value) != value:
             raise ScorerError(f"{scorer}: option {name} is {options[name]!r}, with {kind} it is {value!r}")
     first = options.pop("seed", seed)
-    # the background's axis alone is exposed
-    unexposed = {"exposure": "none"} if "exposure" in scorer_fields(cls) else {}
+    # the background's axis alone is exposed and starts from a pretrained one
+    fields = scorer_fields(cls)
+    plain = {name: value for name, value in (("exposure", "none"), ("pretrained", "")) if name in fields}
     background, *others = (
-        cast("Scorer", cls(**{**options, **given, **(unexposed if number else {}), "seed": axis_seed(first, number)}))
+        cast("Scorer", cls(**{**options, **given, **(plain if number else {}), "seed": axis_seed(first, number)}))
         for number in range(1 + len(priors))
     )
     return ScorerSpace(background, dict(zip(priors, others, strict=True)), alpha=alpha)

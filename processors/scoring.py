@@ -42,7 +42,15 @@ class ScoringError(HunchError):
     """A space that gives something else than finite losses."""
 
 
-class SpaceLike(Protocol):
+class Trained(Protocol):
+    """What has trained on events."""
+
+    @property
+    def trained_on(self) -> UInt64:
+        """Hashes of every event that it was fitted with, sorted."""
+
+
+class SpaceLike(Trained, Protocol):
     """What scoring needs of a trained space."""
 
     @property
@@ -52,10 +60,6 @@ class SpaceLike(Protocol):
     @property
     def axis_names(self) -> tuple[str, ...]:
         """Names of the axes, in the order of the columns of `losses`."""
-
-    @property
-    def trained_on(self) -> UInt64:
-        """Hashes of every event that the space was fitted with, sorted."""
 
     def losses(self, inputs: Any, /) -> Floats:
         """Return (n, axes) losses of a sample."""
@@ -116,7 +120,7 @@ def score_events(sample: Sample, spaces: Sequence[SpaceLike], model: Ints) -> Fl
 
 
 def trained_events(
-    events: UInt64, spaces: Sequence[SpaceLike], model: Ints, *, by_content: bool = False
+    events: UInt64, spaces: Sequence[Trained], model: Ints, *, by_content: bool = False
 ) -> dict[int, int]:
     """Count the events (n,), by `same_event_hash`, that the model (n,) which scores them has trained on: model -> count.
 

@@ -190,6 +190,29 @@ MISTAKES |= {
         8,
         "scorer.exposure: kl needs samples.exposure",
     ),
+    "exposure that nothing of a flow uses": (
+        MINIMAL.replace("output", "  exposure: [data2.root]\noutput") + "scorer: Flow\n",
+        6,
+        "methods with it: ConstituentVae, ConvVae, Vae",
+    ),
+    "exposure matched to a column of none": (
+        MINIMAL.replace("output", "  exposure: [data2.root]\noutput")
+        + "scorer: {name: Vae, exposure: kl, exposure_match: mJ_3}\n",
+        8,
+        "scorer.exposure_match: 'mJ_3' is not known; did you mean 'mJ_",
+    ),
+    "exposure matched to no observable": (
+        MINIMAL.replace("output", "  exposure: [data2.root]\noutput").replace(".root", ".csv")
+        + "features: [a, b]\nrepresentation: table\nhunt: count\nscorer: {name: Vae, exposure: kl}\n",
+        11,
+        "representation table has none; name it, as observable: mass, or take another one here: none, a, b",
+    ),
+    "images matched to a jet mass": (
+        MINIMAL.replace("output", "  exposure: [data2.root]\noutput")
+        + "representation: images\nscorer: {name: ConvVae, exposure: kl, exposure_match: jet_mass}\n",
+        9,
+        "no exposure_match 'jet_mass'; allowed: observable, none",
+    ),
     "four-vectors as points": (
         MINIMAL + "representation: {name: constituents, coordinates: four_vectors}\nscorer: EventToEnsemble\n",
         7,

@@ -8,6 +8,7 @@ from typing import Any
 from ..config import Analysis
 from ..errors import InputError, unknown_name
 from ..table import CUTS, TableInfo, differing_settings, is_table, table_info
+from .fine_tuning import check_pretrained_model
 
 __all__ = ["check_before_processing", "refuse_other_tables"]
 
@@ -33,6 +34,7 @@ def check_before_processing(analysis: Analysis) -> dict[str, list[TableInfo]]:
     refuse_settings(analysis, named)
     check_event_files(analysis)
     check_device(analysis)
+    check_pretrained_model(analysis)
     return found
 
 

@@ -9,6 +9,7 @@ from ..config import Analysis
 from ..errors import InputError
 from ..folds import fold_hash
 from ..table import EVENT_ID, Observable, Table, read_table, table_info
+from .fine_tuning import check_pretrained_events
 from .layout import table_path
 
 __all__ = ["check_before_training"]
@@ -24,6 +25,7 @@ def check_before_training(analysis: Analysis) -> None:
     tables = {name: table_of(analysis, name) for name in ("data", "background") if in_samples(analysis, name)}
     hashes = {name: fold_hash(table, analysis.represented.content) for name, table in tables.items()}
     check_training_events(analysis, hashes)
+    check_pretrained_events(analysis, lambda sample: table_of(analysis, sample))
     if analysis.hunt == "bump":
         check_spectrum(analysis, tables, hashes)
     else:

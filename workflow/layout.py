@@ -17,6 +17,7 @@ __all__ = [
     "in_output",
     "inputs_of",
     "model_paths",
+    "pretrained_path",
     "region_axes",
     "region_settings_of",
     "running_of",
@@ -53,6 +54,12 @@ def score_path(analysis: Analysis, sample: str) -> Path:
 def model_paths(analysis: Analysis) -> list[Path]:
     """Return the folders of the spaces that hunt: one trained on the background, or one a fold of the data."""
     return [Path(analysis.output) / "models" / f"fold_{i}" for i in range(analysis.plan.n_models)]
+
+
+def pretrained_path(analysis: Analysis) -> Path | None:
+    """Return the folder of the model that training starts from, None where it starts afresh."""
+    folder = analysis.scorer_options.get("pretrained")
+    return Path(folder) if folder else None
 
 
 def region_axes(analysis: Analysis, axis_names: Sequence[str]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from .layout import (
     FOLDERS,
     in_output,
     model_paths,
+    pretrained_path,
     region_settings_of,
     sample_inputs,
     score_path,
@@ -135,10 +136,12 @@ def stage_key(analysis: Analysis, stage: Stage) -> Key:
 
 def training_settings(analysis: Analysis) -> dict[str, Any]:
     """Return what training depends on: neither regions but their number of hypotheses, nor signals, nor folds that are not used."""
-    plan = analysis.plan
+    plan, before = analysis.plan, pretrained_path(analysis)
+    # what is in the folder is an input, whatever its place
+    options = analysis.scorer_options | ({} if before is None else {"pretrained": before.name})
     return {
         "representation": {k: v for k, v in settings_of(analysis).items() if k != "skip_bad_files"},
-        "scorer": [analysis.scorer_name, analysis.scorer_options],
+        "scorer": [analysis.scorer_name, options],
         "seed": analysis.seed,
         "hypotheses": analysis.hypotheses,
         "samples": training_samples(analysis),
@@ -146,6 +149,12 @@ def training_settings(analysis: Analysis) -> dict[str, Any]:
         "held_out": plan.held_out if plan.background else None,
         "weak": plan.weak,
     }
+
+
+def training_inputs(analysis: Analysis) -> list[Path]:
+    """Return what training reads: tables, and the folder of the model that it starts from."""
+    before = pretrained_path(analysis)
+    return [*(table_path(analysis, name) for name in training_samples(analysis)), *([] if before is None else [before])]
 
 
 def scoring_settings(analysis: Analysis) -> dict[str, Any]:
@@ -207,7 +216,7 @@ STAGES: dict[str, Stage] = {
     "train": Stage(
         "train",
         training_settings,
-        lambda a: [table_path(a, name) for name in training_samples(a)],
+        training_inputs,
         model_paths,
         ("models", "processors"),
         train,

@@ -13,18 +13,22 @@ import numpy.typing as npt
 import torch
 
 from ...errors import unknown_name
+from ..density.autoencoder import kl_of_each
 from ..distance.clouds import EmptyImageError, NegativePixelError, as_jets, clouds_from_constituents
 from ..distance.transport import wasserstein_rowwise
 from ..inputs import ScorerError, ShapeError, TooFewRowsError, check_metric, whole_number
-from ..matching import matched_rows
-from ..sample import Events, refuse_unused, sample_names, single_jet, split_rows
-from ..scorer import Method, require_fitted, save_scorer
-from ..train.exposure import Exposed, check_exposure
-from ..train.loop import TrainingSettings, named_device, resolve_device, train_stack
-from ..train.objective import Objective
+from ..matching import LEAST_EFFECTIVE
+from ..pretrained import check_pretrained, pretrained_scorer, require_same_inputs
+from ..sample import Events, Sample, as_sample, refuse_unused, sample_names, single_jet, split_rows
+from ..scorer import require_fitted, save_scorer
+from ..train.exposed_events import ExposedEvents, ExposedMethod, matched_values
+from ..train.loop import TrainingSettings, named_device, resolve_device
+from ..train.mass_penalty import check_strength, checked_masses
 from ..train.threads import few_threads
-from .set_autoencoder import ARCHITECTURES, SetSizes, StackedSetVae, kl_of_each
+from .rescaled_sets import rescaled_to_spectrum
+from .set_autoencoder import ARCHITECTURES, SetSizes, StackedSetVae
 from .set_scaling import SetScaling, filled_slots, jet_masses, polar, robust_scaling
+from .set_training import SetMember, train_members
 
 __all__ = ["ConstituentVae"]
 
@@ -34,11 +38,10 @@ NUMBERS = (3, 4)  # of a constituent: pT, eta, phi, or E, px, py, pz
 SCORE_ROWS = 1024  # jets a step of scoring: fixed, so that scores do not depend on how many come at once
 SCORE_THREADS = 4
 LEAST_PT = 1e-6  # of a jet's pT: a reconstructed constituent below has no weight
-MATCHES = ("jet_mass", "none")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ConstituentVae(Method):
+class ConstituentVae(ExposedMethod):
     """Score = error of the reconstruction of a jet's constituents and distance of its code from the prior.
 
     Jets are (n, slots, 4) of E, px, py, pz, or (n, slots, 3) of pT, eta and phi, the hardest constituent first; slots whose first
@@ -47,9 +50,13 @@ class ConstituentVae(Method):
     architecture: "dense" or "lstm" (`set_autoencoder.py`); latent: dimensions; beta: of the loss MSE + beta · KL, where the MSE is the mean
     over all numbers and the KL the mean over the latent dimensions (0.1 there is 0.01 of a summed KL of ten dimensions).
     exposure: "none", "mse" or "kl" (`train/exposure.py`), which needs the sample `exposure` in `fit`; exposure_strength: the largest lambda;
-    exposure_margin: of "kl"; exposure_match: "jet_mass" resamples the exposed jets to the jet masses of the background, "none" takes them as they
-    are. seed, device, max_epochs, patience, batch_size, learning_rate: see `TrainingSettings`; an exposed training does not stop early, since
-    lambda changes over it.
+    exposure_margin: of "kl"; exposure_match: "jet_mass" and "observable" resample the exposed jets to the background's spectrum of the jet mass
+    or of the samples' observable, "rescaled" brings each exposed jet to a jet mass of the background (`rescaled_sets.py`), which jets of one
+    mass need, and "none" takes them as they are. decorrelation: strength of the penalty on what the loss of a training jet tells of its mass
+    (`train/disco.py`), 0 for none, with or without exposure; `fit` says which mass. pretrained: the folder of a ConstituentVae, or of a space
+    whose background axis is one, whose weights and scaling the training starts from (`pretrained.py`): architecture and latent are then
+    those of it. seed, device, max_epochs, patience, batch_size, learning_rate: see `TrainingSettings`; an exposed training does not stop
+    early while lambda changes over it, that is with an exposure_strength above 0.
 
     metrics, all at the latent mean and deterministic: "loss" (default), "mse", "kl" (mean over dimensions), "emd" (energy mover's distance between
     the jet and its reconstruction, pT normalised, in the unit of eta and phi; needs POT) and "mss", the mean of the squares
@@ -57,18 +64,26 @@ class ConstituentVae(Method):
     """
 
     takes: ClassVar = ("sets",)
-    uses: ClassVar = ("exposure",)
+    uses: ClassVar = ("exposure", "mass")
+    stacks: ClassVar = (
+        "seed",
+        "exposure",
+        "exposure_strength",
+        "exposure_margin",
+        "exposure_match",
+        "pretrained",
+    )
     least: ClassVar = MIN_JETS
     metrics: ClassVar = ("loss", "mse", "kl", "emd", "mss")
     shown: ClassVar = ("latent",)
+    matches: ClassVar = ("jet_mass", "observable", "rescaled", "none")
 
     architecture: str = "dense"
     latent: int = 10
     beta: float = 0.1
-    exposure: str = "none"
-    exposure_strength: float = 2.0
-    exposure_margin: float = 2.0
     exposure_match: str = "jet_mass"
+    decorrelation: float = 0.0
+    pretrained: str = ""
     max_epochs: int = 50
     patience: int = 10
     batch_size: int = 100
@@ -82,67 +97,69 @@ class ConstituentVae(Method):
         *,
         validation: Events | None = None,
         exposure: Events | None = None,
+        mass: npt.ArrayLike | None = None,
+        validation_mass: npt.ArrayLike | None = None,
         checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> Self:
         """Train on jets x (n, slots, numbers), n at least 100, and return self.
 
         validation: jets for early stopping, else 15 % of x by seed; exposure: jets that are to be found anomalous, needed where the option
-        `exposure` is not "none" and refused where it is; checkpoint: a file to resume a killed training from; progress: a bar on
-        stderr, or a log line in 30 s. Raises ScorerError for options that mean nothing, TooFewRowsError, ShapeError, NonFiniteError,
-        EmptyImageError for jets without constituents, NegativePixelError, DeviceError.
+        `exposure` is not "none" and refused where it is; mass: (n,) of x in whatever unit, which a score with decorrelation above 0 is kept
+        independent of and which is else not looked at, a sample's observable where none is given, and the jets' own masses where the
+        sample has none either; validation_mass: of the validation jets, likewise; checkpoint: a file to resume a killed training from;
+        progress: a bar on stderr, or a log line in 30 s. Raises ScorerError for options that mean nothing, for masses that are not one a jet,
+        not finite or all the same, and for a pretrained scorer that does not fit, ScorerFolderError for its folder, TooFewRowsError,
+        ShapeError, NonFiniteError, EmptyImageError for jets without constituents, NegativePixelError, DeviceError.
         """
-        refuse_unused(x, self.uses, type(self).__name__)
-        self.check()
-        self._require_exposure(given=exposure is not None)
-        names, made = sample_names(x)
-        jets = self._jets(single_jet(x, names), "x")
-        if len(jets) < MIN_JETS:
-            raise TooFewRowsError(f"x: has {len(jets)} jets, at least {MIN_JETS} are needed")
-        if validation is None:
-            train, held = split_rows(jets, np.random.default_rng(self.seed))
-        else:
-            train = jets
-            held = self._jets(
-                single_jet(validation, names, made=made, where="validation"), "validation", shape=jets.shape[1:]
+        given = {
+            "x": x,
+            "validation": validation,
+            "exposure": exposure,
+            "mass": mass,
+            "validation_mass": validation_mass,
+        }
+        self.fit_stack([self], [given], checkpoint=checkpoint, progress=progress)
+        return self
+
+    @classmethod
+    def fit_stack(
+        cls,
+        scorers: Sequence[Self],
+        given: Sequence[Mapping[str, Any]],
+        *,
+        checkpoint: str | Path | None = None,
+        progress: bool = False,
+    ) -> None:
+        """Fit scorers that differ in `stacks` alone side by side, each on its own jets; given: arguments of `fit`, of each.
+
+        One of them at most is exposed. With decorrelation each pays for what its score of the first one's jets tells of their masses: a
+        model of a signal prior sculpts the background as one of the background does. See `set_training.py` for what of the result depends
+        on the other scorers. Raises what `fit` raises.
+        """
+        first, shown = scorers[0], sum(own.get("exposure") is not None for own in given)
+        if shown > 1:
+            raise ScorerError(
+                f"exposure: samples for {shown} of the scorers of a stack are given, allowed: for one of them"
             )
-            if not len(held):
-                raise TooFewRowsError("validation: has 0 jets, at least 1 is needed")
-        scaling = robust_scaling(train)
-        sizes = SetSizes(jets.shape[1], jets.shape[2], self.latent, self.architecture)
-        network = StackedSetVae(1, sizes, seed=self.seed, beta=self.beta)
-        objective: Objective = Objective(network)
-        streams: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        if exposure is not None:
-            objective = Exposed(
-                objective, kind=self.exposure, strength=self.exposure_strength, margin=self.exposure_margin
-            )
-            beside = self._jets(
-                single_jet(exposure, names, made=made, where="exposure"), "exposure", shape=jets.shape[1:]
-            )
-            streams["exposure"] = self._stream(beside, train, scaling)
-        record = train_stack(
-            objective,
-            [as_rows(scaling.scaled(train))],
-            [as_rows(scaling.scaled(held))],
-            settings=self._settings(),
-            seed=self.seed,
-            device=resolve_device(self.device),
-            streams=streams,
-            identity={name: value for name, value in self.parameters().items() if name != "device"},
+        device = resolve_device(first.device)
+        made = [
+            scorer._member(**own, pays=number == 0)
+            for number, (scorer, own) in enumerate(zip(scorers, given, strict=True))
+        ]
+        networks, records = train_members(
+            made,
+            settings=first._settings(),
+            seed=first.seed,
+            device=device,
+            decorrelation=first.decorrelation,
+            identity={"members": [scorer._identity() for scorer in scorers]},
             checkpoint=checkpoint,
             progress=progress,
         )
-        self.training_ = {
-            **record,
-            "slots": sizes.slots,
-            "numbers": sizes.numbers,
-            **({"exposed_rows": len(streams["exposure"][0]) + len(streams["exposure"][1])} if streams else {}),
-        }
-        # scores are float64 on the CPU wherever the training ran
-        self.network_ = network.to("cpu").double().requires_grad_(requires_grad=False)
-        self.scaling_, self.input_names, self.made_ = scaling, names, made
-        return self
+        for scorer, own, member, network, record in zip(scorers, given, made, networks, records, strict=True):
+            scorer.network_, scorer.scaling_, scorer.training_ = network, member.scaling, record
+            scorer.input_names, scorer.made_ = sample_names(own["x"])
 
     def score(self, x: Events, *, metric: str | None = None) -> Array:
         """Return (n,) scores, larger = more anomalous; metric: one of `metrics`. Errors as in `fit`."""
@@ -230,43 +247,117 @@ class ConstituentVae(Method):
         del shape
         if self.architecture not in ARCHITECTURES:
             raise ScorerError(unknown_name("architecture", self.architecture, ARCHITECTURES, type(self).__name__))
-        if self.exposure_match not in MATCHES:
-            raise ScorerError(unknown_name("exposure_match", self.exposure_match, MATCHES, type(self).__name__))
         if whole_number("latent", self.latent) < 1:
             raise ScorerError(f"latent is {self.latent}, allowed: 1 or more")
         if not 0 <= self.beta < float("inf"):
             raise ScorerError(f"beta is {self.beta}, allowed: 0 or more")
-        check_exposure(self.exposure, self.exposure_strength, self.exposure_margin)
+        self.check_exposed()
+        check_strength(self.decorrelation)
+        check_pretrained(self.pretrained)
         named_device(self.device)
         self._settings()
 
     def _settings(self) -> TrainingSettings:
-        return TrainingSettings(
+        settings = TrainingSettings(
             max_epochs=self.max_epochs,
-            patience=self.patience if self.exposure == "none" else self.max_epochs,
+            patience=self.patience,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
         )
+        return self.unhurried(settings)
 
-    def _require_exposure(self, *, given: bool) -> None:
-        """Raise ScorerError where an exposure sample is missing, or is there and nothing uses it."""
-        if given and self.exposure == "none":
-            raise ScorerError("exposure: a sample is given, and the option exposure is 'none'; allowed: mse, kl")
-        if not given and self.exposure != "none":
-            raise ScorerError(
-                f"exposure: the option is {self.exposure!r}, which needs a sample of jets to be exposed to"
+    def _identity(self) -> dict[str, Any]:
+        """Return what a training depends on but for its data, first weights, and what changes no bit."""
+        return {name: value for name, value in self.parameters().items() if name not in {"device", "pretrained"}}
+
+    def _member(
+        self,
+        x: Events,
+        *,
+        pays: bool,
+        validation: Events | None = None,
+        exposure: Events | None = None,
+        mass: npt.ArrayLike | None = None,
+        validation_mass: npt.ArrayLike | None = None,
+    ) -> SetMember:
+        """Return what is trained on, and what is started from; pays: whether it is its own jets' masses that count."""
+        refuse_unused(x, self.uses, type(self).__name__)
+        self.check()
+        self.require_exposure(given=exposure is not None)
+        names, made = sample_names(x)
+        jets = self._jets(single_jet(x, names), "x")
+        if len(jets) < MIN_JETS:
+            raise TooFewRowsError(f"x: has {len(jets)} jets, at least {MIN_JETS} are needed")
+        if validation is None:
+            train, held = split_rows(jets, np.random.default_rng(self.seed))
+        else:
+            train = jets
+            held = self._jets(
+                single_jet(validation, names, made=made, where="validation"), "validation", shape=jets.shape[1:]
             )
+            if not len(held):
+                raise TooFewRowsError("validation: has 0 jets, at least 1 is needed")
+        masses = None
+        if pays and self.decorrelation > 0:
+            masses = self._masses((x, jets, mass), (validation, None if validation is None else held, validation_mass))
+        before = pretrained_scorer(self, agree=("architecture", "latent"))
+        if before is not None:
+            require_same_inputs(before, names, made)
+        scaling, network = self._start(before, train)
+        exposed = self._exposed_to(exposure, jets, x, names=names, made=made)
+        return SetMember(train, held, scaling, network, self._settings().patience, exposed, masses)
 
-    def _stream(self, beside: Array, train: Array, scaling: SetScaling) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return exposed jets for training and for validation, resampled to the background's masses where that is asked for."""
-        if len(beside) < MIN_JETS:
-            raise TooFewRowsError(f"exposure: has {len(beside)} jets, at least {MIN_JETS} are needed")
-        if self.exposure_match == "jet_mass":
-            masses = jet_masses(beside), jet_masses(train)
-            beside = beside[matched_rows(*masses, seed=self.seed, of="exposure", column="jet mass")]
-        # one order of a seed of its own, else the validation rows would be those of the background's order
-        train_part, held_part = split_rows(scaling.scaled(beside), np.random.default_rng([self.seed, 0xE]))
-        return as_rows(train_part), as_rows(held_part)
+    def _masses(
+        self,
+        own: tuple[Events, Array, npt.ArrayLike | None],
+        held: tuple[Events | None, Array | None, npt.ArrayLike | None],
+    ) -> tuple[Array, Array]:
+        """Return the masses of training and validation jets, each given as events, their jets and masses; None: split off."""
+        mass, other = (given if given is not None else observable_of(events) for events, _, given in (own, held))
+        if mass is None:
+            mass, other = jet_masses(own[1]), None if held[1] is None else jet_masses(held[1])
+        jets = len(own[1]), None if held[1] is None else len(held[1])
+        first, second = checked_masses(self.decorrelation, (mass, jets[0]), (other, jets[1]))
+        if first is not None and second is not None:
+            return first, second
+        # a generator of the same seed splits the masses as it did the jets
+        return split_rows(np.asarray(first), np.random.default_rng(self.seed))
+
+    def _start(self, before: Self | None, train: Array) -> tuple[SetScaling, StackedSetVae]:
+        """Return scaling and weights to start from: fresh ones, or those of a scorer that was trained before."""
+        sizes = SetSizes(train.shape[1], train.shape[2], self.latent, self.architecture)
+        if before is None:
+            return robust_scaling(train), StackedSetVae(1, sizes, seed=self.seed, beta=self.beta)
+        network, scaling = require_fitted(before.network_, before), require_fitted(before.scaling_, before)
+        if network.sizes != sizes:
+            wanted, found = ((own.slots, own.numbers) for own in (network.sizes, sizes))
+            raise ShapeError(
+                f"x: jets of {found} numbers, allowed: {wanted}, as pretrained, {self.pretrained}, was trained on"
+            )
+        network.beta = self.beta
+        return scaling, network
+
+    def _exposed_to(
+        self, exposure: Events | None, jets: Array, x: Events, *, names: tuple[str, ...], made: Mapping[str, Any]
+    ) -> ExposedEvents | None:
+        """Return the jets that a training on jets (n, slots, numbers) of x is exposed to."""
+        if exposure is None:
+            return None
+        given = single_jet(exposure, names, made=made, where="exposure")
+        beside, match = self._jets(given, "exposure", shape=jets.shape[1:]), self.exposure_match
+        if match == "rescaled":
+            made_so, reached = rescaled_to_spectrum(beside, jet_masses(jets), seed=self.seed)
+            if reached.mean() < LEAST_EFFECTIVE:
+                raise ScorerError(
+                    f"exposure: {reached.sum()} of {len(beside)} jets can be rescaled to jet masses of the background, {100 * LEAST_EFFECTIVE:.0f} % are "
+                    "needed: jets of one constituent and jets at rest cannot"
+                )
+            return self.exposed_events(made_so[reached], None, column=match, exposure_unreached=int((~reached).sum()))
+        if match == "jet_mass":
+            return self.exposed_events(beside, (jet_masses(beside), jet_masses(jets)), column="jet mass")
+        observed = Sample(beside, observable=as_sample(exposure, names, where="exposure").observable)
+        values = matched_values(match, observed, Sample(jets, observable=as_sample(x, names).observable))
+        return self.exposed_events(beside, values, column=match)
 
     def _jets(self, x: npt.ArrayLike, name: str, *, shape: tuple[int, ...] | None = None) -> Array:
         """Return jets (n, slots, numbers) in float64, or say what is wrong with them."""
@@ -307,9 +398,9 @@ class ConstituentVae(Method):
         return found
 
 
-def as_rows(sets: Array) -> torch.Tensor:
-    """Return scaled jets as rows (n, slots · numbers) in single precision."""
-    return torch.from_numpy(sets.reshape(len(sets), -1)).float()
+def observable_of(x: Events | None) -> Array | None:
+    """Return the observable (n,) of a sample that has one."""
+    return x.observable if isinstance(x, Sample) else None
 
 
 def energy_movers_distances(x: Array, made: Array) -> Array:

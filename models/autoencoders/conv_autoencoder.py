@@ -23,8 +23,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from ..density.autoencoder import gaussian_kl
+from ..density.autoencoder import kl_of_each
 from ..distance.grid_transport import GridTransport
+from ..train.exposure import Parts
 
 __all__ = ["ConvSizes", "StackedConvVae", "mean_power_error"]
 
@@ -177,10 +178,18 @@ class StackedConvVae(torch.nn.Module):
         errors = [self.grid(flat[i : i + TRANSPORTED_ROWS], made[i : i + TRANSPORTED_ROWS]) for i in starts]
         return torch.cat(errors).view(x.shape[:2])
 
-    def losses(self, x: torch.Tensor, *, generator: torch.Generator, progress: float) -> torch.Tensor:
-        """Return the scaled loss (m, b) with one latent draw; the KL term warms up."""
+    def parts(self, x: torch.Tensor, *, generator: torch.Generator) -> Parts:
+        """Return the scaled error (m, b) and the KL (m, b, latent) of images x (m, b, height · width) with one latent draw."""
         mu, log_sigma = self.encode(x)
         draw = torch.randn(mu.shape, generator=generator, device=x.device, dtype=x.dtype)
         error = self.reconstruction_error(x, self.decode(mu + torch.exp(log_sigma) * draw))
-        kl = min(1.0, progress / KL_WARM_UP) * gaussian_kl(mu, log_sigma)
-        return self.scale * ((1 - self.beta) * error + self.beta * kl)
+        return Parts(self.scale * error, kl_of_each(mu, log_sigma))
+
+    def loss_of(self, parts: Parts, *, progress: float) -> torch.Tensor:
+        """Return the scaled loss (m, b); the KL term warms up."""
+        kl = min(1.0, progress / KL_WARM_UP) * parts.kl.sum(dim=-1)
+        return (1 - self.beta) * parts.error + self.scale * self.beta * kl
+
+    def losses(self, x: torch.Tensor, *, generator: torch.Generator, progress: float) -> torch.Tensor:
+        """Return the scaled loss (m, b) with one latent draw."""
+        return self.loss_of(self.parts(x, generator=generator), progress=progress)

@@ -16,8 +16,10 @@ from ..density.autoencoder import gaussian_kl
 from ..distance.clouds import Array, as_jets, check_pixel, clouds_from_images, require_unit, require_weights
 from ..distance.transport import check_options, wasserstein_rowwise
 from ..inputs import ScorerError, ShapeError, TooFewRowsError, check_metric, whole_number
-from ..sample import Events, refuse_unused, sample_names, single_jet, split_rows
-from ..scorer import Method, require_fitted, save_scorer
+from ..pretrained import check_pretrained, pretrained_scorer, require_same_inputs
+from ..sample import Events, Sample, as_sample, refuse_unused, sample_names, single_jet, split_rows
+from ..scorer import require_fitted, save_scorer
+from ..train.exposed_events import ExposedEvents, ExposedMethod, exposed_objective, matched_values
 from ..train.loop import TrainingSettings, named_device, resolve_device, train_stack
 from ..train.objective import Objective
 from ..train.threads import few_threads
@@ -33,7 +35,7 @@ LARGEST_BLOCKS = 3
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ConvVae(Method):
+class ConvVae(ExposedMethod):
     """Score = how badly a VAE that was trained on a sample of jet images reconstructs an image.
 
     Images are (n, height, width), hold no negative pixel and sum to one (normalise=True divides by the sum); height and width
@@ -45,6 +47,11 @@ class ConvVae(Method):
     (1 − beta) · reconstruction + beta · KL, whose size goes with the reconstruction's (`conv_autoencoder.py`): 1e-8 to 1e-7
     for the MSE, 1e-3 or so for Wass(1) in pixels; pixel: side of a pixel, the unit of Wass(p); threads: of the exact transport
     in scores; seed, device, max_epochs, patience, batch_size, learning_rate: see `TrainingSettings`.
+
+    exposure: "none", "mse" or "kl" (`train/exposure.py`), which needs the sample `exposure` in `fit`; exposure_strength: the largest lambda;
+    exposure_margin: of "kl". The error of "mse" is that of the reconstruction, in units of the average image's. exposure_match: "observable" resamples the
+    exposed images to the background's spectrum of that of the samples, "none" takes them as they are. An exposed training does not stop early.
+    pretrained: folder of a saved `ConvVae` of the same sizes, or of a space whose background axis is one, that the training starts from; "" for none.
 
     metrics, all at the latent mean and deterministic, whatever the network was trained with: "loss" (default),
     "reconstruction" (its own error), "kl", "mse", "mae", "wass1", "wass2" (exact transport between the image and its
@@ -73,6 +80,7 @@ class ConvVae(Method):
     patience: int = 8
     batch_size: int = 128
     learning_rate: float = 1e-3
+    pretrained: str = ""
     network_: StackedConvVae | None = field(default=None, init=False)
 
     def fit(
@@ -80,16 +88,17 @@ class ConvVae(Method):
         x: Events,
         *,
         validation: Events | None = None,
+        exposure: Events | None = None,
         checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> Self:
         """Train on images x (n, height, width), n at least 100, and return self.
 
-        x: an array, or the one column of a table or a sample, whose name is stored and asked for in `score`; validation: images for early stopping, else 15 % of x by seed; checkpoint: a file to resume a killed training
-        from; progress: a bar on stderr, or a log line in 30 s. Raises ScorerError for options that mean nothing,
+        x: an array, or the one column of a table or a sample, whose name is stored and asked for in `score`; validation: images for early stopping, else 15 % of x by seed; exposure: images that are to be found anomalous, needed where the
+        option `exposure` is not "none" and refused where it is; checkpoint: a file to resume a killed training from; progress: a bar on stderr, or a log line in 30 s. Raises ScorerError for options that mean nothing,
         TooFewRowsError, ShapeError, EmptyImageError, NegativePixelError, NotNormalisedError, DeviceError.
         """
-        refuse_unused(x, self.uses, type(self).__name__)
+        refuse_unused(x, self.uses, type(self).__name__, exposure=exposure)
         names, made = sample_names(x)
         images = self._images(single_jet(x, names), "x")
         if len(images) < MIN_IMAGES:
@@ -104,22 +113,34 @@ class ConvVae(Method):
             if not len(other):
                 raise TooFewRowsError("validation: has 0 images, at least 1 is needed")
             train, held = flat, other.reshape(len(other), flat.shape[1])
+        exposed = self._exposed_to(exposure, images, x, names=names, made=made)
         network = self._network(sizes)
+        before = pretrained_scorer(self, agree=("blocks", "convolutions", "channels", "hidden", "latent"))
+        if before is not None:
+            fitted = require_fitted(before.network_, before)
+            require_same_inputs(before, names, made)
+            if fitted.sizes != sizes:
+                raise ShapeError(f"pretrained: {self.pretrained}: was trained on {fitted.sizes}, x needs {sizes}")
+            network.load_state_dict(fitted.state_dict())
         rows = [torch.from_numpy(part).float() for part in (train, held)]
         network.scale = 1 / max(average_image_error(network, rows[1], rows[0].mean(dim=0)), 1e-30)
+        objective, streams = exposed_objective(
+            Objective(network), exposed, lambda part: torch.from_numpy(part.reshape(len(part), -1)).float()
+        )
         record = train_stack(
-            Objective(network),
+            objective,
             [rows[0]],
             [rows[1]],
             settings=self._settings(),
             seed=self.seed,
             device=resolve_device(self.device),
+            streams=streams,
             identity={name: value for name, value in self.parameters().items() if name not in {"device", "threads"}},
             checkpoint=checkpoint,
             progress=progress,
         )
         record["validation_loss"] = [loss / network.scale for loss in record["validation_loss"]]
-        self.training_ = {**record, "scale": network.scale, **asdict(sizes)}
+        self.training_ = {**record, "scale": network.scale, **asdict(sizes)} | (dict(exposed.record) if exposed else {})
         # scores are float64 on the CPU wherever the training ran
         self.network_ = network.to("cpu").double().requires_grad_(requires_grad=False)
         self.input_names, self.made_ = names, made
@@ -185,17 +206,39 @@ class ConvVae(Method):
         whole_number("blocks", self.blocks)
         named_device(self.device)
         self._settings()
+        self.check_exposed()
+        check_pretrained(self.pretrained)
         height, width = tuple(shape) or (2**LARGEST_BLOCKS, 2**LARGEST_BLOCKS)
         self._network(self._sizes(height, width))
 
     def _settings(self) -> TrainingSettings:
         """Return how long and how fast to train."""
-        return TrainingSettings(
+        settings = TrainingSettings(
             max_epochs=self.max_epochs,
             patience=self.patience,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
         )
+        return self.unhurried(settings)
+
+    def _exposed_to(
+        self, exposure: Events | None, images: Array, x: Events, *, names: tuple[str, ...], made: Mapping[str, Any]
+    ) -> ExposedEvents | None:
+        """Return the images that a training on images (n, height, width) of x is exposed to."""
+        self.check_exposed()
+        self.require_exposure(given=exposure is not None)
+        if exposure is None:
+            return None
+        beside = self._images(
+            single_jet(exposure, names, made=made, where="exposure"), "exposure", shape=images.shape[1:]
+        )
+        observed = as_sample(exposure, names, where="exposure").observable
+        values = matched_values(
+            self.exposure_match,
+            Sample(beside, observable=observed),
+            Sample(images, observable=as_sample(x, names).observable),
+        )
+        return self.exposed_events(beside, values, column=self.exposure_match)
 
     def _sizes(self, height: int, width: int) -> ConvSizes:
         """Return the network's sizes, or say which option or image side does not fit."""

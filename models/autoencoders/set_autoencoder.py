@@ -15,24 +15,19 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 
-__all__ = ["ARCHITECTURES", "Parts", "SetSizes", "StackedSetVae"]
+from ..density.autoencoder import kl_of_each
+from ..train.exposure import Parts
+
+__all__ = ["ARCHITECTURES", "SetSizes", "StackedSetVae"]
 
 ARCHITECTURES = ("dense", "lstm")
 WIDTHS = (256, 128, 64)
 LSTM_WIDTH = 50
 LOG_LATENT_SIGMA = 5.0  # bound of |log sigma|
 GATES = 4
-
-
-class Parts(NamedTuple):
-    """What a loss is made of: the error (m, b) of the reconstruction and the KL (m, b, latent) of each latent dimension."""
-
-    error: torch.Tensor
-    kl: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -129,11 +124,12 @@ class StackedSetVae(torch.nn.Module):
         del progress
         return parts.error + self.beta * parts.kl.mean(dim=-1)
 
+    def terms(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return error and beta · KL (m, b) of jets at the latent mean, whose sum is the score."""
+        mu, log_sigma = self.encode(x)
+        error = (self.decode(mu) - x).square().mean(dim=-1)
+        return error, self.beta * kl_of_each(mu, log_sigma).mean(dim=-1)
+
     def losses(self, x: torch.Tensor, *, generator: torch.Generator, progress: float) -> torch.Tensor:
         """Return the loss (m, b) of jets x (m, b, slots · numbers)."""
         return self.loss_of(self.parts(x, generator=generator), progress=progress)
-
-
-def kl_of_each(mu: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
-    """Return KL(N(mu, sigma²) ‖ N(0, 1)) in nats of each latent dimension."""
-    return 0.5 * (mu.square() + torch.exp(2 * log_sigma) - 1) - log_sigma

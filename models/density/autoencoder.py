@@ -19,10 +19,11 @@ import math
 
 import torch
 
+from ..train.exposure import Parts
 from ..train.layers import bounded_layer, linear_layer
 from .flows import StackedFlow, gaussian_loss
 
-__all__ = ["StackedVae", "gaussian_kl", "layer_widths"]
+__all__ = ["StackedVae", "gaussian_kl", "kl_of_each", "layer_widths"]
 
 NOISE = (0.05, 2.0)  # allowed noise, in units of the sample's own spread: no spike on a repeated value is unbounded
 LOG_LATENT_SIGMA = 5.0  # bound of |log sigma − start| of the encoder
@@ -35,7 +36,12 @@ def gaussian_kl(mu: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
     >>> round(gaussian_kl(torch.tensor([1.0]), torch.tensor([0.5]).log()).item(), 6)
     0.818147
     """
-    return (0.5 * (mu.square() + torch.exp(2 * log_sigma) - 1) - log_sigma).sum(dim=-1)
+    return kl_of_each(mu, log_sigma).sum(dim=-1)
+
+
+def kl_of_each(mu: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
+    """Return KL(N(mu, sigma²) ‖ N(0, 1)) in nats of each latent dimension."""
+    return 0.5 * (mu.square() + torch.exp(2 * log_sigma) - 1) - log_sigma
 
 
 def layer_widths(features: int, latent: int, hidden: int) -> list[tuple[int, int]]:
@@ -101,29 +107,38 @@ class StackedVae(torch.nn.Module):
         return (0.5 * pull.square() + log_noise + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
 
     def posterior(self, x: torch.Tensor, draw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return z (m, b, latent) at a standard normal draw of the same shape, and the KL term (m, b) there.
+        """Return z (m, b, latent) at a standard normal draw of the same shape, and the KL terms (m, b, latent) there.
 
-        Without a flow the KL is exact; with one log q0 is exact, and the flow's Jacobian and the prior are taken at z.
+        Without a flow the KL of each latent dimension is exact. A flow mixes them: its KL is one term (m, b, 1) of all, where log q0 is
+        exact, and the flow's Jacobian and the prior are taken at z.
         """
         mu, log_sigma = self.encode(x)
         z = mu + torch.exp(log_sigma) * draw
         if self.flow is None:
-            return z, gaussian_kl(mu, log_sigma)
+            return z, kl_of_each(mu, log_sigma)
         z, log_slope = self.flow(z)
         negative_entropy = -(log_sigma + 0.5 * math.log(2 * math.pi) + 0.5).sum(dim=-1)
-        return z, negative_entropy - log_slope + gaussian_loss(z)
+        return z, (negative_entropy - log_slope + gaussian_loss(z))[..., None]
 
-    def losses(self, x: torch.Tensor, *, generator: torch.Generator, progress: float) -> torch.Tensor:
-        """Return the negative evidence lower bound (m, b) with one latent draw; the KL term warms up."""
+    def parts(self, x: torch.Tensor, *, generator: torch.Generator) -> Parts:
+        """Return −log p(x | z) (m, b) and the KL terms of rows x (m, b, d) with one latent draw."""
         shape = (*x.shape[:-1], self.weights[3].shape[1])
         draw = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
         z, kl = self.posterior(x, draw)
-        return self.reconstruction(x, z) + self.beta * min(1.0, progress / KL_WARM_UP) * kl
+        return Parts(self.reconstruction(x, z), kl)
+
+    def loss_of(self, parts: Parts, *, progress: float) -> torch.Tensor:
+        """Return the negative evidence lower bound (m, b); the KL term warms up."""
+        return parts.error + self.beta * min(1.0, progress / KL_WARM_UP) * parts.kl.sum(dim=-1)
+
+    def losses(self, x: torch.Tensor, *, generator: torch.Generator, progress: float) -> torch.Tensor:
+        """Return the negative evidence lower bound (m, b) with one latent draw."""
+        return self.loss_of(self.parts(x, generator=generator), progress=progress)
 
     def terms(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return −log p(x | z) and beta·KL (m, b) at the latent mean."""
         z, kl = self.posterior(x, torch.zeros((), dtype=x.dtype, device=x.device))
-        return self.reconstruction(x, z), self.beta * kl
+        return self.reconstruction(x, z), self.beta * kl.sum(dim=-1)
 
     def importance_weighted(self, x: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         """Return −log p(x) (m, b) by importance sampling (arXiv:1509.00519, eq. 8) with draws (K, latent).

@@ -18,6 +18,7 @@ import torch
 from ...errors import shown, unknown_name
 from ..inputs import ScorerError, whole_number
 from ..sample import split_rows
+from ..train.exposed_events import ExposedEvents, exposed_objective
 from ..train.loop import TrainingSettings, resolve_device, train_stack
 from ..train.mass_penalty import MassPenalty, MassSample
 from ..train.objective import Objective
@@ -259,6 +260,8 @@ def fit_densities(
     decorrelation: float = 0.0,
     mass: Matrix | None = None,
     validation_mass: Matrix | None = None,
+    exposed: ExposedEvents | None = None,
+    start: DensityStack | None = None,
     checkpoint: str | Path | None = None,
     keep_checkpoint: bool = False,
     progress: bool = False,
@@ -267,7 +270,8 @@ def fit_densities(
 
     validation: rows for early stopping, or None to split them off. decorrelation: strength of the penalty on what
     the losses of the first sample's rows tell of their mass; mass: (n_0,) of them; validation_mass: of their validation
-    rows where those are given.
+    rows where those are given. exposed: rows (k, d) that the members, which are VAEs, are exposed to. start: fitted
+    models of the same architecture that the training starts from, with their column map and scales, as many as there are samples.
     """
     # A generator for each sample: a member's split does not depend on which others there are.
     rngs = [np.random.default_rng([seed, k]) for k in range(len(samples))]
@@ -275,7 +279,7 @@ def fit_densities(
         split_rows(x, rng) if held is None else (x, held)
         for x, held, rng in zip(samples, validation, rngs, strict=True)
     ]
-    columns = fit_column_map(pairs[0][0], rngs[0])
+    columns = fit_column_map(pairs[0][0], rngs[0]) if start is None else start.columns
     mapped = [
         (to_mapped(columns, train, rng), to_mapped(columns, held, rng))
         for (train, held), rng in zip(pairs, rngs, strict=True)
@@ -287,6 +291,10 @@ def fit_densities(
             split_rows(mass, np.random.default_rng([seed, 0])) if validation_mass is None else (mass, validation_mass)
         )
         penalty = MassSample(decorrelation, mapped[0], apart)
+    if exposed is not None:
+        rng = np.random.default_rng([seed, len(samples)])
+        train, held = (to_mapped(columns, rows, rng) for rows in exposed.rows)
+        exposed = replace(exposed, rows=(train, held))
     return fit_mapped(
         columns,
         mapped,
@@ -295,6 +303,8 @@ def fit_densities(
         seed=seed,
         device=device,
         penalty=penalty,
+        exposed=exposed,
+        start=start,
         checkpoint=checkpoint,
         keep_checkpoint=keep_checkpoint,
         progress=progress,
@@ -315,25 +325,36 @@ def fit_mapped(
     seed: int,
     device: str,
     penalty: MassSample | None = None,
+    exposed: ExposedEvents | None = None,
+    start: DensityStack | None = None,
     checkpoint: str | Path | None = None,
     keep_checkpoint: bool = False,
     progress: bool = False,
 ) -> tuple[DensityStack, dict[str, Any]]:
     """Fit one density model to each pair of training and validation rows (n_k, d) of the mapped space.
 
-    penalty: what they pay for where background events' losses depend on the mass.
+    penalty: what they pay for where background events' losses depend on the mass. exposed: rows of the mapped space that the members are
+    exposed to, all of them as the first one sees them. start: fitted models that they start from, with their scales.
     """
     target = resolve_device(device)
-    fits = [fit_whitening(train) for train, _ in pairs]
-    centre, whiten = np.stack([f[0] for f in fits]), np.stack([f[1] for f in fits])
+    if start is None:
+        fits = [fit_whitening(train) for train, _ in pairs]
+        centre, whiten, log_det = (np.stack([f[i] for f in fits]) for i in range(3))
+    else:
+        centre, whiten, log_det = start.centre, start.whiten, start.log_det
     own = [
-        [torch.from_numpy((rows - c) @ w).float() for rows in pair] for pair, (c, w, _) in zip(pairs, fits, strict=True)
+        [torch.from_numpy((rows - c) @ w).float() for rows in pair]
+        for pair, c, w in zip(pairs, centre, whiten, strict=True)
     ]
     network = architecture.build(len(pairs), columns.n_columns, seed=seed)
-    objective, streams = Objective(network), {}
+    if start is not None:
+        network.load_state_dict(start.network.state_dict())
+    objective, streams = exposed_objective(
+        Objective(network), exposed, lambda rows: torch.from_numpy((rows - centre[0]) @ whiten[0]).float()
+    )
     if penalty is not None:
         objective = MassPenalty(objective, strength=penalty.strength, centre=centre, whiten=whiten)
-        streams = {"background": penalty.stream()}
+        streams["background"] = penalty.stream()
     record = train_stack(
         objective,
         [train for train, _ in own],
@@ -342,12 +363,16 @@ def fit_mapped(
         seed=seed,
         device=target,
         streams=streams,
-        identity={**asdict(architecture), "decorrelation": 0.0 if penalty is None else penalty.strength},
+        identity={
+            **asdict(architecture),
+            "decorrelation": 0.0 if penalty is None else penalty.strength,
+            "exposure": None if exposed is None else [exposed.kind, exposed.strength, exposed.margin],
+        },
         checkpoint=checkpoint,
         keep_checkpoint=keep_checkpoint,
         progress=progress,
     )
     # Scores are float64 on the CPU wherever the training ran: the same on every machine, whatever comes in one batch.
     network.to("cpu").double().requires_grad_(requires_grad=False)
-    log_det = np.array([f[2] for f in fits])
-    return DensityStack(columns, centre, whiten, log_det, architecture, network), {**record, **asdict(architecture)}
+    record |= asdict(architecture) | ({} if exposed is None else dict(exposed.record))
+    return DensityStack(columns, centre, whiten, log_det, architecture, network), record

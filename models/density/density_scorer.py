@@ -12,13 +12,16 @@ import numpy.typing as npt
 import torch
 
 from ..inputs import as_matrix, check_metric
-from ..sample import Events, as_sample, named_inputs, refuse_unused
+from ..sample import Events, Sample, as_sample, named_inputs, refuse_unused
 from ..scorer import Method, require_columns, require_fitted, save_scorer
+from ..train.exposed_events import ExposedEvents
 from ..train.loop import TrainingSettings, named_device
 from ..train.mass_penalty import check_strength, checked_masses
 from .densities import Architecture, DensityStack, fit_densities
 
 __all__ = ["MIN_ROWS", "DensityScorer"]
+
+Matrix = npt.NDArray[np.float64]
 
 MIN_ROWS = 100
 
@@ -31,7 +34,7 @@ class DensityScorer(Method):
     """
 
     takes: ClassVar = ("rows",)
-    uses: ClassVar = ("mass",)
+    uses: ClassVar[tuple[str, ...]] = ("mass",)
     least: ClassVar = MIN_ROWS
     metrics: ClassVar[tuple[str, ...]]
 
@@ -76,6 +79,7 @@ class DensityScorer(Method):
         validation: Events | None = None,
         mass: npt.ArrayLike | None = None,
         validation_mass: npt.ArrayLike | None = None,
+        exposure: Events | None = None,
         checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> Self:
@@ -83,12 +87,13 @@ class DensityScorer(Method):
 
         x: rows, whose names are stored where they have some (a sample, a table, a data frame); validation: rows for early stopping,
         matched by name, else 15 % of x by seed; mass: (n,) of x in whatever unit, needed where decorrelation is above 0 and else not
-        looked at, a sample's observable where none is given; validation_mass: of the validation rows, likewise; checkpoint: a file to
+        looked at, a sample's observable where none is given; validation_mass: of the validation rows, likewise; exposure: rows that are to be found anomalous,
+        where the method has outlier exposure and its option asks for it; checkpoint: a file to
         resume a killed training from; progress: a bar on stderr, or a log line in 30 s. Raises the errors of `as_matrix`, and
         ScorerError for names that are missing, for weights, and for masses that are missing, not one a row, not finite or all the same.
         """
         sample = as_sample(x)
-        refuse_unused(sample, self.uses, type(self).__name__)
+        refuse_unused(sample, self.uses, type(self).__name__, exposure=exposure)
         names = sample.names
         rows = as_matrix(sample.inputs, name="x", min_rows=MIN_ROWS, columns=names or None)
         width, held = rows.shape[1], None
@@ -98,6 +103,7 @@ class DensityScorer(Method):
             held = as_matrix(held, name="validation", n_columns=width, min_rows=1, columns=names or None)
             validation_mass = own.observable if validation_mass is None else validation_mass
         mass = sample.observable if mass is None else mass
+        exposed = self.exposed_to(exposure, rows, sample, mass)
         masses = checked_masses(
             self.decorrelation, (mass, len(rows)), (validation_mass, None if held is None else len(held))
         )
@@ -111,11 +117,25 @@ class DensityScorer(Method):
             decorrelation=self.decorrelation,
             mass=masses[0],
             validation_mass=masses[1],
+            exposed=exposed,
+            start=self.started_from(sample, rows.shape[1]),
             checkpoint=checkpoint,
             progress=progress,
         )
         self.input_names, self.made_ = names, dict(sample.made)
         return self
+
+    def exposed_to(
+        self, exposure: Events | None, rows: Matrix, background: Sample, mass: npt.ArrayLike | None
+    ) -> ExposedEvents | None:
+        """Return the rows that the training is exposed to beside the background's rows (n, d) and masses (n,); none."""
+        del exposure, rows, background, mass
+        return None
+
+    def started_from(self, background: Sample, width: int) -> DensityStack | None:
+        """Return the fitted model that a training on rows of so many columns starts from; none."""
+        del background, width
+        return None
 
     def score(self, x: Events, *, metric: str | None = None) -> npt.NDArray[np.float64]:
         """Return (n,) scores in nats, larger = more anomalous; metric: one of `metrics`.

@@ -48,11 +48,11 @@ class TrainingState:
         loss = torch.full((n_members,), float("inf"), dtype=torch.float64)
         return cls(0, loss, torch.zeros(n_members, dtype=torch.int64), best, best_state)
 
-    def finished(self, patience: int) -> torch.Tensor:
-        """Tell which members (m,) have gone `patience` epochs without a better one."""
+    def finished(self, patience: int | torch.Tensor) -> torch.Tensor:
+        """Tell which members (m,) have gone `patience` epochs, of all or of each (m,), without a better one."""
         return self.epoch - self.best_epoch >= patience
 
-    def active(self, patience: int) -> torch.Tensor:
+    def active(self, patience: int | torch.Tensor) -> torch.Tensor:
         """Return the indices (a,) of the members that still train."""
         return torch.nonzero(~self.finished(patience))[:, 0]
 

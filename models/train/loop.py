@@ -111,6 +111,7 @@ def train_stack(
     device: torch.device,
     streams: Mapping[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
     identity: Mapping[str, Any] | None = None,
+    patience: Sequence[int] | None = None,
     checkpoint: str | Path | None = None,
     keep_checkpoint: bool = False,
     progress: bool = False,
@@ -119,9 +120,10 @@ def train_stack(
 
     samples, validation: m tensors (n_k, ...) each, which the objective sees as batch["x"] (m, b, ...). streams: further keys
     of the batch, name -> rows (n, ...) for training and for validation, which have an order of their own and come as (b, ...).
-    checkpoint: a file written after epochs and resumed from when it belongs to this very training (same data, settings, first
-    parameters, seed and JSON-like `identity`, which is whatever else the objective depends on), removed at the end, unless it is kept so
-    that several trainings resume after those that are done. progress: a bar, or one log line in 30 s. Raises TrainingDivergedError.
+    patience: of each member, else the settings'. checkpoint: a file written after epochs and resumed from when it belongs to this very
+    training (same data, settings, first parameters, seed and JSON-like `identity`, which is whatever else the objective depends on),
+    removed at the end, unless it is kept so that several trainings resume after those that are done. progress: a bar, or one log line
+    in 30 s. Raises TrainingDivergedError.
     """
     start = time.monotonic()
     model, streams = objective.model, streams or {}
@@ -132,6 +134,7 @@ def train_stack(
     steps = min(max(math.ceil(max(data.sizes) / settings.batch_size), settings.min_steps), settings.max_steps)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     state = TrainingState.fresh(objective, len(samples))
+    waits: int | torch.Tensor = settings.patience if patience is None else torch.tensor(list(patience))
     key = ""
     if checkpoint is not None:
         described = {
@@ -139,13 +142,14 @@ def train_stack(
             "seed": seed,
             "identity": dict(identity or {}),
             "streams": [*streams],
+            **({} if patience is None else {"patience": list(patience)}),
         }
         given = [*samples, *validation, *(rows for pair in streams.values() for rows in pair), *model.parameters()]
         key = fingerprint(described, given)
         read_checkpoint(checkpoint, key, objective, optimiser, state)
-    active = state.active(settings.patience)
+    active = state.active(waits)
     with progress_bar(settings.max_epochs, state.epoch, show=progress) as report:
-        while state.epoch < settings.max_epochs and not state.finished(settings.patience).all():
+        while state.epoch < settings.max_epochs and not state.finished(waits).all():
             most = settings.threads if device.type == "cpu" else 1
             with few_threads(training_threads(len(active), most, by_member=objective.by_member)):
                 train_epoch(
@@ -163,7 +167,7 @@ def train_stack(
                 with torch.no_grad():
                     state.record(objective, loss, active, objective.monitor())
             report(state)
-            left = state.active(settings.patience)
+            left = state.active(waits)
             if 0 < len(left) < len(active):  # a member that has stopped costs nothing any more
                 keep_members(objective, optimiser, torch.searchsorted(active, left))
                 active = left

@@ -122,8 +122,12 @@ class MassPenalty(WrappedObjective):
         if strength == 0:
             return losses
         rows, mass = batch["background"][:, :-1], batch["background"][:, -1]
-        seen = torch.bmm(rows - self.centre.to(rows.device), self.whiten.to(rows.device))
+        seen = self.seen(rows)
         network: Any = self.model
         # scored as it will be, without a random draw
         first, second = network.terms(seen)
         return losses + strength * mass_dependence(first + second, mass.expand(len(seen), -1))
+
+    def seen(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return background rows (b, d) in each member's coordinates (m, b, d)."""
+        return torch.bmm(rows - self.centre.to(rows.device), self.whiten.to(rows.device))

@@ -177,7 +177,10 @@ def test_jets_of_one_event_are_never_parted(monkeypatch: pytest.MonkeyPatch) -> 
         uses = ("exposure", "weights")
 
         def fit(self, x: np.ndarray, **options: Any) -> Jets:
-            given.update(x=x, **{name: value for name, value in options.items() if isinstance(value, np.ndarray)})
+            given.update(x=np.asarray(getattr(x, "inputs", x)))
+            given.update(
+                {name: getattr(value, "inputs", value) for name, value in options.items() if value is not None}
+            )
             return self
 
         def score(self, x: np.ndarray, *, metric: str | None = None) -> np.ndarray:

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from hunch.models import ConstituentVae, ScorerError, load_scorer
-from hunch.models.autoencoders.set_autoencoder import Parts, SetSizes, StackedSetVae
+from hunch.models.autoencoders.set_autoencoder import SetSizes, StackedSetVae
 from hunch.models.autoencoders.set_scaling import jet_masses, polar, robust_scaling
 from hunch.models.distance.clouds import EmptyImageError, NegativePixelError
 from hunch.models.inputs import NonFiniteError, ShapeError
 from hunch.models.matching import matched_rows
-from hunch.models.train.exposure import Exposed, annealed
+from hunch.models.train.exposure import Exposed, Parts, annealed
 from hunch.models.train.objective import Objective
 
 OPTIONS: dict[str, Any] = {"max_epochs": 3, "latent": 3, "batch_size": 64, "device": "cpu"}
@@ -203,10 +203,10 @@ def test_a_sample_is_resampled_to_another_spectrum() -> None:
     ("options", "given", "error", "words"),
     [
         ({"exposure": "kll"}, {}, ScorerError, "no exposure 'kll'|exposure.*kll"),
-        ({"exposure": "kl"}, {}, ScorerError, "needs a sample of jets"),
+        ({"exposure": "kl"}, {}, ScorerError, "needs a sample to be exposed to"),
         ({}, {"exposure": jets(200)}, ScorerError, "the option exposure is 'none'"),
         ({"exposure": "kl"}, {"exposure": jets(200)[:, :10]}, ShapeError, "exposure.*10"),
-        ({"exposure": "kl"}, {"exposure": jets(20)}, ScorerError, "exposure: has 20 jets"),
+        ({"exposure": "kl"}, {"exposure": jets(20)}, ScorerError, "exposure: has 20 events"),
         ({"exposure": "kl", "exposure_margin": -1.0}, {"exposure": jets(200)}, ScorerError, "exposure_margin is -1"),
         ({"architecture": "lstn"}, {}, ScorerError, "lstm"),
         ({"latent": 0}, {}, ScorerError, "latent is 0"),
