@@ -6,6 +6,7 @@ from .checks.all_checks import Check, Validation, validate
 from .checks.background_only import Decorrelation, compare_sculpting
 from .checks.bias import Bias, FamilyBias, bias_test
 from .checks.global_p import GlobalUniformity, global_uniformity
+from .checks.mass_spectra import MassDecorrelation, MassSpectra, mass_decorrelation, mass_spectra
 from .counting_hunt import (
     Closure,
     CountedSample,
@@ -123,6 +124,8 @@ __all__ = [
     "Limits",
     "LocalP",
     "LocalScan",
+    "MassDecorrelation",
+    "MassSpectra",
     "Metrics",
     "MinuitFit",
     "MovingCut",
@@ -194,8 +197,10 @@ __all__ = [
     "limit_figure",
     "limit_model",
     "limits_of",
+    "mass_decorrelation",
     "mass_edges",
     "mass_grid",
+    "mass_spectra",
     "model_cls",
     "model_discovery_p",
     "other_families",
