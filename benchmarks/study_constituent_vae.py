@@ -215,17 +215,11 @@ def architectures() -> list[dict[str, Any]]:
         networks = [trained(architecture=architecture, seed=seed) for seed in seeds()]
         found = [aucs(vae, ("mse", "kl")) for vae in networks]
         mse = [float(vae.score(sample("qcd").vectors, metric="mse").mean()) for vae in networks]
-        for metric in ("mse", "kl"):
-            rows.append(
-                told(
-                    {
-                        "network": architecture,
-                        "mse": mean_and_error(mse)[0],
-                        "score": metric,
-                        **repeated(("w_80", "w_174", "top_174"), metric, found),
-                    }
-                )
-            )
+        shared = {"network": architecture, "mse": mean_and_error(mse)[0]}
+        rows += [
+            told({**shared, "score": metric, **repeated(("w_80", "w_174", "top_174"), metric, found)})
+            for metric in ("mse", "kl")
+        ]
     return rows
 
 
