@@ -44,7 +44,7 @@ SOURCES = {
     "qcd_train": Source("jet_qcd", 12, 30_000, ALL_PT),
     "w_flat": Source("jet_w", 11, 6_000, ALL_PT, (("m_w", (20.0, 300.0)),)),
     "top_train": Source("jet_top", 33, 12_000, ALL_PT),
-    "qcd": Source("jet_qcd", 13, 12_000),
+    "qcd": Source("jet_qcd", 13, 8_000),
     "w_59": Source("jet_w", 79, 3_000, masses=(("m_w", 59.0),)),
     "w_80": Source("jet_w", 100, 3_000, masses=(("m_w", 80.0),)),
     "w_120": Source("jet_w", 140, 3_000, masses=(("m_w", 120.0),)),
