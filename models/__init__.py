@@ -5,6 +5,7 @@ Read `scorer.py` (the protocol, the registry of methods), then `sample.py` and `
 
 from .autoencoders.constituent_vae import ConstituentVae
 from .autoencoders.conv_vae import ConvVae
+from .autoencoders.rescaled_sets import rescaled_to_masses, rescaled_to_spectrum
 from .density.flow import Flow
 from .density.quak import ConstantColumnError, PriorNameError, Quak
 from .density.vae import Vae
@@ -35,6 +36,7 @@ from .inputs import (
     TooFewRowsError,
     UnknownMetricError,
 )
+from .matching import effective_fraction, matched_rows, matched_weights
 from .sample import Sample, as_sample
 from .scorer import KINDS, SCORERS, Method, Scorer, for_kind, load_scorer, scorer_fields
 from .scorer_space import PER_JET, ScorerSpace
@@ -85,13 +87,18 @@ __all__ = [
     "clouds_from_constituents",
     "clouds_from_images",
     "distance_correlation",
+    "effective_fraction",
     "elbow",
     "for_kind",
     "load_scorer",
     "load_space",
     "make_space",
+    "matched_rows",
+    "matched_weights",
     "mean_power_distance",
     "medoid_path",
+    "rescaled_to_masses",
+    "rescaled_to_spectrum",
     "resolve_device",
     "scorer_fields",
     "wasserstein",
