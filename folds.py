@@ -8,6 +8,7 @@ model has trained on.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,8 +74,13 @@ def identity_hash(table: Table) -> UInt64:
 
 def content_of(table: Table, names: Sequence[str]) -> npt.NDArray[np.float64]:
     """Return columns side by side (n, d), those with an array a row as so many columns."""
-    flat = [table.matrix([n]) if table[n].ndim == 1 else table[n].reshape(len(table), -1) for n in names]
+    flat = [table.matrix([n]) if table[n].ndim == 1 else flattened(table[n]) for n in names]
     return np.concatenate(flat, axis=1, dtype=np.float64) if flat else np.empty((len(table), 0))
+
+
+def flattened(values: Array) -> Array:
+    """Return a column with an array a row as (n, numbers); of no rows too, which numpy cannot tell the numbers of."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def hash_columns(*columns: Array) -> UInt64:
@@ -272,10 +278,11 @@ def comparable_hashes(table: Table, content: Sequence[str]) -> dict[str, UInt64]
     """Return the hashes by which a sample's events are compared with those of others: how they are told -> (m,) uint64.
 
     Event files: `EVENT_ID`. Tables of the user's own: run, luminosityBlock and event, of all rows where the file says the
-    dataset too, else of collisions (simulation counts from the start in every sample). Content wherever it is numbers.
+    dataset too, else of collisions (simulation counts from the start in every sample). Content wherever it is numbers, and of
+    images and sets where the file has no `EVENT_ID`.
     """
     found: dict[str, UInt64] = {}
-    if all(table[name].ndim == 1 for name in content):
+    if EVENT_ID not in table or all(table[name].ndim == 1 for name in content):
         found["content"] = content_hash(content_of(table, content))
     if EVENT_ID in table:
         found["run, luminosityBlock and event"] = np.asarray(table[EVENT_ID], dtype=np.uint64)

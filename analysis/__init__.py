@@ -5,6 +5,7 @@ from __future__ import annotations
 from .checks.all_checks import Check, Validation, validate
 from .checks.background_only import Decorrelation, compare_sculpting
 from .checks.bias import Bias, FamilyBias, bias_test
+from .checks.exposed import ExposedMass, exposed_sculpting
 from .checks.global_p import GlobalUniformity, global_uniformity
 from .checks.mass_spectra import MassDecorrelation, MassSpectra, mass_decorrelation, mass_spectra
 from .counting_hunt import (
@@ -65,7 +66,7 @@ from .regions.regions import SHAPES, Regions, fix_regions, read_regions, regions
 from .regions.scored import RegionChoice, Scored, stand_in
 from .regions.thresholds import fix_thresholds
 from .resonance_search import Search, choose_fit_range, given_edges, hunted_masses, search
-from .results import draw_figures, draw_spectrum_figures, result_of, spectrum_result
+from .results import draw_exposed, draw_figures, draw_spectrum_figures, result_of, spectrum_result
 from .significance.bumphunt import BumpHunt, hunt
 from .significance.bumphunter import BumpHunterResult, WindowScan, bump_hunter, scan_windows
 from .significance.counting import (
@@ -110,6 +111,7 @@ __all__ = [
     "Envelope",
     "Expectation",
     "ExpectedDiscovery",
+    "ExposedMass",
     "FamilyBias",
     "FitRange",
     "FixedEfficiency",
@@ -162,6 +164,7 @@ __all__ = [
     "difference_score",
     "discovery_p",
     "distance_correlation",
+    "draw_exposed",
     "draw_figures",
     "draw_plane_scan",
     "draw_spectrum_figures",
@@ -171,6 +174,7 @@ __all__ = [
     "expectation_of",
     "expected_discovery",
     "expected_figure",
+    "exposed_sculpting",
     "family_orders",
     "find_fit_range",
     "fit_alternatives",

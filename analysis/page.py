@@ -58,6 +58,18 @@ BIAS = """{% macro bias_table(of) %}{% if of.families %}
 {% endif %}{% for region in of.no_other_family_describes %}<p class="note">{{ region }}: no other family describes these data, so that nothing tells what another truth would do to these p-values.</p>{% endfor %}{% endmacro %}"""
 """The table of a bias test."""
 
+EXPOSED = """{% if r.exposure is defined %}<h3>Sculpting without exposure and with it</h3>
+<p>The background's model was trained twice on the same events, without exposure and with it. Held-out events alone, in the fit range: those that pass are compared
+with all of them. "Random" is the mean of random selections of as many events; a JSD near it shows no sculpting.</p>
+{% for x in r.exposure.sculpting %}<table><tr><th>{{ x.observable.name }}{% if x.observable.unit %} [{{ x.observable.unit }}]{% endif %}, {{ "hunted in" if loop.first else "of the heavier jet" }}</th><th>events without</th><th>JSD [nats] without exposure</th><th>random</th><th>events with</th><th>JSD with exposure</th><th>random</th><th>95 % of them below</th></tr>
+{% for b in x.before %}{% set a = x.after[loop.index0] %}<tr><td>{{ b.region }}</td><td>{{ b.n_events }}</td><td>{{ "%.4f"|format(b.jsd) }}</td><td>{{ "%.4f"|format(b.floor) }}</td><td>{{ a.n_events }}</td><td>{{ "%.4f"|format(a.jsd) }}</td><td>{{ "%.4f"|format(a.floor) }}</td><td>{{ "%.4f"|format(a.floor_95) }}</td></tr>{% endfor %}
+{% set b, a = x.before_half, x.after_half %}<tr><td>half with the largest background loss</td><td>{{ b.n_pass }}</td><td>{{ "%.4f"|format(b.jsd) }} ± {{ "%.4f"|format(b.error) }}</td><td>{{ "%.4f"|format(b.floor) }}</td><td>{{ a.n_pass }}</td><td>{{ "%.4f"|format(a.jsd) }} ± {{ "%.4f"|format(a.error) }}</td><td>{{ "%.4f"|format(a.floor) }}</td><td>{{ "%.4f"|format(a.floor_95) }}</td></tr></table>
+<p class="small">1/JSD of that half, passing events against all: {{ number(b.inverse) }} without exposure, {{ number(a.inverse) }} with it; random selections give {{ number(a.inverse_floor) }}.</p>
+<div class="pair">{{ figure("exposed_" ~ loop.index0, "Held-out events that pass the regions, by the models without exposure and with it, against all of them.") }}{{ figure("exposed_half_" ~ loop.index0, "The half of the held-out events with the largest loss of the background's model, without exposure and with it.") }}</div>
+{% endfor %}{% endif %}
+"""
+"""What exposure does to the sculpting."""
+
 EXPECTED = """{% if r.expected_discovery is defined %}<h2>Expected discovery</h2>
 {% for name, e in r.expected_discovery.items() %}{% set fb = e.luminosity is defined %}{{ figure("expected_" ~ loop.index0, "Local significance that this hunt expects of a signal like " ~ name ~ " on the fitted background. Lines and bands: median and where 68 % lie, of " ~ e.experiments ~ " experiments a point, calibrated as the quoted local p is; dashed: the Asimov data set.") }}
 <table><tr><th>{{ name }}{% if unit %} [{{ unit }}]{% endif %}</th><th>events for a median of 3 σ</th><th>of 5 σ</th>{% if fb %}<th>fb, 3 σ</th><th>5 σ</th>{% endif %}</tr>
@@ -139,7 +151,9 @@ They were fixed before the hunted events were looked at, on events that no model
 <div class="pair">{{ figure("fit_range") }}{{ figure("sculpting") }}</div>
 {% if r.sculpting is defined %}<table><tr><th>sculpting</th><th>held-out events</th><th>JSD [nats]</th><th>random selections</th><th>95 % of them below</th>{% if r.sculpting_before %}<th>JSD of one cut at all masses</th>{% endif %}</tr>
 {% for s in r.sculpting %}<tr><td>{{ s.region }}</td><td>{{ s.n_events }}</td><td>{{ "%.4f"|format(s.jsd) }}</td><td>{{ "%.4f"|format(s.floor) }}</td><td>{{ "%.4f"|format(s.floor_95) }}</td>{% if r.sculpting_before %}<td>{{ "%.4f"|format(r.sculpting_before[loop.index0].jsd) }}</td>{% endif %}</tr>{% endfor %}</table>{% endif %}
-{% if r.spurious_signal is defined and r.spurious_signal %}<table><tr><th>spurious signal</th><th>largest, in statistical errors</th><th>noise of that</th><th>order</th><th>within 0.3 + 3 noise</th></tr>
+"""
+    + EXPOSED
+    + """{% if r.spurious_signal is defined and r.spurious_signal %}<table><tr><th>spurious signal</th><th>largest, in statistical errors</th><th>noise of that</th><th>order</th><th>within 0.3 + 3 noise</th></tr>
 {% for s in r.spurious_signal %}<tr><td>region {{ s.region }}</td><td>{{ "%.2f"|format(s.worst) }}</td><td>{{ "%.2f"|format(s.noise) }}</td><td>{{ s.lowest }}</td><td>{{ "yes" if s.resolved else "no" }}</td></tr>{% endfor %}</table>{% endif %}
 <table><tr><th>local p of experiments of the same fit at</th><th>KS p (uniform)</th><th>share below 0.05</th><th>below 0.01</th></tr>
 {% for u in r.local_p_uniformity %}<tr><td>{{ at(u.mass) }}, {{ u.n }} experiments</td><td>{{ p(u.ks_p) }}</td><td>{{ "%.3f"|format(u.below_5_percent) }}</td><td>{{ "%.3f"|format(u.below_1_percent) }}</td></tr>{% endfor %}</table>

@@ -16,6 +16,7 @@ from ..files import finite
 from ..table import Observable
 from .checks.bias import Bias
 from .checks.bias_checks import bias_checks
+from .checks.exposed import ExposedMass
 from .checks.process_choices import process_choices
 from .figures.base import save_figure
 from .figures.expected_figure import expected_figure
@@ -43,6 +44,7 @@ from .spectrum_hunt import SpectrumHunt
 __all__ = [
     "best_of",
     "draw_expected",
+    "draw_exposed",
     "draw_figures",
     "draw_spectrum_figures",
     "fits_of",
@@ -348,6 +350,27 @@ def draw_expected(found: Mapping[str, ExpectedDiscovery], folder: str | Path, ob
         path
         for i, (name, expected) in enumerate(found.items())
         for path in save_figure(expected_figure(expected, name, observable=observable), folder, f"expected_{i}")
+    ]
+
+
+def draw_exposed(found: Sequence[ExposedMass], folder: str | Path) -> list[Path]:
+    """Draw and write what passes without exposure and with it, in each mass: exposed_0, exposed_half_0, ...; returns the files."""
+    names = ("without exposure", "with exposure")
+    return [
+        path
+        for i, mass in enumerate(found)
+        for name, passing in ((f"exposed_{i}", mass.passing), (f"exposed_half_{i}", mass.passing_half))
+        for path in save_figure(
+            sculpting_figure(
+                mass.inclusive,
+                dict(zip(names, passing, strict=True)),
+                mass.edges,
+                "held-out events",
+                observable=mass.observable,
+            ),
+            folder,
+            name,
+        )
     ]
 
 

@@ -96,6 +96,15 @@ def check_exposure(analysis: Analysis) -> None:
     """Refuse an exposure sample that nothing uses, and an exposure without a sample."""
     name, method = analysis.scorer_name, analysis.method
     given = analysis.samples.exposure is not None
+    if "without_exposure" in analysis.model_fields_set and not given:
+        raise ValueError("without_exposure: is of a search with samples.exposure, and there is none")
+    if analysis.samples.exposure_jets is not None:
+        if not given:
+            raise ValueError("samples.exposure_jets: is of samples.exposure, and there is none")
+        try:
+            analysis.represented_of("exposure")
+        except HunchError as error:
+            raise ValueError(f"samples.exposure_jets: {error}") from error
     if "exposure" not in method.uses:
         if given:
             able = ", ".join(n for n in method_names() if "exposure" in method_class(n).uses) or "none yet"

@@ -48,7 +48,8 @@ class Analysis(Section):
     seed: of training, folds and pseudo-experiments; representation: what an event becomes, a name, or a mapping of `name` and the
     fields of its class; jets: cuts of the jets, fields of it too; features: columns that rows are made of; observable: the column
     that is hunted in; scorer: the method, a name, or a mapping of `name`, `per_jet`, `metric` and the fields of its class;
-    training: fields of it too; hunt: for a bump in the observable, or a counting experiment; repeats: what happens to events
+    training: fields of it too; without_exposure: whether the model of an exposed search is trained without exposure too, for what the report says of
+    the sculpting before; hunt: for a bump in the observable, or a counting experiment; repeats: what happens to events
     that repeat within a sample; folds: of data where there is no background sample, or with weak_supervision, which lets the other
     folds of the data narrow down the hypotheses; width: of the signal relative to its mass, [lowest, highest] or a number; after_first: sigma of a first excess
     beside which a second is looked for; held_out: share of the background kept from training to fix regions on;
@@ -66,6 +67,7 @@ class Analysis(Section):
     jets: Options = Field(default_factory=dict)
     scorer: Options = Field(default_factory=lambda: {"name": "Quak"})
     training: Options = Field(default_factory=dict)
+    without_exposure: bool = True
     hunt: Literal["bump", "count"] = "bump"
     count: CountSettings = Field(default_factory=CountSettings)
     regions: RegionSettings = Field(default_factory=RegionSettings)
@@ -201,6 +203,15 @@ class Analysis(Section):
             at = section if blamed is None else blamed if own else f"{section}.{blamed}"
             raise ValueError(f"key {at!r}: {told}") from error
 
+    def represented_of(self, sample: str) -> Representation:
+        """What an event of a sample becomes: `represented`, but of the exposure one jet where `samples.exposure_jets` says so."""
+        representation = self.represented
+        if sample != "exposure" or self.samples.exposure_jets is None:
+            return representation
+        from ..processors import single_jet_of
+
+        return single_jet_of(representation)
+
     @property
     def _default_features(self) -> tuple[str, ...]:
         """The 12 QUAK features, or six of them where a family is searched through; never the observable."""
@@ -264,6 +275,11 @@ class Analysis(Section):
         for key in chosen.keys() & other.keys():
             raise ValueError(f"key 'training.{key}': is given in scorer too")
         return {**other, **chosen}
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether the background's model is trained with outlier exposure."""
+        return "exposure" in self.method.uses and self.samples.exposure is not None
 
     @property
     def hypotheses(self) -> int:

@@ -83,15 +83,17 @@ LONGEST = 200  # characters of a name: with prior. and .checkpoint around it, di
 class Samples(Section):
     """What is hunted in and what models learn from: lists of event files (ROOT) or tables (parquet, CSV, HDF5).
 
-    exposure: events that a method with outlier exposure is shown as no background; other methods refuse it. signals: models that
-    limits are set on and nothing trains on; without them limits are set on the priors. validation: background events that
-    nothing trains on and nothing is fixed with, from which `hunch validate` draws its experiments.
+    exposure: events that a method with outlier exposure is shown as no background; other methods refuse it. exposure_jets: 1 where
+    they are shown one jet an event, the leading one, and the events hunted in have two. signals: models that limits are set on and
+    nothing trains on; without them limits are set on the priors. validation: background events that nothing trains on and nothing is
+    fixed with, from which `hunch validate` draws its experiments.
     """
 
     data: Files
     background: Files | None = None
     priors: dict[str, Files] = Field(default_factory=dict)
     exposure: Files | None = None
+    exposure_jets: Literal[1] | None = None
     signals: dict[str, Files] = Field(default_factory=dict)
     validation: Files | None = None
 

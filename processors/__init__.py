@@ -14,6 +14,7 @@ from .eventfiles import EventFile, inspect_file
 from .events import IncompleteCandidatesError, NoCandidatesError
 from .filesets import read_fileset
 from .images import IMAGE_AXES, ImageSettings, ImageSettingsError, JetImages, jet_images
+from .jets import single_jet_of
 from .representations import (
     REPRESENTATIONS,
     Constituents,
@@ -72,6 +73,7 @@ __all__ = [
     "sample_of",
     "score_events",
     "search_table",
+    "single_jet_of",
     "trained_events",
 ]
 

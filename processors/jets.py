@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,7 @@ from .substructure import Jets, dijet_mass, leading_jets, momenta
 if TYPE_CHECKING:
     from .events import Candidates
 
-__all__ = ["JET_SCALARS", "JetRepresentation", "Momenta", "jet_numbers"]
+__all__ = ["JET_SCALARS", "JetRepresentation", "Momenta", "jet_numbers", "single_jet_of"]
 
 Float = npt.NDArray[np.float64]
 Momenta = tuple[Float, Float, Float, Float]
@@ -135,6 +136,20 @@ class JetRepresentation(Representation):
         if self.max_mjj is not None:
             cuts["max_mjj"] = dijet_mass(jets) <= self.max_mjj
         return {name: np.asarray(passed) for name, passed in cuts.items()}
+
+
+def single_jet_of(representation: Representation) -> Representation:
+    """Return what makes of each event's leading jet alone what a representation makes of one of its jets; cuts on two jets are left out.
+
+    Nothing is hunted in such events: their observable is None. Raises InputError for a representation whose inputs are not those of
+    single jets, one jet after another.
+    """
+    if not isinstance(representation, JetRepresentation) or representation.kind == "rows":
+        raise InputError(
+            f"{representation.name}: its inputs are not those of single jets; those of images and constituents are"
+        )
+    none: dict[str, Any] = dict.fromkeys((*PAIR_CUTS, "observable"))
+    return dataclasses.replace(representation, jets=1, **none)
 
 
 def jet_numbers(jets: Jets) -> Columns:

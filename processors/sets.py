@@ -40,6 +40,8 @@ USUAL: dict[str, dict[str, Any]] = {
 }
 """What is meant where only the coordinates are said; 20 constituents are those of arXiv:2007.01850."""
 
+SET_AXES = 3  # of a column of sets: row, slot, number
+
 BATCH = 1000
 """Jets aligned at a time: some ten arrays of 20 constituents in double precision (2 MB) stay in the processor's cache."""
 
@@ -121,6 +123,19 @@ class Constituents(JetRepresentation):
             lost = {"a jet without a rest frame": int((~massive).sum())}
             jets, sets = jets.select(massive), sets[massive]
         return jets, {**jet_numbers(jets), "constituents": sets}, lost
+
+    def usable(self, columns: Mapping[str, npt.NDArray[Any]]) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
+        """Tell which rows (n,) a search can use, and count the others: those with a jet that has no constituents, or one of negative pT or E, too."""
+        found, lost = super().usable(columns)
+        first = [columns[name][..., 0] for name in self.inputs if columns[name].ndim == SET_AXES]
+        for why, bad in (
+            ("a jet without constituents", [~(of_jet != 0).any(axis=1) for of_jet in first]),
+            ("a constituent of negative pT or E", [(of_jet < 0).any(axis=1) for of_jet in first]),
+        ):
+            rows = found & np.any(bad, axis=0) if bad else np.zeros(len(found), dtype=np.bool_)
+            if rows.any():
+                found, lost[why] = found & ~rows, int(rows.sum())
+        return found, lost
 
     def noted(self, columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, int]:
         """Return how many jets have more constituents than slots: "truncated_jets"."""

@@ -41,10 +41,11 @@ def test_python_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     exec(compile(block, "README.md", "exec"), {})
 
 
-@pytest.mark.parametrize("block", blocks("yaml"), ids=["minimal", "tables"])
+@pytest.mark.parametrize("block", blocks("yaml"), ids=["minimal", "tables", "exposure"])
 def test_analyses_are_read(block: str, tmp_path: Path) -> None:
     samples = yaml.safe_load(block)["samples"]
-    for name in (*samples["data"], *samples.get("background", []), *(f for p in samples["priors"].values() for f in p)):
+    priors = (file for files in samples.get("priors", {}).values() for file in files)
+    for name in (*samples["data"], *samples.get("background", []), *samples.get("exposure", []), *priors):
         (tmp_path / name).touch()
     path = tmp_path / "analysis.yaml"
     path.write_text(block, encoding="utf-8")

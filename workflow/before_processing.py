@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import Analysis
 from ..errors import InputError, unknown_name
 from ..table import CUTS, TableInfo, differing_settings, is_table, table_info
 from .fine_tuning import check_pretrained_model
+
+if TYPE_CHECKING:
+    from ..processors.representations import Representation
 
 __all__ = ["check_before_processing", "refuse_other_tables"]
 
@@ -23,13 +26,14 @@ def check_before_processing(analysis: Analysis) -> dict[str, list[TableInfo]]:
         if is_table(files[0]):
             found[sample] = [table_info(file) for file in files]
             for file, info in zip(files, found[sample], strict=True):
-                for name in analysis.represented.content:
+                for name in analysis.represented_of(sample).content:
                     if name not in info.columns:
-                        raise InputError(missing_column(analysis, name, info.columns, f"{file} (sample {sample})"))
+                        hint = exposure_hint(analysis, info) if sample == "exposure" else ""
+                        where = f"{file} (sample {sample})"
+                        raise InputError(missing_column(analysis, name, info.columns, where) + hint)
     named = {
-        f"{file} (sample {s})": i
+        s: {f"{file} (sample {s})": i for file, i in zip(analysis.sample_files()[s], infos, strict=True)}
         for s, infos in found.items()
-        for file, i in zip(analysis.sample_files()[s], infos, strict=True)
     }
     refuse_settings(analysis, named)
     check_event_files(analysis)
@@ -68,34 +72,49 @@ def missing_column(analysis: Analysis, name: str, columns: Sequence[str], where:
     return unknown_name("column", name, columns, where)
 
 
-def refuse_settings(analysis: Analysis, tables: Mapping[str, TableInfo]) -> None:
-    """Raise InputError for tables that were made with other settings than those of the analysis, or of each other.
+def exposure_hint(analysis: Analysis, info: TableInfo) -> str:
+    """Return what takes a table of the exposure that holds one jet an event, where it lacks the second one's columns; else nothing."""
+    from ..processors import single_jet_of
+
+    try:
+        one = single_jet_of(analysis.represented)
+    except InputError:
+        return ""
+    fits = set(one.inputs) <= set(info.columns) and not set(analysis.represented.inputs) <= set(info.columns)
+    return "; samples.exposure_jets: 1 takes exposure of one jet an event" if fits else ""
+
+
+def refuse_settings(analysis: Analysis, tables: Mapping[str, Mapping[str, TableInfo]]) -> None:
+    """Raise InputError for tables that were made with other settings than those of the analysis, or of each other: sample -> table -> info.
 
     Tables that do not say how they were made are taken, but no cut that the analysis gives can be applied to them.
     """
-    representation = analysis.represented
-    asked: Mapping[str, Any] = {"settings": representation.settings()}
     given = {**analysis.jets, **{k: v for k, v in analysis.representation.items() if k != "name"}}
     cuts = [key for key in given if key in {"radius", *CUTS}]
-    for where, info in tables.items():
-        if info.metadata.get("representation") == representation.name:
-            differing = differing_settings(info.metadata, asked)
-            if differing:
-                told = "; ".join(
-                    f"{name} is {mine}, the analysis has {other}" for name, (mine, other) in differing.items()
-                )
-                key = "jets" if all(name in analysis.jets for name in differing) else "representation"
-                hint = ", ".join(f"{name}: {mine}" for name, (mine, _) in differing.items())
-                raise InputError(f"{where}: was made with other settings: {told}; {key}: {{{hint}}} takes it as it is")
-        elif cuts and "settings" not in info.metadata:
-            raise InputError(
-                f"{where}: does not say how it was made, and {cuts[0]} = {given[cuts[0]]} cannot be applied to a table"
-            )
     first: tuple[str, Mapping[str, Any]] | None = None
-    for where, info in tables.items():
-        if "settings" in info.metadata:
-            first = first or (where, info.metadata)
-            refuse_other_tables(where, info.metadata, *first)
+    for sample, infos in tables.items():
+        representation = analysis.represented_of(sample)
+        for where, info in infos.items():
+            if info.metadata.get("representation") == representation.name:
+                refuse_unasked(analysis, where, info, representation)
+            elif cuts and "settings" not in info.metadata:
+                raise InputError(
+                    f"{where}: does not say how it was made, and {cuts[0]} = {given[cuts[0]]} cannot be applied to a table"
+                )
+            if "settings" in info.metadata and representation.inputs == analysis.represented.inputs:
+                first = first or (where, info.metadata)
+                refuse_other_tables(where, info.metadata, *first)
+
+
+def refuse_unasked(analysis: Analysis, where: str, info: TableInfo, representation: Representation) -> None:
+    """Raise InputError where a table was made with other settings than those of what the analysis makes of its events."""
+    asked: Mapping[str, Any] = {"settings": representation.settings()}
+    differing = differing_settings(info.metadata, asked)
+    if differing:
+        told = "; ".join(f"{name} is {mine}, the analysis has {other}" for name, (mine, other) in differing.items())
+        key = "jets" if all(name in analysis.jets for name in differing) else "representation"
+        hint = ", ".join(f"{name}: {mine}" for name, (mine, _) in differing.items())
+        raise InputError(f"{where}: was made with other settings: {told}; {key}: {{{hint}}} takes it as it is")
 
 
 def refuse_other_tables(where: str, made: Mapping[str, Any], other: str, reference: Mapping[str, Any]) -> None:

@@ -65,12 +65,15 @@ def check_training_events(analysis: Analysis, hashes: dict[str, npt.NDArray[np.u
         for i in range(plan.n_models):
             found[f"data, all folds but {i}"] = int(plan.narrows_on_data(hashes["data"], i).sum())
             found[f"background, held out, all folds but {i}"] = int(plan.reference_rows(held, i).sum())
-    for name in analysis.samples.priors:
-        found[f"prior.{name}"] = table_info(table_path(analysis, f"prior.{name}")).rows
+    beside = [f"prior.{name}" for name in analysis.samples.priors]
+    beside += [] if analysis.samples.exposure is None else ["exposure"]
+    for name in beside:
+        found[name] = table_info(table_path(analysis, name)).rows
     for name, n in found.items():
-        if n * jets < analysis.method.least:
+        each = 1 if name == "exposure" and analysis.samples.exposure_jets else jets
+        if n * each < analysis.method.least:
             raise InputError(
-                f"sample {name}: {n} events are too few to train {analysis.scorer_name} on; {analysis.method.least // jets} are needed"
+                f"sample {name}: {n} events are too few to train {analysis.scorer_name} on; {analysis.method.least // each} are needed"
             )
 
 

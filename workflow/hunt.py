@@ -15,12 +15,12 @@ from ..documents import read_json
 from ..errors import InputError
 from ..files import finite, remove, write_json
 from ..pieces import NONE_KEPT, Pieces
-from ..table import read_table, table_info
-from .layout import model_paths, region_axes, table_path
-from .score import read_scored
+from ..table import Observable, read_table, table_info
+from .layout import JET_MASS, model_paths, region_axes, table_path
+from .score import read_jet_mass, read_plain, read_scored
 
 if TYPE_CHECKING:
-    from ..analysis import Scored, Search
+    from ..analysis import RegionChoice, Scored, Search
 
 __all__ = ["hunt", "scan_loss_plane"]
 
@@ -55,14 +55,15 @@ def hunt_bump(analysis: Analysis, *, progress: bool, pieces: Pieces = NONE_KEPT)
     inclusive = read_table(table_path(analysis, "background" if own_background else "data"), columns=[observable.name])[
         observable.name
     ].astype(np.float64)
+    choice = RegionChoice(
+        **analysis.region_settings.model_dump(exclude={"axis"}), axes=region_axes(analysis, data.axes)
+    )
     found = search(
         data,
         calibration,
         inclusive=inclusive,
         prior_masses={name: prior.mass for name, prior in priors.items()},
-        choice=RegionChoice(
-            **analysis.region_settings.model_dump(exclude={"axis"}), axes=region_axes(analysis, data.axes)
-        ),
+        choice=choice,
         settings=HuntSettings(
             sqrt_s=analysis.sqrt_s,
             family=analysis.background_function,
@@ -101,9 +102,35 @@ def hunt_bump(analysis: Analysis, *, progress: bool, pieces: Pieces = NONE_KEPT)
         **answer,
         "notes": [*sample_notes(analysis), *answer["notes"], *not_expected],
         **({"expected_discovery": expected} if expected else {}),
+        **exposure_of(analysis, found, data, calibration, choice),
         **({} if scanned is None else {"plane_scan": scanned}),
     }
     write_json(output / "result.json", finite(result))
+
+
+def exposure_of(
+    analysis: Analysis, found: Search, data: Scored, calibration: Scored, choice: RegionChoice
+) -> dict[str, Any]:
+    """Return the sculpting without exposure and with it, of the hunted mass and of the jets', for JSON, and draw it; nothing where none was compared."""
+    from ..analysis import draw_exposed, exposed_sculpting
+
+    plain, observable = read_plain(analysis, calibration), found.hunt.settings.observable
+    if plain is None:
+        return {}
+    jet_mass = None if observable.name == JET_MASS else read_jet_mass(analysis)
+    compared = exposed_sculpting(
+        calibration,
+        plain,
+        found.regions,
+        found.fit_range,
+        choice,
+        expected_events=int(found.fit_range.inside(data.mass).sum()),
+        masses=() if jet_mass is None else ((Observable.of(JET_MASS), jet_mass),),
+        observable=observable,
+        seed=analysis.seed,
+    )
+    draw_exposed(compared, Path(analysis.output) / "figures")
+    return {"exposure": {"sculpting": [mass.as_dict() for mass in compared]}}
 
 
 def leave_nothing(output: Path) -> None:

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FOLDERS",
+    "JET_MASS",
     "in_output",
     "inputs_of",
     "model_paths",
+    "plain_paths",
     "pretrained_path",
     "region_axes",
     "region_settings_of",
@@ -34,6 +36,10 @@ __all__ = [
 
 FOLDERS = ("tables", "models", "scores", "figures", "limits", "validation", ".stages", ".spectra")
 """Folders of an output folder in which files are written under temporary names."""
+
+
+JET_MASS = "mJ_1"
+"""The column of a table that holds the mass of an event's jet, of two the more massive one."""
 
 
 def stamp_path(analysis: Analysis, name: str) -> Path:
@@ -54,6 +60,16 @@ def score_path(analysis: Analysis, sample: str) -> Path:
 def model_paths(analysis: Analysis) -> list[Path]:
     """Return the folders of the spaces that hunt: one trained on the background, or one a fold of the data."""
     return [Path(analysis.output) / "models" / f"fold_{i}" for i in range(analysis.plan.n_models)]
+
+
+def plain_paths(analysis: Analysis) -> list[Path]:
+    """Return the folders of what an exposed search is compared with: its background's models, trained without exposure; else none.
+
+    No hunt looks at them.
+    """
+    if not (analysis.is_exposed and analysis.without_exposure and analysis.hunt == "bump"):
+        return []
+    return [Path(analysis.output) / "models" / f"plain_{i}" for i in range(analysis.plan.n_models)]
 
 
 def pretrained_path(analysis: Analysis) -> Path | None:

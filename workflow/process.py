@@ -28,7 +28,7 @@ from ..table import (
     write_parts_record,
 )
 from .before_processing import check_before_processing
-from .layout import inputs_of, running_of, table_path
+from .layout import JET_MASS, inputs_of, running_of, table_path
 from .stamps import Key, hashed, source_hash, stamp_holds, write_stamp
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["process"]
 
 log = logging.getLogger(__name__)
-EVALUATION = ("truth_signal", "genWeight")
-"""Columns that are kept where a sample has them: the truth, which evaluation alone reads, and weights."""
+EVALUATION = ("truth_signal", "genWeight", JET_MASS)
+"""Columns that are kept where a sample has them, and that evaluation alone reads: the truth, weights, the jets' mass."""
 
 
 def process(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> None:
@@ -52,7 +52,7 @@ def process(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> N
     for sample, files in analysis.sample_files().items():
         path, stamp = table_path(analysis, sample), Path(analysis.output) / ".stages" / "tables" / f"{sample}.json"
         source = source_hash("processors", "workflow")
-        key = Key(sample, settings_of(analysis), hashed(inputs_of(files)), source)
+        key = Key(sample, settings_of(analysis, sample), hashed(inputs_of(files)), source)
         if stamp_holds(stamp, key, [path]):
             continue
         infos = check_before_processing(analysis) if infos is None else infos
@@ -75,13 +75,13 @@ def process(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> N
         raise
 
 
-def settings_of(analysis: Analysis) -> dict[str, Any]:
-    """Return the settings that a table depends on."""
-    representation = analysis.represented
+def settings_of(analysis: Analysis, sample: str = "data") -> dict[str, Any]:
+    """Return the settings that the table of a sample depends on."""
+    representation = analysis.represented_of(sample)
     return {
         "representation": representation.name,
         "settings": representation.settings(),
-        "content": analysis.represented.content,
+        "content": representation.content,
         "repeats": analysis.repeats,
         "skip_bad_files": analysis.skip_bad_files,
     }
@@ -116,7 +116,7 @@ def make_table(
     running = running_of(analysis, progress=progress)
     run_table(
         read_fileset(files),
-        analysis.represented,
+        analysis.represented_of(sample),
         running,
         output=table_path(analysis, sample),
         repeats=analysis.repeats,
@@ -134,7 +134,7 @@ def copy_tables(analysis: Analysis, sample: str, files: tuple[str, ...], infos: 
     from ..processors.repeats import settle_repeats
     from ..processors.weights import UNWEIGHED, note_on, total, weights_of
 
-    representation = analysis.represented
+    representation = analysis.represented_of(sample)
     own = set.intersection(*(set(info.metadata["identity"]) for info in infos))
     made_of = {info.metadata.get("representation") for info in infos}
     wanted = representation.content
@@ -210,7 +210,9 @@ def check_sample(analysis: Analysis, sample: str) -> None:
     cutflow = dict(info.metadata["cutflow"])
     files = ", ".join(info.metadata["files"])
     if info.rows == 0:
-        raise InputError(f"sample {sample}: no event left of {cutflow['read']} ({files}): cutflow {cutflow}")
+        one_jet = sample == "exposure" and cutflow.get("fewer than two jets", 0) == cutflow["read"]
+        hint = "; samples.exposure_jets: 1 takes exposure of one jet an event" if one_jet else ""
+        raise InputError(f"sample {sample}: no event left of {cutflow['read']} ({files}): cutflow {cutflow}{hint}")
     if "truth_signal" in info.columns:
         found = np.unique(np.concatenate([np.unique(p["truth_signal"]) for p in table_parts(path, ["truth_signal"])]))
         if not set(found.tolist()) <= {0, 1}:
@@ -221,14 +223,23 @@ def check_sample(analysis: Analysis, sample: str) -> None:
 
 
 def compare(analysis: Analysis) -> None:
-    """Refuse samples that share events, or whose n_trk counts different things."""
+    """Refuse samples that share events, whose inputs have different shapes, or whose n_trk counts different things."""
     compared, counted = {}, {}
+    shaped: dict[tuple[int, ...], str] = {}
     for sample, files in analysis.sample_files().items():
         path = table_path(analysis, sample)
         info = table_info(path)
         source = f"sample {sample} ({', '.join(files)})"
-        columns = [name for name in (*analysis.represented.content, EVENT_ID) if name in info.columns]
-        found = [comparable_hashes(part, analysis.represented.content) for part in table_parts(path, columns)]
+        own = analysis.represented_of(sample)
+        columns = [name for name in (*own.content, EVENT_ID) if name in info.columns]
+        found = []
+        for part in table_parts(path, columns):
+            found.append(comparable_hashes(part, own.content))
+            for name in own.inputs:
+                shaped.setdefault(part[name].shape[1:], f"{source}: column {name!r}")
+        if len(shaped) > 1:
+            told = " and ".join(f"{where} holds {shape or 'a number'}" for shape, where in shaped.items())
+            raise InputError(f"{told} a row; one shape in all samples is needed")
         compared[sample] = (source, {how: np.concatenate([hashes[how] for hashes in found]) for how in found[0]})
         if info.metadata.get("ntrk") and "ntrk_1" in info.columns:
             counted[sample] = (source, str(info.metadata["ntrk"]))

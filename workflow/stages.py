@@ -23,6 +23,7 @@ from .layout import (
     FOLDERS,
     in_output,
     model_paths,
+    plain_paths,
     pretrained_path,
     region_settings_of,
     sample_inputs,
@@ -148,6 +149,8 @@ def training_settings(analysis: Analysis) -> dict[str, Any]:
         "folds": plan.n_models if plan.n_models > 1 else None,
         "held_out": plan.held_out if plan.background else None,
         "weak": plan.weak,
+        "exposure_jets": analysis.samples.exposure_jets,
+        "without_exposure": bool(plain_paths(analysis)),
     }
 
 
@@ -207,7 +210,11 @@ COUNTED = ("result.json", "figures")
 STAGES: dict[str, Stage] = {
     "process": Stage(
         "process",
-        lambda a: {**settings_of(a), "samples": {name: len(files) for name, files in a.sample_files().items()}},
+        lambda a: {
+            **settings_of(a),
+            "exposure_jets": a.samples.exposure_jets,
+            "samples": {name: len(files) for name, files in a.sample_files().items()},
+        },
         sample_inputs,
         tables_of,
         ("processors",),
@@ -217,14 +224,14 @@ STAGES: dict[str, Stage] = {
         "train",
         training_settings,
         training_inputs,
-        model_paths,
+        lambda a: [*model_paths(a), *plain_paths(a)],
         ("models", "processors"),
         train,
     ),
     "score": Stage(
         "score",
         scoring_settings,
-        lambda a: [*tables_of(a), *model_paths(a)],
+        lambda a: [*tables_of(a), *model_paths(a), *plain_paths(a)],
         scores_of,
         ("models", "processors"),
         score,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,11 @@ from ..folds import fold_hash
 from ..pieces import NONE_KEPT, Pieces
 from ..table import EVENT_ID, Table, read_table, table_info
 from .before_training import check_before_training
-from .layout import model_paths, table_path, training_samples
+from .layout import model_paths, plain_paths, table_path, training_samples
 from .stamps import finish, is_finished
 
 if TYPE_CHECKING:
-    from ..models.space import Sample
+    from ..models.space import Sample, Space
 
 __all__ = ["train"]
 
@@ -31,22 +32,25 @@ def train(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> Non
     pieces: where it is noted which of them are finished.
 
     With weak supervision and a background sample, model i has the densities of the background sample and the hypotheses that all
-    folds of the data but i narrow down, against those held-out background events that do not fix the regions of fold i. Raises
+    folds of the data but i narrow down, against those held-out background events that do not fix the regions of fold i. An exposed
+    model i of the background is trained without exposure too, on the same events, to be compared with. Raises
     InputError before the first training for what the tables alone tell that training or the hunt cannot do.
     """
-    from ..models.space import make_space
-
     check_before_training(analysis)
-    plan, folders = analysis.plan, model_paths(analysis)
+    plan, folders, plain = analysis.plan, model_paths(analysis), plain_paths(analysis)
     tables = {name: training_table(analysis, name) for name in training_samples(analysis)}
-    hashes = {name: fold_hash(table, analysis.represented.content) for name, table in tables.items()}
+    hashes = {
+        name: fold_hash(tables[name], analysis.represented.content) for name in tables if name in {"data", "background"}
+    }
     priors = {name: samples_of(analysis, tables[f"prior.{name}"]) for name in analysis.samples.priors}
-    exposure = samples_of(analysis, tables["exposure"]) if "exposure" in tables else None
+    exposure = exposure_of(analysis, tables["exposure"]) if "exposure" in tables else None
     narrowing = plan.weak and plan.background
     paths = [folders[0].with_name("common")] if narrowing else folders
-    for i, folder in enumerate(paths):
+    for number, folder in enumerate([*paths, *plain]):
+        i, is_plain = number % len(paths), number >= len(paths)
+        name = f"model {i + 1} of {len(paths)}{' without exposure' if is_plain else ''}"
         if is_finished(pieces, folder):
-            log.info("model %d of %d is trained already", i + 1, len(paths))
+            log.info("%s is trained already", name)
             continue
         rows = (
             ("background", ~plan.held_out_rows(hashes["background"]))
@@ -54,24 +58,34 @@ def train(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> Non
             else ("data", plan.trains_on_data(hashes["data"], i))
         )
         sample = samples_of(analysis, tables[rows[0]], rows[1])
-        space = make_space(
-            analysis.scorer_name,
-            kind=analysis.represented.kind,
-            priors=tuple(priors),
-            options=analysis.scorer_options,
-            seed=analysis.seed + i,
-            hypotheses=analysis.hypotheses,
-        )
+        beside = {} if is_plain else priors
+        space = space_of(analysis, tuple(beside), number=i, exposed=not is_plain)
         make_folder(folder.parent)
         checkpoint = folder.with_name(f"{folder.name}.checkpoint")
-        log.info("training model %d of %d on %d events", i + 1, len(paths), len(sample))
-        space.fit(sample, priors=priors, exposure=exposure, checkpoint=checkpoint, progress=progress)
+        log.info("training %s on %d events", name, len(sample))
+        shown = None if is_plain else exposure
+        space.fit(sample, priors=beside, exposure=shown, checkpoint=checkpoint, progress=progress)
         space.save(folder)
         finish(pieces, folder)
         for left in folder.parent.glob(f"{folder.name}.checkpoint*"):
             remove(left)
     if narrowing:
         narrow(analysis, tables, hashes, priors, pieces=pieces, progress=progress)
+
+
+def space_of(analysis: Analysis, priors: tuple[str, ...], *, number: int, exposed: bool) -> Space:
+    """Return the unfitted space of a model of an analysis, number 0 and on, with the axes of `priors`."""
+    from ..models.space import make_space
+
+    unexposed = {} if exposed else {"exposure": "none"}
+    return make_space(
+        analysis.scorer_name,
+        kind=analysis.represented.kind,
+        priors=priors,
+        options={**analysis.scorer_options, **unexposed},
+        seed=analysis.seed + number,
+        hypotheses=analysis.hypotheses,
+    )
 
 
 def narrow(
@@ -107,7 +121,7 @@ def training_table(analysis: Analysis, sample: str) -> Table:
     """Read the columns of a sample that training needs, and no others."""
     path = table_path(analysis, sample)
     known = table_info(path).columns
-    wanted = (*analysis.represented.content, *((EVENT_ID,) if EVENT_ID in known else ()))
+    wanted = (*analysis.represented_of(sample).content, *((EVENT_ID,) if EVENT_ID in known else ()))
     return read_table(path, columns=tuple(dict.fromkeys(wanted)))
 
 
@@ -116,3 +130,14 @@ def samples_of(analysis: Analysis, table: Table, rows: npt.NDArray[np.bool_] | N
     from ..processors import sample_of
 
     return sample_of(table if rows is None else table.select(rows), analysis.represented)
+
+
+def exposure_of(analysis: Analysis, table: Table) -> Sample:
+    """Return the exposure sample; of events of one jet beside those of two without names, since their jets are those of any place."""
+    from ..processors import sample_of
+
+    own = analysis.represented_of("exposure")
+    sample = sample_of(table, own)
+    if own.inputs == analysis.represented.inputs:
+        return sample
+    return dataclasses.replace(sample, names=(), made={})

@@ -141,6 +141,7 @@ def one_retrained(analysis: Analysis, i: int, drawn: Table, *, inner: int) -> di
                 "representation": own_representation(analysis),
                 "plane_scan": None,
                 "expected_discovery": None,
+                "without_exposure": False,
             }
         )
         for stage in ("process", "train", "score", "hunt"):

@@ -46,6 +46,7 @@ SMALL: dict[str, dict[str, Any]] = {"images": {"pixels": 8}, "constituents": {"m
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "Quak": [{"architecture": name} for name in ARCHITECTURES],
     "ConvVae": [{}, {"reconstruction": "wasserstein"}],
+    "ConstituentVae": [{}, {"exposure": "kl", "exposure_match": "none", "metric": "kl"}],
 }
 """Options of a method that are each a search of their own."""
 
@@ -94,6 +95,9 @@ def written(tmp_path: Path, make_events: Callable[..., Path]) -> Callable[..., P
         if not folds:
             files["qcd.root"] = make_events("qcd.root", EVENTS, 3)
             samples["background"] = ["qcd.root"]
+        if options.get("exposure"):
+            files["exposed.root"] = make_events("exposed.root", EVENTS, 5, prongs=2)
+            samples["exposure"] = ["exposed.root"]
         content: dict[str, Any] = {
             "samples": samples,
             "output": "out",
@@ -148,6 +152,7 @@ def test_a_pair_goes_to_a_p_value_through_both_doors(
     counts = [region["counts"] for region in result["regions"]["regions"]]
     assert sum(map(sum, counts)) > 0
     check_training(analysis)
+    assert ("exposure" in result) == bool(options.get("exposure"))
     if representation == "table":
         rows = "".join((tmp_path / f"{n}.csv").read_text().partition("\n")[2] for n in ("b", "a"))
         head = (tmp_path / "a.csv").read_text().partition("\n")[0]

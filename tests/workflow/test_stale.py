@@ -147,6 +147,7 @@ EDITS: dict[str, tuple[Any, str]] = {
     "jets": ({"min_mjj": 100.0}, "process"),
     "scorer": ({"name": "Vae"}, "train"),
     "training": ({"max_epochs": 1}, "train"),
+    "without_exposure": (False, ""),
     "hunt": ("count", "process"),
     "count": (CountSettings(), ""),
     "regions": (RegionSettings(fraction=0.1), "hunt"),
