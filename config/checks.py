@@ -123,8 +123,14 @@ def check_exposure_match(analysis: Analysis) -> None:
     """Refuse to bring exposed events to the spectrum of a column that there is not."""
     representation, method = analysis.represented, analysis.method
     match = str(analysis.scorer_options.get("exposure_match", method.exposure_match))
-    allowed = [name for name in method.matches if name != "observable" or representation.observable is not None]
+    observed = analysis.represented_of("exposure").observable is not None
+    allowed = [name for name in method.matches if name != "observable" or observed]
     allowed += representation.inputs if method.matches_columns else ()
+    if match == "observable" and representation.observable is not None and not observed:
+        raise ValueError(
+            f"scorer.exposure_match: observable is {representation.observable.name}, which one jet an event (samples.exposure_jets: 1) does "
+            f"not have; allowed: {', '.join(allowed)}"
+        )
     if match == "observable" and match not in allowed:
         raise ValueError(
             f"scorer.exposure_match: the observable is what is hunted in, and representation {representation.name} has none; "

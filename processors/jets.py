@@ -141,13 +141,15 @@ class JetRepresentation(Representation):
 def single_jet_of(representation: Representation) -> Representation:
     """Return what makes of each event's leading jet alone what a representation makes of one of its jets; cuts on two jets are left out.
 
-    Nothing is hunted in such events: their observable is None. Raises InputError for a representation whose inputs are not those of
+    A representation of one jet is returned as it is. Of others nothing is hunted in such events: their observable is None. Raises InputError for a representation whose inputs are not those of
     single jets, one jet after another.
     """
     if not isinstance(representation, JetRepresentation) or representation.kind == "rows":
         raise InputError(
             f"{representation.name}: its inputs are not those of single jets; those of images and constituents are"
         )
+    if representation.jets == 1:
+        return representation
     none: dict[str, Any] = dict.fromkeys((*PAIR_CUTS, "observable"))
     return dataclasses.replace(representation, jets=1, **none)
 

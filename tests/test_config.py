@@ -207,6 +207,28 @@ MISTAKES |= {
         11,
         "representation table has none; name it, as observable: mass, or take another one here: none, a, b",
     ),
+    "one jet an event matched to the mass of two": (
+        MINIMAL.replace("output", "  exposure: [data2.root]\n  exposure_jets: 1\noutput")
+        + "representation: images\nscorer: {name: ConvVae, exposure: kl}\n",
+        10,
+        "scorer.exposure_match: observable is mjj, which one jet an event (samples.exposure_jets: 1) does not have; allowed: none",
+    ),
+    "one jet an event of rows": (
+        MINIMAL.replace("output", "  exposure: [data2.root]\n  exposure_jets: 1\noutput")
+        + "scorer: {name: Vae, exposure: kl}\n",
+        7,
+        "samples.exposure_jets: features: its inputs are not those of single jets; those of images and constituents are",
+    ),
+    "one jet an event of no exposure": (
+        MINIMAL.replace("output", "  exposure_jets: 1\noutput"),
+        6,
+        "samples.exposure_jets: is of samples.exposure, and there is none",
+    ),
+    "nothing to leave out": (
+        MINIMAL + "without_exposure: false\n",
+        7,
+        "without_exposure: is of a search with samples.exposure, and there is none",
+    ),
     "images matched to a jet mass": (
         MINIMAL.replace("output", "  exposure: [data2.root]\noutput")
         + "representation: images\nscorer: {name: ConvVae, exposure: kl, exposure_match: jet_mass}\n",

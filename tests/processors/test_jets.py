@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,14 @@ from hunch.processors import (
     Running,
     TableProcessor,
     TableResult,
+    UserTable,
     flat_constituents,
     jet_images,
     padded_constituents,
     relative_constituents,
     representation_of,
     run_table,
+    single_jet_of,
 )
 from hunch.table import EVENT_ID, IDENTITY, Table, read_table, write_table
 
@@ -200,6 +203,17 @@ def test_an_event_goes_when_either_jet_has_no_image(second: bool, write_events: 
     for name in ("image_1", "image_2"):
         np.testing.assert_array_equal(result.table[name], without[name])
     assert ((result.table["image_1"] > 0).sum(axis=(1, 2)) == [1, 2]).all()
+
+
+def test_one_jet_of_what_is_made_of_two() -> None:
+    two = Constituents(coordinates="four_vectors", max_constituents=5, radius=0.8, max_pt=900.0, min_mjj=100.0)
+    one = single_jet_of(two)
+    assert one == dataclasses.replace(two, jets=1, min_mjj=None, observable=None)
+    assert (one.inputs, one.content, one.observable) == (("constituents_1",), ("constituents_1",), None)
+    assert single_jet_of(Images(jets=1)) == Images(jets=1)
+    for rows in (Features(), UserTable(features=("a",))):
+        with pytest.raises(InputError, match="its inputs are not those of single jets"):
+            single_jet_of(rows)
 
 
 def test_constituents_by_hand(write_events: Callable[..., Path]) -> None:

@@ -45,7 +45,12 @@ QUICK: dict[str, Any] = {
 SMALL: dict[str, dict[str, Any]] = {"images": {"pixels": 8}, "constituents": {"max_constituents": 12}}
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "Quak": [{"architecture": name} for name in ARCHITECTURES],
-    "ConvVae": [{}, {"reconstruction": "wasserstein"}],
+    "ConvVae": [
+        {},
+        {"reconstruction": "wasserstein"},
+        {"exposure": "kl", "exposure_match": "none", "metric": "kl"},
+    ],
+    "Vae": [{}, {"exposure": "mse", "exposure_match": "none", "metric": "reconstruction"}],
     "ConstituentVae": [{}, {"exposure": "kl", "exposure_match": "none", "metric": "kl"}],
 }
 """Options of a method that are each a search of their own."""
@@ -70,7 +75,7 @@ def marked() -> list[Any]:
             *pair,
             folds,
             id="-".join((*pair[:2], *map(str, pair[2].values()), "folds" if folds else "background")),
-            marks=[] if pair[:2] in FAST and folds == (pair[1] == "Vae") else [pytest.mark.slow],
+            marks=[] if pair[:2] in FAST and not pair[2] and folds == (pair[1] == "Vae") else [pytest.mark.slow],
         )
         for pair in pairs()
         for folds in (False, True)

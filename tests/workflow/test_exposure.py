@@ -22,6 +22,12 @@ SLOTS = 4
 Columns = dict[str, np.ndarray]
 
 
+@pytest.fixture(autouse=True)
+def few_spreads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the scale of an axis from few jets: the energy mover's distances of 500 take a second."""
+    monkeypatch.setattr("hunch.models.scorer_space.SPREAD_ROWS", 20)
+
+
 def jets(rng: np.random.Generator, n: int, *, slots: int = SLOTS) -> np.ndarray:
     """Return constituents (n, slots, 4) of E, px, py, pz along x, narrow jets and broad ones."""
     pt = np.sort(rng.exponential(200, (n, slots)), axis=1)[:, ::-1] + 5

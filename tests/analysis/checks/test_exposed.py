@@ -101,7 +101,7 @@ def test_the_page_shows_both_and_what_random_selections_give(made: tuple[Scored,
         assert f"<td>{value:.4f}</td>" in page
     assert page.count("all regions") == 2
     assert "mJ_1 [GeV], of the heavier jet" in page
-    assert f"{found[1].before_half.inverse:.3g} without exposure" in page
+    assert f"{found[1].before_half.inverse:.0f} without exposure" in page
     assert drawn == ["exposed_0", "exposed_half_0", "exposed_1", "exposed_half_1"]
     write_page(tmp_path / "none.html", EXPOSED, {"configuration": {}}, figure=lambda *_: "")
     assert (tmp_path / "none.html").read_text().strip() == ""
