@@ -6,6 +6,7 @@ from .checks.all_checks import Check, Validation, validate
 from .checks.background_only import Decorrelation, compare_sculpting
 from .checks.bias import Bias, FamilyBias, bias_test
 from .checks.exposed import ExposedMass, exposed_sculpting
+from .checks.generation import Compared, LatentCorrelations, compare_generated, latent_correlations
 from .checks.global_p import GlobalUniformity, global_uniformity
 from .checks.mass_spectra import MassDecorrelation, MassSpectra, mass_decorrelation, mass_spectra
 from .counting_hunt import (
@@ -21,6 +22,7 @@ from .figures.brazil_band import limit_figure
 from .figures.check_figures import write_validation
 from .figures.counting_figure import counting_figure
 from .figures.expected_figure import expected_figure
+from .figures.generation_figures import average_image_figure, generation_figure, latent_mass_figure
 from .figures.p_values import scan_figure
 from .figures.plane_figure import draw_plane_scan
 from .figures.region_figures import plane_figure, roc_figure, sculpting_figure
@@ -102,6 +104,7 @@ __all__ = [
     "BumpHunterResult",
     "Check",
     "Closure",
+    "Compared",
     "CountedSample",
     "CountingChoice",
     "CountingHunt",
@@ -122,6 +125,7 @@ __all__ = [
     "GrossVitells",
     "HuntSettings",
     "JointScan",
+    "LatentCorrelations",
     "LimitModel",
     "Limits",
     "LocalP",
@@ -147,6 +151,7 @@ __all__ = [
     "Validation",
     "WindowScan",
     "as_signal",
+    "average_image_figure",
     "background_envelope",
     "bernstein_basis",
     "bias_test",
@@ -156,6 +161,7 @@ __all__ = [
     "choose_fit_range",
     "cls_limits",
     "combine",
+    "compare_generated",
     "compare_sculpting",
     "count",
     "counting_figure",
@@ -187,6 +193,7 @@ __all__ = [
     "fit_with_minuit",
     "fix_regions",
     "fix_thresholds",
+    "generation_figure",
     "given_edges",
     "global_p_gross_vitells",
     "global_uniformity",
@@ -198,6 +205,8 @@ __all__ = [
     "hunted_masses",
     "joint_gross_vitells",
     "joint_scan",
+    "latent_correlations",
+    "latent_mass_figure",
     "limit_figure",
     "limit_model",
     "limits_of",

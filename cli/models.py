@@ -1,4 +1,4 @@
-"""Commands of trained scorers: score, in stages or streams, and export."""
+"""Commands of trained scorers: score, in stages or streams, export, and generate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..lock import only_writer, reading
 from .analyses import ANALYSIS, analysis_of, overriding, refuse, stage_command, yaml_keys
 from .terminal import say
 
-__all__ = ["export", "score"]
+__all__ = ["export", "generate", "score"]
 
 
 @click.command()
@@ -128,6 +128,39 @@ def export(
     with only_writer(output):
         export_onnx(scorer, output, metric=metric, precision=precision)
     say(f"{output}: {output.stat().st_size} bytes")
+
+
+@click.command()
+@click.argument("target", type=ANALYSIS, metavar="SCORER")
+@click.option("-n", "--events", type=click.IntRange(min=1), required=True, help="Events to generate.")
+@click.option("-o", "--output", type=ANALYSIS, required=True, help="Table to write (parquet).")
+@click.option(
+    "--axis", default=None, metavar="NAME", help="Of a space: the background or a prior [default: background]."
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same events."
+)
+def generate(*, target: Path, events: int, output: Path, axis: str | None, seed: int) -> None:
+    """Generate events with a trained SCORER (a folder): decoded from draws of its latent prior, in the units of its training.
+
+    The table has the columns that the scorer was trained on: features, or the image or the constituents of a jet. ConstituentVae,
+    ConvVae, Flow and Vae can, and so can an axis of a space of them. How like the training's such events are
+    hunch.analysis.compare_generated tells.
+    """
+    from ..models import ScorerError, load_scorer
+    from ..models.generated_table import generated_table
+    from ..table import write_table
+
+    if output.suffix != ".parquet":
+        raise HunchError(f"{output}: the table is parquet; a name that ends in .parquet is expected")
+    with only_writer(output):
+        try:
+            table = generated_table(load_scorer(target), events, axis=axis, seed=seed)
+        except ScorerError as error:
+            told = str(error)
+            raise HunchError(told if told.startswith(str(target)) else f"{target}: {told}") from error
+        write_table(output, table)
+    say(f"{output}: {len(table)} events of {table.metadata['generated']['scorer']}, columns {', '.join(table.columns)}")
 
 
 def only_model(path: Path, analysis: Any) -> Path:

@@ -15,7 +15,7 @@ import click
 from .. import __version__
 from ..errors import HunchError
 from ..files import WITHOUT_NAME, write_reason
-from .models import export, score
+from .models import export, generate, score
 from .samples import convert, fetch, simulate
 from .spectra import hunt, limits
 from .stages import process, report, run_command, search, train, validate
@@ -61,6 +61,7 @@ for command in (
     train,
     score,
     export,
+    generate,
     hunt,
     limits,
     validate,

@@ -26,6 +26,7 @@ from .distance.transport import (
     wasserstein,
     wasserstein_rowwise,
 )
+from .generation import Generative, traversal
 from .inputs import (
     DtypeError,
     MissingPackageError,
@@ -59,6 +60,7 @@ __all__ = [
     "EmptyImageError",
     "EventToEnsemble",
     "Flow",
+    "Generative",
     "MedoidPath",
     "Method",
     "MissingPackageError",
@@ -101,6 +103,7 @@ __all__ = [
     "rescaled_to_spectrum",
     "resolve_device",
     "scorer_fields",
+    "traversal",
     "wasserstein",
     "wasserstein_rowwise",
 ]

@@ -14,6 +14,7 @@ from .eventfiles import EventFile, inspect_file
 from .events import IncompleteCandidatesError, NoCandidatesError
 from .filesets import read_fileset
 from .images import IMAGE_AXES, ImageSettings, ImageSettingsError, JetImages, jet_images
+from .jet_features import FEATURE_LABELS, constituent_features, constituent_images, image_features
 from .jets import single_jet_of
 from .representations import (
     REPRESENTATIONS,
@@ -33,6 +34,7 @@ from .tables import TableProcessor, TableResult, jets_and_features, run_table
 
 __all__ = [
     "EXECUTORS",
+    "FEATURE_LABELS",
     "IMAGE_AXES",
     "REPRESENTATIONS",
     "Constituents",
@@ -56,8 +58,11 @@ __all__ = [
     "TableResult",
     "UserTable",
     "aligned_four_vectors",
+    "constituent_features",
+    "constituent_images",
     "constituents_of",
     "flat_constituents",
+    "image_features",
     "inspect_file",
     "jagged_constituents",
     "jet_images",

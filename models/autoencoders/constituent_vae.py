@@ -16,6 +16,7 @@ from ...errors import unknown_name
 from ..density.autoencoder import kl_of_each
 from ..distance.clouds import EmptyImageError, NegativePixelError, as_jets, clouds_from_constituents
 from ..distance.transport import wasserstein_rowwise
+from ..generation import as_latent, prior_draws
 from ..inputs import ScorerError, ShapeError, TooFewRowsError, check_metric, whole_number
 from ..matching import LEAST_EFFECTIVE
 from ..pretrained import check_pretrained, pretrained_scorer, require_same_inputs
@@ -199,12 +200,28 @@ class ConstituentVae(ExposedMethod):
         return scaling.restored(np.concatenate(parts).reshape(jets.shape)) if parts else jets
 
     @torch.no_grad()
-    def sample(self, n: int, *, seed: int = 0) -> Array:
-        """Return n jets (n, slots, numbers) decoded from draws of the prior, in their own units."""
+    def decode(self, z: npt.ArrayLike) -> Array:
+        """Return the jets (n, slots, numbers) of latent points z (n, latent), in the units of the training.
+
+        A constituent whose E or pT would not be above 0 is an empty slot, zeros. Raises NotFittedError, ShapeError, NonFiniteError.
+        """
         network, scaling = require_fitted(self.network_, self), require_fitted(self.scaling_, self)
-        draws = np.random.default_rng(seed).normal(size=(whole_number("n", n), self.latent))
-        made = network.decode(torch.from_numpy(draws)[None])[0].numpy()
-        return scaling.restored(made.reshape(n, *scaling.centre.shape))
+        points = torch.from_numpy(as_latent(z, self.latent))[None]
+        with few_threads(SCORE_THREADS):
+            parts = [network.decode(part)[0].numpy() for part in torch.split(points, SCORE_ROWS, dim=1)]
+        made = np.concatenate(parts) if parts else np.empty((0, scaling.centre.size))
+        jets = scaling.restored(made.reshape(-1, *scaling.centre.shape))
+        return np.asarray(np.where(filled_slots(jets)[..., None], jets, 0.0))
+
+    def sample(self, n: int, *, seed: int = 0) -> Array:
+        """Return n jets (n, slots, numbers) decoded from draws of the prior, float64, in the units of the training, as `decode` has them.
+
+        A jet is the mean of p(x | z): the loss takes the same noise for all numbers, which no real jet has, and a draw would add it. Each of
+        E, px, py and pz is decoded by itself, so that constituents are not quite massless. The same seed gives the same jets. Raises
+        NotFittedError, and ScorerError for an n that is no whole number from 1 on.
+        """
+        require_fitted(self.network_, self)
+        return self.decode(prior_draws(n, self.latent, seed=seed))
 
     def save(self, path: str | Path) -> None:
         """Write the folder that `load_scorer` reads."""

@@ -15,6 +15,7 @@ from ...errors import unknown_name
 from ..density.autoencoder import gaussian_kl
 from ..distance.clouds import Array, as_jets, check_pixel, clouds_from_images, require_unit, require_weights
 from ..distance.transport import check_options, wasserstein_rowwise
+from ..generation import as_latent, prior_draws
 from ..inputs import ScorerError, ShapeError, TooFewRowsError, check_metric, whole_number
 from ..pretrained import check_pretrained, pretrained_scorer, require_same_inputs
 from ..sample import Events, Sample, as_sample, refuse_unused, sample_names, single_jet, split_rows
@@ -172,6 +173,26 @@ class ConvVae(ExposedMethod):
         )
         made = self._by_parts(images, lambda part: network.decode(network.encode(part)[0])[0].numpy())
         return made.reshape(images.shape)
+
+    def decode(self, z: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return the images (n, height, width) of latent points z (n, latent); none holds a negative pixel, each sums to one.
+
+        Raises NotFittedError, ShapeError, NonFiniteError.
+        """
+        network = require_fitted(self.network_, self)
+        points = as_latent(z, network.sizes.latent)
+        made = self._by_parts(points[..., None], lambda part: network.decode(part)[0].numpy())
+        return made.reshape(len(points), network.sizes.height, network.sizes.width)
+
+    def sample(self, n: int, *, seed: int = 0) -> npt.NDArray[np.float64]:
+        """Return n images (n, height, width) decoded from draws of the prior, float64, not negative, each with a sum of one, as in the training.
+
+        An image is the decoder's output: the loss of the training states no noise around it, so that there is no p(x | z) to draw from.
+        Where real jets have some tens of bright pixels it has their expectation. The same seed gives the same images. Raises
+        NotFittedError, and ScorerError for an n that is no whole number from 1 on.
+        """
+        network = require_fitted(self.network_, self)
+        return self.decode(prior_draws(n, network.sizes.latent, seed=seed))
 
     def save(self, path: str | Path) -> None:
         """Write the folder that `load_scorer` reads."""

@@ -13,13 +13,13 @@ range and stays resolved there, while no value, however wild, can dominate a tra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ColumnMap", "dequantise", "fit_column_map", "map_columns"]
+__all__ = ["ColumnMap", "dequantise", "fit_column_map", "map_columns", "ranged", "unmap_columns"]
 
 Matrix = npt.NDArray[np.float64]
 
@@ -37,7 +37,8 @@ class ColumnMap:
     """The fitted map of d columns.
 
     knots: (d, k) values of x, increasing, the last one repeated as padding; normal: (d, k) what they map to;
-    slope_below, slope_above: (d,) beyond the knots; integer: (d,) columns that hold whole numbers only.
+    slope_below, slope_above: (d,) beyond the knots; integer: (d,) columns that hold whole numbers only; low, high: (d,) the
+    smallest and the largest value of the training rows, which events that are generated stay between.
     """
 
     knots: Matrix
@@ -45,6 +46,8 @@ class ColumnMap:
     slope_below: Matrix
     slope_above: Matrix
     integer: npt.NDArray[np.bool_]
+    low: Matrix
+    high: Matrix
 
     @property
     def n_columns(self) -> int:
@@ -74,7 +77,12 @@ def fit_column_map(x: Matrix, rng: np.random.Generator) -> ColumnMap:
     knots = np.stack([np.pad(k, (0, width - len(k)), mode="edge") for k, _ in columns])
     normal = np.stack([np.pad(z, (0, width - len(z)), mode="edge") for _, z in columns])
     slopes = np.array([_outer_slopes(k, z) for k, z in columns])
-    return ColumnMap(knots, normal, slopes[:, 0], slopes[:, 1], integer)
+    return ColumnMap(knots, normal, slopes[:, 0], slopes[:, 1], integer, x.min(axis=0), x.max(axis=0))
+
+
+def ranged(fitted: ColumnMap, x: Matrix) -> ColumnMap:
+    """Return the same map for a training that goes on with other rows x (n, d), whose range is that of what is generated."""
+    return replace(fitted, low=x.min(axis=0), high=x.max(axis=0))
 
 
 def _fit_column(column: Matrix) -> tuple[Matrix, Matrix]:
@@ -140,3 +148,21 @@ def _map_column(x: Matrix, knots: Matrix, normal: Matrix, below: float, above: f
     z[far] = np.sign(z[far]) * (COMPRESS_FROM + np.log1p(excess))
     log_slope[far] -= np.log1p(excess)
     return z, log_slope
+
+
+def unmap_columns(fitted: ColumnMap, z: Matrix) -> Matrix:
+    """Return the values (n, d) whose mapped values are z (n, d): the inverse of `map_columns`, within ±1e300."""
+    x = np.empty_like(z)
+    for j in range(fitted.n_columns):
+        knots, normal = fitted.knots[j], fitted.normal[j]
+        size = np.searchsorted(knots, knots[-1]) + 1  # the rest is padding
+        knots, normal = knots[:size], normal[:size]
+        slopes = np.concatenate([[fitted.slope_below[j]], np.diff(normal) / np.diff(knots), [fitted.slope_above[j]]])
+        value = z[:, j].copy()
+        far = np.abs(value) > COMPRESS_FROM
+        with np.errstate(over="ignore"):
+            value[far] = np.sign(value[far]) * (COMPRESS_FROM + np.expm1(np.abs(value[far]) - COMPRESS_FROM))
+            segment = np.searchsorted(normal, value)
+            anchor = np.clip(segment - 1, 0, size - 1)
+            x[:, j] = np.clip(knots[anchor] + (value - normal[anchor]) / slopes[segment], -1e300, 1e300)
+    return x

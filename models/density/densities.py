@@ -24,7 +24,7 @@ from ..train.mass_penalty import MassPenalty, MassSample
 from ..train.objective import Objective
 from ..train.threads import few_threads
 from .autoencoder import StackedVae, layer_widths
-from .column_map import ColumnMap, dequantise, fit_column_map, map_columns
+from .column_map import ColumnMap, dequantise, fit_column_map, map_columns, ranged
 from .flows import FlowDensities, step_widths
 
 __all__ = ["ARCHITECTURES", "Architecture", "DensityStack", "fit_densities", "fit_mapped", "to_mapped"]
@@ -147,6 +147,16 @@ class DensityStack:
         return found
 
     @torch.no_grad()
+    def latent_means(self, x: Matrix) -> Matrix:
+        """Return the latent points (n, latent) that the first member, a VAE, has for rows x (n, d), without a draw."""
+        found = [np.empty((0, self.network.weights[3].shape[1]))]
+        with few_threads(SCORE_THREADS):
+            for _, rows, _ in self._chunks(x):
+                z, _ = self.network.posterior(rows, torch.zeros((), dtype=rows.dtype))
+                found.append(z[0].numpy())
+        return np.concatenate(found)
+
+    @torch.no_grad()
     def log_density(self, member: int, mapped: Matrix) -> Matrix:
         """Return log p (n,) of one member at rows (n, d) of the mapped space, in float32: for searches, not for scores."""
         network = self.select([member]).network.float()
@@ -220,7 +230,9 @@ class DensityStack:
             "log_det": (log_det, (m,)),
             "normal": (columns.normal, columns.knots.shape),
         }
-        shapes |= {name: (getattr(columns, name), (d,)) for name in ("slope_below", "slope_above", "integer")}
+        shapes |= {
+            name: (getattr(columns, name), (d,)) for name in ("slope_below", "slope_above", "integer", "low", "high")
+        }
         for name, (array, shape) in {**shapes, "knots": (columns.knots, (d, columns.knots.size // max(d, 1)))}.items():
             if array.shape != shape:
                 raise ScorerError(f"{name} has the shape {array.shape}; {shape} is expected")
@@ -279,7 +291,8 @@ def fit_densities(
         split_rows(x, rng) if held is None else (x, held)
         for x, held, rng in zip(samples, validation, rngs, strict=True)
     ]
-    columns = fit_column_map(pairs[0][0], rngs[0]) if start is None else start.columns
+    own = pairs[0][0]
+    columns = fit_column_map(own, rngs[0]) if start is None else ranged(start.columns, own)
     mapped = [
         (to_mapped(columns, train, rng), to_mapped(columns, held, rng))
         for (train, held), rng in zip(pairs, rngs, strict=True)

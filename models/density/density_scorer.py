@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..generation import checked_draws
 from ..inputs import as_matrix, check_metric
 from ..sample import Events, Sample, as_sample, named_inputs, refuse_unused
 from ..scorer import Method, require_columns, require_fitted, save_scorer
@@ -18,6 +19,7 @@ from ..train.exposed_events import ExposedEvents
 from ..train.loop import TrainingSettings, named_device
 from ..train.mass_penalty import check_strength, checked_masses
 from .densities import Architecture, DensityStack, fit_densities
+from .drawing import draw_rows
 
 __all__ = ["MIN_ROWS", "DensityScorer"]
 
@@ -152,6 +154,16 @@ class DensityScorer(Method):
         """Return one metric (n, 1)."""
         first, second = density.terms(rows)
         return {self.metrics[0]: first + second, self.metrics[1]: first, self.metrics[2]: second}[metric]
+
+    def sample(self, n: int, *, seed: int = 0) -> npt.NDArray[np.float64]:
+        """Return n rows (n, d) drawn from the density, float64, in the units of the training and in the order of `input_names`.
+
+        A VAE's latent point is drawn from the prior and x from its Gaussian p(x | z), noise included (`drawing.py`). Whole numbers come back
+        whole, and every column stays within the range of the training rows. The same seed gives the same rows. Raises
+        NotFittedError, and ScorerError for an n that is no whole number from 1 on.
+        """
+        number, rng = checked_draws(n, seed)
+        return draw_rows(require_fitted(self.density_, self), number, rng)
 
     def save(self, path: str | Path) -> None:
         """Write the folder that `load_scorer` reads."""

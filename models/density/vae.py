@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import shown
+from ..generation import as_latent
 from ..inputs import ScorerError, ShapeError, as_matrix, whole_number
 from ..pretrained import check_pretrained, pretrained_scorer, require_same_inputs
 from ..sample import Events, Sample, as_sample, named_inputs
@@ -18,6 +19,7 @@ from ..train.exposed_events import ExposedEvents, ExposedMethod, matched_values
 from ..train.loop import TrainingSettings
 from .densities import Architecture, DensityStack
 from .density_scorer import DensityScorer
+from .drawing import decoded_rows
 
 __all__ = ["Vae"]
 
@@ -106,6 +108,20 @@ class Vae(ExposedMethod, DensityScorer):
                 f"pretrained: {self.pretrained}: was trained on {density.columns.n_columns} columns, x has {width}"
             )
         return density
+
+    def latent_means(self, x: Events) -> npt.NDArray[np.float64]:
+        """Return the latent means (n, latent) of rows x, as `score` takes them; behind the flow where there is one."""
+        density = require_fitted(self.density_, self)
+        inputs, names = named_inputs(x, self.input_names, made=self.made_), self.input_names or None
+        return density.latent_means(as_matrix(inputs, n_columns=density.columns.n_columns, columns=names))
+
+    def decode(self, z: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return the rows (n, d) in the middle of p(x | z) at latent points z (n, latent), in the units of the training, without the noise.
+
+        Raises NotFittedError, ShapeError, NonFiniteError.
+        """
+        density = require_fitted(self.density_, self)
+        return decoded_rows(density, as_latent(z, density.network.weights[3].shape[1]))
 
     def term(self, density: DensityStack, rows: Matrix, metric: str) -> Matrix:
         """Return one metric (n, 1)."""

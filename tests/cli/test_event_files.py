@@ -11,7 +11,7 @@ import uproot
 from click.testing import CliRunner
 
 from hunch.cli import cli
-from hunch.models import Quak
+from hunch.models import Quak, Vae
 from hunch.table import DIJET_COLUMNS, Table, read_table
 
 Call = Callable[..., tuple[int, str, str]]
@@ -182,3 +182,34 @@ def test_a_scorer_is_exported_and_scores_a_stream(tmp_path: Path, call: Call) ->
     assert (status, "only with --stream" in err) == (2, True)
     status, _, err = call("export", str(tmp_path / "nowhere"), "-o", str(model))
     assert (status, "no such folder" in err) == (2, True)
+
+
+def test_a_scorer_generates_a_table_of_its_own_columns(tmp_path: Path, call: Call) -> None:
+    rng = np.random.default_rng(0)
+    vae = Vae(device="cpu", max_epochs=1, hidden=8).fit({"a": rng.normal(size=200), "n": rng.poisson(5, 200)})
+    vae.save(tmp_path / "scorer")
+    out = tmp_path / "made.parquet"
+    assert call("generate", str(tmp_path / "scorer"), "-n", "40", "-o", str(out), "--seed", "3")[0] == 0
+    table = read_table(out)
+    np.testing.assert_array_equal(table.matrix(("a", "n")), vae.sample(40, seed=3))
+    assert table.metadata["generated"]["seed"] == 3
+    first = out.read_bytes()
+    assert call("generate", str(tmp_path / "scorer"), "-n", "40", "-o", str(out), "--seed", "3")[0] == 0
+    assert out.read_bytes() == first  # what was there is replaced, as by the other commands
+    out.unlink()
+    for extra, words in (
+        (["--axis", "near"], "scorer: axis 'near': Vae is one model"),
+        (["--seed", "-1"], "--seed"),
+        (["-n", "2.5"], "-n"),
+    ):
+        status, said, err = call("generate", str(tmp_path / "scorer"), "-n", "4", "-o", str(out), *extra)
+        assert (status, said) == (2, "")
+        assert words in err
+        assert "Traceback" not in err
+    Quak(seed=0, device="cpu", max_epochs=1, hidden=8).fit(rng.normal(size=(200, 2))).save(tmp_path / "quak")
+    status, _, err = call("generate", str(tmp_path / "quak"), "-n", "4", "-o", str(out))
+    assert (status, "quak: Quak has no prior to draw events from; what has: ConstituentVae" in err) == (2, True)
+    (tmp_path / "a.root").write_bytes(b"no folder")
+    status, _, err = call("generate", str(tmp_path / "a.root"), "-n", "4", "-o", str(out))
+    assert (status, "a.root" in err) == (2, True)
+    assert not out.exists()
