@@ -59,7 +59,7 @@ BIAS = """{% macro bias_table(of) %}{% if of.families %}
 """The table of a bias test."""
 
 EXPOSED = """{% if r.exposure is defined %}<h3>Sculpting without exposure and with it</h3>
-<p>The background's model was trained twice on the same events, without exposure and with it. Held-out events alone, in the fit range: those that pass are compared
+<p>The models were trained twice on the same events, without exposure and with it. Held-out events alone, in the fit range: those that pass are compared
 with all of them. "Random" is the mean of random selections of as many events; a JSD near it shows no sculpting.</p>
 {% for x in r.exposure.sculpting %}<table><tr><th>{{ x.observable.name }}{% if x.observable.unit %} [{{ x.observable.unit }}]{% endif %}, {{ "hunted in" if loop.first else "of the heavier jet" }}</th><th>events without</th><th>JSD [nats] without exposure</th><th>random</th><th>events with</th><th>JSD with exposure</th><th>random</th><th>95 % of them below</th></tr>
 {% for b in x.before %}{% set a = x.after[loop.index0] %}<tr><td>{{ b.region }}</td><td>{{ b.n_events }}</td><td>{{ "%.4f"|format(b.jsd) }}</td><td>{{ "%.4f"|format(b.floor) }}</td><td>{{ a.n_events }}</td><td>{{ "%.4f"|format(a.jsd) }}</td><td>{{ "%.4f"|format(a.floor) }}</td><td>{{ "%.4f"|format(a.floor_95) }}</td></tr>{% endfor %}

@@ -63,7 +63,7 @@ def model_paths(analysis: Analysis) -> list[Path]:
 
 
 def plain_paths(analysis: Analysis) -> list[Path]:
-    """Return the folders of what an exposed search is compared with: its background's models, trained without exposure; else none.
+    """Return the folders of what an exposed search is compared with: its models, trained without exposure; else none.
 
     No hunt looks at them.
     """

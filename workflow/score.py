@@ -135,17 +135,11 @@ def read_scored(analysis: Analysis, sample: str) -> Scored:
 
 
 def read_plain(analysis: Analysis, calibration: Scored) -> Scored | None:
-    """Return the calibration events with the losses of the background's model without exposure in place of the exposed one's.
-
-    The axes of the priors are the same: they are never exposed. None where no such model was trained.
-    """
+    """Return the calibration events with the losses of the models without exposure; None where none was trained."""
     if not plain_paths(analysis):
         return None
     table = read_table(score_path(analysis, "calibration"))
-    losses = calibration.losses.copy()
-    for k, name in enumerate(calibration.axes):
-        if f"{PLAIN}{name}" in table:
-            losses[:, k] = table[f"{PLAIN}{name}"]
+    losses = table.matrix([f"{PLAIN}{name}" for name in calibration.axes])
     return dataclasses.replace(calibration, losses=losses)
 
 

@@ -33,7 +33,7 @@ def train(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> Non
 
     With weak supervision and a background sample, model i has the densities of the background sample and the hypotheses that all
     folds of the data but i narrow down, against those held-out background events that do not fix the regions of fold i. An exposed
-    model i of the background is trained without exposure too, on the same events, to be compared with. Raises
+    model i is trained without exposure too, on the same events, to be compared with. Raises
     InputError before the first training for what the tables alone tell that training or the hunt cannot do.
     """
     check_before_training(analysis)
@@ -58,13 +58,12 @@ def train(analysis: Analysis, progress: bool, pieces: Pieces = NONE_KEPT) -> Non
             else ("data", plan.trains_on_data(hashes["data"], i))
         )
         sample = samples_of(analysis, tables[rows[0]], rows[1])
-        beside = {} if is_plain else priors
-        space = space_of(analysis, tuple(beside), number=i, exposed=not is_plain)
+        space = space_of(analysis, tuple(priors), number=i, exposed=not is_plain)
         make_folder(folder.parent)
         checkpoint = folder.with_name(f"{folder.name}.checkpoint")
         log.info("training %s on %d events", name, len(sample))
         shown = None if is_plain else exposure
-        space.fit(sample, priors=beside, exposure=shown, checkpoint=checkpoint, progress=progress)
+        space.fit(sample, priors=priors, exposure=shown, checkpoint=checkpoint, progress=progress)
         space.save(folder)
         finish(pieces, folder)
         for left in folder.parent.glob(f"{folder.name}.checkpoint*"):
