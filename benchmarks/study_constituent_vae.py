@@ -47,11 +47,16 @@ def sample(name: str) -> Jets:
     return jets(name)
 
 
-@functools.cache
 def trained(
     *, beta: float = 0.1, latent: int = 10, architecture: str = "dense", window: bool = False, seed: int = 0
 ) -> ConstituentVae:
-    """Return a VAE trained on QCD jets alone; window: on those of the tested window of pT alone."""
+    """Return a VAE trained on QCD jets alone, once; window: on those of the tested window of pT alone."""
+    return trained_once(beta, latent, architecture, window, seed)
+
+
+@functools.cache
+def trained_once(beta: float, latent: int, architecture: str, window: bool, seed: int) -> ConstituentVae:
+    """Train what `trained` returns."""
     train = sample("qcd_train")
     if window:
         train = train.select((train.pt > single.TESTED_PT[0]) & (train.pt < single.TESTED_PT[1]))
