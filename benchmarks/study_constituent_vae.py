@@ -82,8 +82,8 @@ def reconstructed(vae: ConstituentVae, x: npt.NDArray[Any]) -> Floats:
 
 
 def peak(masses: Floats) -> float:
-    """Return the middle (GeV) of the fullest 10 GeV."""
-    counts, edges = np.histogram(masses, np.arange(0.0, 400.0, 10.0))
+    """Return the middle (GeV) of the fullest 10 GeV, of the jets that have a mass: constituents of a network need not be massless."""
+    counts, edges = np.histogram(masses[masses > 0], np.arange(0.0, 400.0, 10.0))
     return float(edges[counts.argmax()] + 5.0)
 
 
@@ -278,7 +278,7 @@ def draw(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / OUTPUT, dpi=60, metadata={"Software": None})
     plt.close(figure)
-    figure, axes = plt.subplots(1, len(BETAS) + 1, figsize=(18, 3.2), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, len(BETAS) + 1, figsize=(18, 3.2), layout="constrained")
     bins = np.linspace(0, 300, 61)
     for axis, beta in zip(axes, (None, *BETAS), strict=True):
         for kind in ("qcd", "w_80", "w_174", "top_174"):

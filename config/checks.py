@@ -138,11 +138,17 @@ def check_exposure_match(analysis: Analysis) -> None:
         )
     if match not in allowed:
         raise ValueError(f"scorer.exposure_match: {unknown(match, allowed)}")
+    if match == "rescaled" and getattr(representation, "align", None) == "rest_frame":
+        raise ValueError(
+            "scorer.exposure_match: rescaled keeps a jet's pT, and jets at rest (align: rest_frame) have none"
+        )
 
 
 def check_method(analysis: Analysis) -> None:
     """Refuse a method, and what is asked of it, where it cannot be; nothing is read for that."""
     representation, method = analysis.represented, analysis.method
+    if analysis.metric == "emd" and getattr(representation, "align", None) == "rest_frame":
+        raise ValueError("scorer.metric: emd is of pT, eta and phi, which mean nothing at rest (align: rest_frame)")
     name = analysis.scorer_name
     if representation.kind not in method.takes:
         fits = ", ".join(methods_for(representation.kind)) or "none yet"

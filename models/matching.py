@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,17 +11,20 @@ from .inputs import NonFiniteError, ScorerError
 
 __all__ = ["LEAST_EFFECTIVE", "drawn_rows", "effective_fraction", "matched_rows", "matched_weights"]
 
+logger = logging.getLogger(__name__)
+
 Array = npt.NDArray[np.float64]
 BINS = 25
 LEAST_EFFECTIVE = 0.2  # of the sample: below, some few events stand for all of it
+MOST_MISSING, SAID_MISSING = 0.25, 0.05  # of the wanted spectrum without any event of the sample: refused, and said
 
 
 def matched_weights(own: Array, wanted: Array, *, of: str, column: str = "mass") -> Array:
     """Return the weights (n,) of a sample, 1 on average, with which its values have the spectrum of `wanted`.
 
     own: (n,) values of the sample, called `of` in errors; wanted: (k,). Bins hold equal parts of `wanted`; outside of it weights are 0. Raises NonFiniteError, and ScorerError
-    where all of `wanted` are the same, where a spectrum is outside of the sample's, and where the weights leave less than a fifth of the
-    sample effective (`effective_fraction`).
+    where all of `wanted` are the same, where more than a quarter of them lie outside of the sample's spectrum (from 5 % on it is logged), and where
+    the weights leave less than a fifth of the sample effective (`effective_fraction`).
     """
     for values, whose in ((own, of), (wanted, "background")):
         bad = ~np.isfinite(values)
@@ -34,11 +39,19 @@ def matched_weights(own: Array, wanted: Array, *, of: str, column: str = "mass")
     inside = (own >= edges[0]) & (own <= edges[-1])
     each = np.where(inside, weight[np.clip(np.searchsorted(edges, own, side="right") - 1, 0, len(weight) - 1)], 0.0)
     effective, missing = effective_fraction(each), asked[there == 0].sum() / asked.sum()
-    if effective < LEAST_EFFECTIVE or missing > 1 - LEAST_EFFECTIVE:
+    if effective < LEAST_EFFECTIVE or missing > MOST_MISSING:
         raise ScorerError(
-            f"{of}: resampled to the {column} of the background, {100 * effective:.2g} % of {len(own)} events are effective, and "
-            f"{100 * missing:.2g} % of the background lie where none of them does; {100 * LEAST_EFFECTIVE:.0f} % are needed: "
-            f"events of one {column} cannot be resampled, simulate them over a range of it"
+            f"{of}: resampled to the {column} of the background, {100 * effective:.0f} % of {len(own)} events are effective, and "
+            f"{100 * missing:.0f} % of the background lie where none of them does; {100 * LEAST_EFFECTIVE:.0f} % are needed, and at most "
+            f"{100 * MOST_MISSING:.0f} % allowed: events of one {column} cannot be resampled, simulate them over a range of it, as wide as the background's"
+        )
+    if missing > SAID_MISSING:
+        logger.warning(
+            "%s: %.0f %% of the background have a %s that no event of it has: there the %s itself tells them apart",
+            of,
+            100 * missing,
+            column,
+            column,
         )
     return np.asarray(each / each.mean())
 

@@ -176,6 +176,8 @@ def event_hashes(samples: Sequence[Any]) -> UInt64:
 
 def refuse_unused(sample: Any, uses: Sequence[str], method: str, *, exposure: Any = None) -> None:
     """Refuse weights and exposure that a method cannot use: raises ScorerError naming what it uses."""
+    if isinstance(exposure, Sample) and exposure.weight is not None:
+        raise ScorerError(f"exposure: has weights, which {method} does not use; resample it by them, or leave them out")
     weighted = isinstance(sample, Sample) and sample.weight is not None
     for given, what, told in (
         (weighted, "weights", "weights"),

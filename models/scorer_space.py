@@ -65,6 +65,17 @@ def called(axis: str) -> str:
     return axis if axis == BACKGROUND else f"prior {axis!r}"
 
 
+def refuse_exposed(exposure: Any, samples: Mapping[str, Sample | None]) -> None:
+    """Raise ScorerError where events of an exposure are those of another sample, by their hashes."""
+    own = event_hashes([exposure])
+    for where, sample in samples.items():
+        shared = int(np.isin(own, event_hashes([sample])).sum())
+        if shared:
+            raise ScorerError(
+                f"exposure: {shared} events are among those of {where}, too; what a training is exposed to is a sample apart"
+            )
+
+
 def check_trainable(scorer: Scorer, events: Sample, where: str) -> None:
     """Raise TooFewRowsError or NonFiniteError, naming the sample, where a scorer cannot be trained on events."""
     jets = n_jets(events.inputs)
@@ -176,6 +187,13 @@ class ScorerSpace:
             for name, events in given.items():
                 uses = getattr(self.scorers[name], "uses", ())
                 refuse_unused(events, uses, type(self.scorers[name]).__name__, exposure=exposure)
+            refuse_exposed(
+                exposure,
+                {
+                    **{called(name): events for name, events in given.items()},
+                    "validation": (held or {}).get(BACKGROUND),
+                },
+            )
             for name, events in given.items():  # all of them before the first training
                 check_trainable(self.scorers[name], events, called(name))
             made = axes[BACKGROUND].made

@@ -22,7 +22,7 @@ from ..matching import LEAST_EFFECTIVE
 from ..pretrained import check_pretrained, pretrained_scorer, require_same_inputs
 from ..sample import Events, Sample, as_sample, refuse_unused, sample_names, single_jet, split_rows
 from ..scorer import require_fitted, save_scorer
-from ..train.exposed_events import ExposedEvents, ExposedMethod, matched_values
+from ..train.exposed_events import ExposedEvents, ExposedMethod, matched_values, refuse_same_events
 from ..train.loop import TrainingSettings, named_device, resolve_device
 from ..train.mass_penalty import check_strength, checked_masses
 from ..train.threads import few_threads
@@ -298,7 +298,7 @@ class ConstituentVae(ExposedMethod):
         validation_mass: npt.ArrayLike | None = None,
     ) -> SetMember:
         """Return what is trained on, and what is started from; pays: whether it is its own jets' masses that count."""
-        refuse_unused(x, self.uses, type(self).__name__)
+        refuse_unused(x, self.uses, type(self).__name__, exposure=exposure)
         self.check()
         self.require_exposure(given=exposure is not None)
         names, made = sample_names(x)
@@ -362,6 +362,7 @@ class ConstituentVae(ExposedMethod):
             return None
         given = single_jet(exposure, names, made=made, where="exposure")
         beside, match = self._jets(given, "exposure", shape=jets.shape[1:]), self.exposure_match
+        refuse_same_events(beside, x=jets)
         if match == "rescaled":
             made_so, reached = rescaled_to_spectrum(beside, jet_masses(jets), seed=self.seed)
             if reached.mean() < LEAST_EFFECTIVE:
@@ -423,10 +424,17 @@ def observable_of(x: Events | None) -> Array | None:
 def energy_movers_distances(x: Array, made: Array) -> Array:
     """Return the energy mover's distance (n,) between jets and their reconstructions, (n, slots, 3 or 4) each.
 
-    pT are divided by their sums. A reconstruction without any pT is as far as the jet's own width from its axis.
+    pT are divided by their sums; azimuths are those from the jet's own. Of a reconstruction only the slots count that the jet fills, and in
+    them what has E (or pT) above 0. A reconstruction without any pT is as far as the jet's own width from its axis.
     """
     given, output = polar(x), polar(made)
-    output[..., 0] = np.where(output[..., 0] > LEAST_PT * given[..., 0].sum(axis=1)[:, None], output[..., 0], 0.0)
+    x_, y_ = ((given[..., 0] * turn(given[..., 2])).sum(axis=1) for turn in (np.cos, np.sin))
+    axis = np.arctan2(y_, x_)[:, None]
+    for points in (given, output):
+        points[..., 2] -= axis
+        points[..., 2] -= 2 * np.pi * np.rint(points[..., 2] / (2 * np.pi))
+    there = filled_slots(x) & filled_slots(made) & (output[..., 0] > LEAST_PT * given[..., 0].sum(axis=1)[:, None])
+    output[..., 0] = np.where(there, output[..., 0], 0.0)
     nothing = ~(output[..., 0] > 0).any(axis=1)
     output[nothing] = 0.0
     output[nothing, 0, 0] = 1.0

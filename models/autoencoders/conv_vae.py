@@ -20,7 +20,7 @@ from ..inputs import ScorerError, ShapeError, TooFewRowsError, check_metric, who
 from ..pretrained import check_pretrained, pretrained_scorer, require_same_inputs
 from ..sample import Events, Sample, as_sample, refuse_unused, sample_names, single_jet, split_rows
 from ..scorer import require_fitted, save_scorer
-from ..train.exposed_events import ExposedEvents, ExposedMethod, exposed_objective, matched_values
+from ..train.exposed_events import ExposedEvents, ExposedMethod, exposed_objective, matched_values, refuse_same_events
 from ..train.loop import TrainingSettings, named_device, resolve_device, train_stack
 from ..train.objective import Objective
 from ..train.threads import few_threads
@@ -253,6 +253,7 @@ class ConvVae(ExposedMethod):
         beside = self._images(
             single_jet(exposure, names, made=made, where="exposure"), "exposure", shape=images.shape[1:]
         )
+        refuse_same_events(beside, x=images)
         observed = as_sample(exposure, names, where="exposure").observable
         values = matched_values(
             self.exposure_match,

@@ -74,7 +74,7 @@ def polar(sets: Array) -> Array:
     A vector without pT has eta 0: it has no weight either.
     """
     if sets.shape[2] == RELATIVE:
-        return sets
+        return sets.copy()
     px, py, pz = sets[..., 1], sets[..., 2], sets[..., 3]
     pt = np.hypot(px, py)
     eta = np.arcsinh(np.divide(pz, pt, out=np.zeros_like(pt), where=pt > 0))

@@ -15,7 +15,7 @@ from ..inputs import ScorerError, ShapeError, as_matrix, whole_number
 from ..pretrained import check_pretrained, pretrained_scorer, require_same_inputs
 from ..sample import Events, Sample, as_sample, named_inputs
 from ..scorer import require_fitted
-from ..train.exposed_events import ExposedEvents, ExposedMethod, matched_values
+from ..train.exposed_events import ExposedEvents, ExposedMethod, matched_values, refuse_same_events
 from ..train.loop import TrainingSettings
 from .densities import Architecture, DensityStack
 from .density_scorer import DensityScorer
@@ -89,6 +89,7 @@ class Vae(ExposedMethod, DensityScorer):
         sample = as_sample(exposure, names, where="exposure")
         inputs = named_inputs(sample, names, made=background.made, where="exposure")
         beside = as_matrix(inputs, name="exposure", n_columns=rows.shape[1], columns=names or None)
+        refuse_same_events(beside, x=rows)
         values = matched_values(
             self.exposure_match,
             Sample(beside, names, observable=sample.observable),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from ...errors import unknown_name
+from ...folds import shared_events
 from ..inputs import ScorerError, TooFewRowsError
 from ..matching import drawn_rows, effective_fraction, matched_weights
 from ..sample import Sample, split_rows
@@ -23,7 +24,7 @@ from .exposure import Exposed, check_exposure
 from .loop import TrainingSettings
 from .objective import Objective
 
-__all__ = ["ExposedEvents", "ExposedMethod", "exposed_objective", "matched_values"]
+__all__ = ["ExposedEvents", "ExposedMethod", "exposed_objective", "matched_values", "refuse_same_events"]
 
 Array = npt.NDArray[Any]
 Values = npt.NDArray[np.float64]
@@ -129,6 +130,26 @@ class ExposedMethod(Method):
             (events[train], events[held]),
             {"exposed_rows": len(there), "exposure_effective": effective_fraction(weights), **record},
         )
+
+
+def refuse_same_events(exposed: Array, **others: Array | None) -> None:
+    """Raise ScorerError where events (n, ...) of an exposure are among those (k, ...) of another sample, number by number.
+
+    Coarse rows that meet by chance are told from such (`folds.shared_events`).
+    """
+    own = hashes_of(exposed)
+    for name, events in others.items():
+        shared = 0 if events is None else shared_events(own, hashes_of(events))
+        if shared:
+            raise ScorerError(
+                f"exposure: {shared} of {len(own)} events are in {name}, too; what is shown as no background is no part of it"
+            )
+
+
+def hashes_of(events: Array) -> npt.NDArray[np.uint64]:
+    """Return a hash of the numbers of each event (n, ...), the same within a process."""
+    rows = np.ascontiguousarray(events.reshape(len(events), -1), dtype=np.float64)
+    return np.fromiter((hash(row.tobytes()) & 0xFFFFFFFFFFFFFFFF for row in rows), dtype=np.uint64, count=len(rows))
 
 
 def matched_values(match: str, exposed: Sample, background: Sample) -> tuple[Values, Values] | None:

@@ -45,3 +45,17 @@ def test_a_spectrum_that_is_none_is_said(rng: np.random.Generator) -> None:
         matched_weights(own, wanted, of="exposure", column="mJ")
     with pytest.raises(NonFiniteError, match="background: mJ holds nan"):
         matched_weights(wanted, own, of="exposure", column="mJ")
+
+
+def test_a_background_beyond_the_sample_is_said_and_much_of_it_refused(
+    rng: np.random.Generator, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = rng.uniform(0, 100, 5000)
+    matched_weights(rng.uniform(0, 99, 2000), wanted, of="exposure", column="mJ")
+    assert not caplog.records
+    matched_weights(rng.uniform(0, 86, 2000), wanted, of="exposure", column="mJ")
+    assert "12 % of the background have a mJ that no event of it has" in caplog.text
+    with pytest.raises(
+        ScorerError, match=r"68 % of the background lie where none of them does; .*at most 25 % allowed"
+    ):
+        matched_weights(rng.uniform(0, 30, 2000), wanted, of="exposure", column="mJ")

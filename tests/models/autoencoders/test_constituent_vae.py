@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hunch.models import ConstituentVae, ScorerError, load_scorer
+from hunch.models.autoencoders.constituent_vae import energy_movers_distances
 from hunch.models.autoencoders.set_autoencoder import SetSizes, StackedSetVae
 from hunch.models.autoencoders.set_scaling import jet_masses, polar, robust_scaling
 from hunch.models.distance.clouds import EmptyImageError, NegativePixelError
@@ -87,6 +88,33 @@ def test_scores_are_those_of_the_formulas(plain: ConstituentVae) -> None:
     np.testing.assert_allclose(scores["mse"][whole], ((made - scaled) ** 2).mean(axis=(1, 2))[whole])
     assert (scores["emd"] > 0).all()
     np.testing.assert_array_equal(plain.score(x), scores["loss"])
+
+
+def turned(x: np.ndarray, angle: float) -> np.ndarray:
+    """Turn jets (n, slots, 4) about the beam."""
+    made = x.copy()
+    made[..., 1] = np.cos(angle) * x[..., 1] - np.sin(angle) * x[..., 2]
+    made[..., 2] = np.sin(angle) * x[..., 1] + np.cos(angle) * x[..., 2]
+    return made
+
+
+def test_the_energy_movers_distance_is_of_what_a_jet_holds() -> None:
+    x, other = jets(30, seed=5).astype(np.float64), jets(30, seed=6).astype(np.float64)
+    x[:, 7:] = 0.0  # jets of few constituents
+    filled = x.copy()
+    filled[:, 7:] = other[:, 7:]
+    np.testing.assert_allclose(energy_movers_distances(x, filled), 0.0, atol=1e-9)
+    far = energy_movers_distances(x, other)
+    assert (far > 0.01).all()
+    # the azimuth has no end: jets that point to pi are as far from each other as any
+    for angle in (1.0, np.pi):
+        np.testing.assert_allclose(energy_movers_distances(turned(x, angle), turned(other, angle)), far, rtol=1e-6)
+    # what has an energy below zero is nothing, though it has a momentum
+    negative = other.copy()
+    negative[:, 3, 0] *= -1
+    without = other.copy()
+    without[:, 3] = 0.0
+    np.testing.assert_allclose(energy_movers_distances(x, negative), energy_movers_distances(x, without))
 
 
 def test_the_baseline_needs_no_training_and_scaling_knows_empty_slots() -> None:

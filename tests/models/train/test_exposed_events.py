@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,7 @@ def test_wrong_exposure_is_said(case: Case) -> None:
     background, beside = case.sample(150, 0), case.sample(250, 1, signal=True)
     broken = beside.inputs.copy()
     broken[(3, *(0,) * (broken.ndim - 1))] = np.nan
+    mixed = np.concatenate([beside.inputs, background.inputs[:20]])
     narrow = beside.inputs[..., :-1] if beside.inputs.ndim == 2 else beside.inputs[:, :4]
     kl: dict[str, Any] = {"exposure": "kl"}
     for options, given, error, words in (
@@ -296,6 +298,8 @@ def test_wrong_exposure_is_said(case: Case) -> None:
         (kl | {"exposure_strength": -1.0}, beside, ScorerError, "exposure_strength is -1"),
         (kl, beside.select(np.arange(30)), TooFewRowsError, "exposure: has 30 events, at least 100 are needed"),
         (kl, Sample(broken), NonFiniteError, "exposure: NaN or infinity in"),
+        (kl | {"exposure_match": "none"}, Sample(mixed), ScorerError, "exposure: 20 of 270 events are in x, too"),
+        (kl, Sample(beside.inputs, weight=np.ones(250)), ScorerError, "exposure: has weights"),
         (kl, Sample(narrow), ShapeError, "exposure: .*(columns|expected)"),
         (kl | {"exposure_match": "observable"}, beside.inputs, ScorerError, "exposure: has no observable, .*'none'"),
         (kl | {"exposure_match": "mjj"}, beside, ScorerError, "no exposure_match 'mjj'.*observable"),
@@ -309,6 +313,21 @@ def test_wrong_exposure_is_said(case: Case) -> None:
         case.make(**kl, exposure_match="observable").fit(background, exposure=far)
     with pytest.raises(ScorerError, match="x: has no observable"):
         case.make(**kl, exposure_match="observable").fit(background.inputs, exposure=beside)
+
+
+def test_a_space_is_not_exposed_to_events_of_its_other_samples(case: Case) -> None:
+    def known(number: int, *, shared: bool = False) -> Sample:
+        event = np.arange(150, dtype=np.uint64) + np.uint64(1000 * number)
+        if shared:
+            event[:7] = np.arange(7) + 3000
+        return dataclasses.replace(case.sample(150, number), event=event)
+
+    options = {**case.known, "exposure": "kl", "exposure_match": "none", "max_epochs": 1}
+    space: Any = make_space(case.cls.__name__, kind=case.cls.takes[0], priors=("near",), options=options)
+    for number, where in enumerate(("background", "prior 'near'", "validation")):
+        background, prior, held = (known(i, shared=i == number) for i in range(3))
+        with pytest.raises(ScorerError, match=f"exposure: 7 events are among those of {where}"):
+            space.fit(background, priors={"near": prior}, exposure=known(3), validation=held)
 
 
 def test_columns_that_do_not_fit_are_named() -> None:
