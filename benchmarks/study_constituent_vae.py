@@ -286,7 +286,7 @@ def draw(folder: Path) -> None:
             masses = jet_masses(
                 (given if beta is None else reconstructed(trained(beta=beta), given)).astype(np.float64)
             )
-            axis.hist(masses, bins, histtype="step", density=True, label=kind)
+            axis.hist(masses[masses > 0], bins, histtype="step", density=True, label=kind)
         axis.set(title="input" if beta is None else rf"output, $\beta$ = {beta:g}", xlabel="jet mass [GeV]", yticks=[])
     axes[0].legend(frameon=False)
     figure.savefig(folder / REACH, dpi=70, metadata={"Software": None})
