@@ -88,7 +88,11 @@ def tagging() -> list[dict[str, Any]]:
     rows, qcd = [], sample("qcd")
     for name, options in TRAININGS.items():
         for metric in (*METRICS, "emd"):
-            row: dict[str, Any] = {"training": name, "score": metric}
+            row: dict[str, Any] = {
+                "training": name,
+                "seen": "W" if "exposure" in dict(options) else "-",
+                "score": metric,
+            }
             for kind in SIGNALS:
                 found = [auc(scored(options, s, "qcd")[metric], scored(options, s, kind)[metric]) for s in seeds()]
                 values, errors = zip(*found, strict=True)
@@ -171,7 +175,7 @@ def tops() -> list[dict[str, Any]]:
             vae = ConstituentVae(max_epochs=EPOCHS, seed=seed, device="cpu", exposure_match="none", **options)
             networks.append(vae.fit(train.vectors, **given, progress=sys.stderr.isatty()))
         for metric in METRICS:
-            row: dict[str, Any] = {"exposure": exposure, "score": metric}
+            row: dict[str, Any] = {"exposure": exposure, "seen": "-" if exposure == "none" else "qcd", "score": metric}
             of_top = [vae.score(top, metric=metric) for vae in networks]
             for kind, talk in (("qcd", 0.920), ("w_80", 0.939), ("w_174", None)):
                 found = [
@@ -181,9 +185,9 @@ def tops() -> list[dict[str, Any]]:
                 values, errors = zip(*found, strict=True)
                 row[kind], row[f"{kind}_error"] = mean_and_error(values, float(np.mean(errors)))
                 if talk:
-                    row[f"{kind}_talk"] = talk if exposure != "none" else "-"
+                    row[f"{kind}_talk"] = talk if (exposure, metric) == ("kl", "kl") else "-"
             rows.append(told(row))
-    ceiling: dict[str, Any] = {"exposure": "supervised", "score": "-"}
+    ceiling: dict[str, Any] = {"exposure": "supervised", "seen": "qcd, w_80, w_174", "score": "-"}
     for kind in ("qcd", "w_80", "w_174"):
         found = supervised(kind)
         ceiling[kind], ceiling[f"{kind}_error"] = round(found[0], 3), round(found[1], 3)

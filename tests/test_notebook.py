@@ -105,5 +105,5 @@ def test_outlier_exposure_goes_to_a_p_value(tmp_path: Path, monkeypatch: pytest.
     assert 0 < result["best"]["p_global"] <= 1
     assert [compared["observable"]["name"] for compared in result["exposure"]["sculpting"]] == ["mJ_1"]
     text, figures = outputs_of(notebook)
-    assert text.count("1/JSD") == 2
+    assert text.count("1/JSD") == 4
     assert figures == 3
