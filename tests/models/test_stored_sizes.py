@@ -24,7 +24,7 @@ from hunch.models import (
     load_scorer,
 )
 from hunch.models.autoencoders.conv_autoencoder import ConvSizes, StackedConvVae
-from hunch.models.axis_fit import fit_axis
+from hunch.models.axis_fit import Axis, fit_axes
 from hunch.models.density.densities import ARCHITECTURES, Architecture
 from hunch.models.storage import sealed
 
@@ -145,9 +145,9 @@ def test_the_size_of_a_convolutional_network_is_that_of_what_it_builds() -> None
 def test_a_finished_axis_that_was_damaged_is_trained_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sample, flow = Sample(ROWS), Flow(**SHORT)
     options: dict[str, Any] = {"checkpoint": str(tmp_path / "c"), "progress": False}
-    first = fit_axis(Flow(**SHORT), sample, None, None, **options).score(ROWS)
-    (finished,) = tmp_path.glob("c.*.axis")
+    first = fit_axes([Axis(Flow(**SHORT), sample)], **options)[0].score(ROWS)
+    (finished,) = tmp_path.glob("*.axis")
     (finished / "scorer.json").write_text("{")
-    assert np.array_equal(fit_axis(flow, sample, None, None, **options).score(ROWS), first)
+    assert np.array_equal(fit_axes([Axis(flow, sample)], **options)[0].score(ROWS), first)
     assert "this axis is trained anew" in caplog.text
     load_scorer(finished)
