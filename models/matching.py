@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 Array = npt.NDArray[np.float64]
 BINS = 25
 LEAST_EFFECTIVE = 0.2  # of the sample: below, some few events stand for all of it
-MOST_MISSING, SAID_MISSING = 0.25, 0.05  # of the wanted spectrum without any event of the sample: refused, and said
+MOST_MISSING, SAID_MISSING = 0.15, 0.05  # of the wanted spectrum without any event of the sample: refused, and said
 
 
 def matched_weights(own: Array, wanted: Array, *, of: str, column: str = "mass") -> Array:
     """Return the weights (n,) of a sample, 1 on average, with which its values have the spectrum of `wanted`.
 
     own: (n,) values of the sample, called `of` in errors; wanted: (k,). Bins hold equal parts of `wanted`; outside of it weights are 0. Raises NonFiniteError, and ScorerError
-    where all of `wanted` are the same, where more than a quarter of them lie outside of the sample's spectrum (from 5 % on it is logged), and where
+    where all of `wanted` are the same, where more than 15 % of them lie outside of the sample's spectrum (from 5 % on it is logged), and where
     the weights leave less than a fifth of the sample effective (`effective_fraction`).
     """
     for values, whose in ((own, of), (wanted, "background")):
@@ -47,10 +47,10 @@ def matched_weights(own: Array, wanted: Array, *, of: str, column: str = "mass")
         )
     if missing > SAID_MISSING:
         logger.warning(
-            "%s: %.0f %% of the background have a %s that no event of it has: there the %s itself tells them apart",
+            "%s: none of its events has the %s of %.0f %% of the background: there the %s itself tells them apart",
             of,
-            100 * missing,
             column,
+            100 * missing,
             column,
         )
     return np.asarray(each / each.mean())

@@ -40,6 +40,7 @@ Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 Axes = Events | Mapping[str, Events]
 BACKGROUND = "background"
+EXPOSED = ("exposed_rows", "exposure_effective", "exposure_unreached")
 PER_JET = ("sum", "max", "concat")
 """How the losses of an event's jets become the event's: their sum, the largest, or one axis for each jet."""
 MAX_JETS = 64  # of an event, in what is stored
@@ -316,9 +317,14 @@ class ScorerSpace:
             parameters={"alpha": self.alpha, "metric": self.metric, "per_jet": self.per_jet},
             n_features=axes[0]["scorer"]["n_features"],
             state={"axes": axes},
-            training={"rows": [self.rows_]},
+            training={"rows": [self.rows_], **self._exposed()},
             tensors=tensors,
         )
+
+    def _exposed(self) -> dict[str, Any]:
+        """Return what the training of the background's scorer says of the events that it was exposed to; nothing where there were none."""
+        own = getattr(self.scorers[BACKGROUND], "training_", None) or {}
+        return {name: own[name] for name in EXPOSED if name in own}
 
     @classmethod
     def from_stored(cls, record: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Self:

@@ -260,6 +260,8 @@ def test_an_exposed_search_goes_to_a_report_that_shows_before_and_after(
     assert hunted["after"][0]["jsd"] == pytest.approx(result["sculpting"][0]["jsd"])
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Sculpting without exposure and with it" in page
+    assert all(0.2 <= training["exposure_effective"] <= 1 for training in result["training"])
+    assert f"exposed to {result['training'][0]['exposed_rows']} events" in page
     for name in ("exposed_0", "exposed_half_0", "exposed_1", "exposed_half_1"):
         assert (tmp_path / "out" / "figures" / f"{name}.png").is_file()
     again = tmp_path / "renamed.parquet"
