@@ -87,14 +87,12 @@ def peak(masses: Floats) -> float:
     return float(edges[counts.argmax()] + 5.0)
 
 
-def aucs(
-    vae: ConstituentVae, metrics: tuple[str, ...], *, most: int | None = None
-) -> dict[tuple[str, str], tuple[float, float]]:
-    """Return (kind of jet, metric) -> AUC against QCD and its statistical error; most: jets of a kind that are scored."""
-    background = vae.score_each(sample("qcd").vectors[:most], metrics)
+def aucs(vae: ConstituentVae, metrics: tuple[str, ...]) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return (kind of jet, metric) -> AUC against QCD and its statistical error."""
+    background = vae.score_each(sample("qcd").vectors, metrics)
     found = {}
     for kind in SIGNALS:
-        signal = vae.score_each(sample(kind).vectors[:most], metrics)
+        signal = vae.score_each(sample(kind).vectors, metrics)
         for metric in metrics:
             scores = np.concatenate([background[metric], signal[metric]])
             figures = evaluate(scores, np.repeat([0, 1], [len(background[metric]), len(signal[metric])]))

@@ -235,6 +235,20 @@ MISTAKES |= {
         9,
         "no exposure_match 'jet_mass'; allowed: observable, none",
     ),
+    "jets at rest brought to a mass at their pT": (
+        MINIMAL.replace("output", "  exposure: [data2.root]\noutput")
+        + "representation: {name: constituents, coordinates: four_vectors, align: rest_frame}\n"
+        + "scorer: {name: ConstituentVae, exposure: kl, exposure_match: rescaled}\n",
+        9,
+        "jets at rest (align: rest_frame) have none",
+    ),
+    "the energy mover's distance of jets at rest": (
+        MINIMAL
+        + "representation: {name: constituents, coordinates: four_vectors, align: rest_frame}\n"
+        + "scorer: {name: ConstituentVae, metric: emd}\n",
+        8,
+        "scorer.metric: emd is of pT, eta and phi",
+    ),
     "four-vectors as points": (
         MINIMAL + "representation: {name: constituents, coordinates: four_vectors}\nscorer: EventToEnsemble\n",
         7,
