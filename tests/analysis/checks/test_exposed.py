@@ -93,12 +93,15 @@ def test_other_events_are_refused(made: tuple[Scored, Scored, Any]) -> None:
 def test_the_page_shows_both_and_what_random_selections_give(made: tuple[Scored, Scored, Any], tmp_path: Path) -> None:
     found = compared(*made)
     result = {"configuration": {}, "exposure": {"sculpting": [finite(m.as_dict()) for m in found]}}
+    result["training"] = [{"rows": [900], "exposed_rows": 300, "exposure_effective": 0.75}]
     drawn: list[str] = []
     write_page(tmp_path / "page.html", EXPOSED, result, figure=lambda name, _: drawn.append(name) or "")
     page = (tmp_path / "page.html").read_text()
     before, after = found[1].before[-1], found[1].after[-1]
     for value in (before.jsd, before.floor, after.jsd, after.floor, after.floor_95):
         assert f"<td>{value:.4f}</td>" in page
+    assert "The model was exposed to 300 events" in page
+    assert "75 % are effective" in page
     assert page.count("all regions") == 2
     assert "mJ_1 [GeV], of the heavier jet" in page
     assert f"{found[1].before_half.inverse:.0f} without exposure" in page
