@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NO_BENCHMARKS = {"__init__", "__main__", "demo", "mnist", "simulated", "jets", "spaces"}
+NO_BENCHMARKS = {"__init__", "__main__", "demo", "mnist", "simulated", "jets", "spaces", "image_baselines"}
 KEYS = ("name", "ours", "reference", "ratio", "bar", "unit")
 
 

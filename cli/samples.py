@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["convert", "fetch", "simulate"]
 
+OPTIONS = {
+    **dict.fromkeys(("radius", "jet_radius", "R"), "jet-radius"),
+    **dict.fromkeys(("eta", "jet_eta", "max_abs_eta"), "jet-eta"),
+    **dict.fromkeys(("sqrt_s", "energy", "ecm"), "sqrt-s"),
+}
+"""What one may look for among the parameters of a process -> the option that it is."""
+
 
 @click.command()
 @click.argument("process", metavar="PROCESS")
@@ -28,13 +35,26 @@ __all__ = ["convert", "fetch", "simulate"]
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same events."
 )
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes [default: all cores].")
-@click.option("--min-jet-pt", type=float, default=None, help="pT of the leading R = 1.0 jet, GeV [default: 1200].")
+@click.option("--min-jet-pt", type=float, default=None, help="pT of the leading jet, GeV [default: 1200].")
 @click.option(
     "--jet-pt",
     type=(float, float),
     default=None,
     metavar="LOW HIGH",
     help="Single jets: window of the jet's pT, GeV [default: 550 650]; HIGH may be inf.",
+)
+@click.option("--jet-radius", type=float, default=None, help="Radius of the anti-kT jets [default: 1.0].")
+@click.option(
+    "--jet-eta",
+    type=float,
+    default=None,
+    help="Single jets: largest |eta| of the jet [default: 2.5 less the radius]; up to 3.0 less the radius.",
+)
+@click.option("--sqrt-s", default="13 TeV", show_default=True, metavar="ENERGY", help="Of the protons: 14 TeV, 14000.")
+@click.option(
+    "--multiple-interactions/--no-multiple-interactions",
+    default=True,
+    help="Whether further partons of the same protons collide [default: they do].",
 )
 @click.option(
     "--set",
@@ -54,6 +74,10 @@ def simulate(
     workers: int | None,
     min_jet_pt: float | None,
     jet_pt: tuple[float, float] | None,
+    jet_radius: float | None,
+    jet_eta: float | None,
+    sqrt_s: str,
+    multiple_interactions: bool,
     parameters: tuple[str, ...],
 ) -> None:
     """Simulate PROCESS with Pythia 8 and a fast detector.
@@ -65,9 +89,10 @@ def simulate(
                  (--set m_top, m_w, m_H, m_h; --set m_w=40:200 of jet_w and
                  m_top=90:250 of jet_top: masses flat over a range)
 
-    The jets are anti-kT, R = 1.0, |eta| < 1.5; those of top, W and H hold all quarks of the hadronic decay (--set
+    The jets are anti-kT, R = 1.0, single ones within |eta| < 1.5; those of top, W and H hold all quarks of the hadronic decay (--set
     min_quarks=1: that many of them). Commands with one -n make samples of equal size. QCD jets to train on, of pT > 450 GeV:
-    hunch simulate jet_qcd --jet-pt 450 inf.
+    hunch simulate jet_qcd --jet-pt 450 inf. The settings of the top-tagging reference sample (arXiv:1902.09914):
+    --sqrt-s 14TeV --jet-radius 0.8 --jet-eta 2 --no-multiple-interactions.
     """
     from ..samples import simulate as simulate_events
 
@@ -80,6 +105,10 @@ def simulate(
             workers=workers or cores(),
             min_jet_pt=min_jet_pt,
             jet_pt=jet_pt,
+            jet_radius=jet_radius,
+            jet_eta=jet_eta,
+            sqrt_s=energy(sqrt_s),
+            multiple_interactions=multiple_interactions,
             parameters=masses(parameters),
             progress=obj["progress"],
         )
@@ -93,6 +122,17 @@ def event_file(output: Path) -> Path:
     if output.suffix != ".root":
         raise HunchError(f"{output}: event files are written as ROOT; a name that ends in .root is expected")
     return output
+
+
+def energy(text: str) -> float:
+    """Read an energy with or without its unit: in GeV."""
+    from ..config.quantities import in_unit
+
+    value = in_unit(text, "GeV", "--sqrt-s")
+    try:
+        return float(value)
+    except ValueError as error:
+        raise HunchError(f"--sqrt-s {shown(text)}: an energy is expected, as in 14TeV or 14000 (GeV)") from error
 
 
 def masses(parameters: tuple[str, ...]) -> dict[str, float | tuple[float, float]] | None:
@@ -112,6 +152,8 @@ def masses(parameters: tuple[str, ...]) -> dict[str, float | tuple[float, float]
             raise HunchError(
                 f"--set {shown(text)}: a jet's pT is --jet-pt LOW HIGH of single jets, --min-jet-pt of whole events"
             )
+        if name in OPTIONS:
+            raise HunchError(f"--set {shown(text)}: that is an option of its own, --{OPTIONS[name]}")
         result[name] = edges[0] if len(edges) == 1 else (edges[0], edges[1])
     return result or None
 

@@ -13,6 +13,7 @@ from .constituents import (
 from .eventfiles import EventFile, inspect_file
 from .events import IncompleteCandidatesError, NoCandidatesError
 from .filesets import read_fileset
+from .image_filters import filtered_images
 from .images import IMAGE_AXES, ImageSettings, ImageSettingsError, JetImages, jet_images
 from .jet_features import FEATURE_LABELS, constituent_features, constituent_images, image_features
 from .jets import single_jet_of
@@ -61,6 +62,7 @@ __all__ = [
     "constituent_features",
     "constituent_images",
     "constituents_of",
+    "filtered_images",
     "flat_constituents",
     "image_features",
     "inspect_file",

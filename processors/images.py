@@ -7,6 +7,7 @@ The steps are those of arXiv:2110.06948 in the form of arXiv:2206.14225, on poin
 3. Mirrored so that more pT lies at eta < 0 and more at phi > 0; this also settles the axis' two directions.
 4. pT is summed (not overwritten) in square images; the window is [-half, half), what is outside is cut off.
 5. Divided by the sum, so that an image sums to one.
+6. Where asked for, a Gaussian filter and then a power of every pixel, divided by their sum (`image_filters`).
 
 A jet without a principal axis (one constituent, a regular polygon) is not rotated, and one whose halves are equally
 bright is not mirrored: these are the only jets whose image depends on how the jet was turned.
@@ -20,9 +21,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
 from .constituents import JetConstituents, constituents_of
 from .events import LARGEST_ANGLE, LARGEST_PT
+from .image_filters import ImageSettingsError, checked_filter, filtered
 from .jets import JET_SCALARS, JetRepresentation, Momenta, jet_numbers
 
 if TYPE_CHECKING:
@@ -49,17 +50,14 @@ ROUNDING = 1e-9
 """What is taken for zero: a distance in (eta, phi), an asymmetry of second moments, a difference of brightness."""
 
 
-class ImageSettingsError(InputError):
-    """Settings that no image can be made with."""
-
-
 @dataclass(frozen=True)
 class ImageSettings:
     """How an image is made.
 
     pixels: a side; half_eta, half_phi: half the window's width, so that the default pitch is 0.05 for jets of R = 1.0
     (0.58 and 0.70 with 40 pixels are the grid of arXiv:2206.14225, for R = 0.8); rotate, flip: steps 2 and 3;
-    normalise: the image sums to one, else it holds GeV.
+    normalise: the image sums to one, else it holds GeV. smear: standard deviation of the Gaussian filter, in pixels, 0 for none;
+    power: of every pixel, after the filter, 1 for none; with another one an image has to be normalised.
     """
 
     pixels: int = 40
@@ -68,6 +66,8 @@ class ImageSettings:
     rotate: bool = True
     flip: bool = True
     normalise: bool = True
+    smear: float = 0.0
+    power: float = 1.0
 
     def __post_init__(self) -> None:
         if (
@@ -85,6 +85,11 @@ class ImageSettings:
                 raise ImageSettingsError(
                     f"{name}: {value!r} is not a number above {ROUNDING:g} and up to {LARGEST_ANGLE:g}"
                 )
+        checked_filter(self.smear, self.power)
+        if self.power != 1 and not self.normalise:
+            raise ImageSettingsError(
+                f"power: {self.power!r} makes an image that sums to one, and normalise is {self.normalise!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -104,6 +109,8 @@ class Images(JetRepresentation):
     rotate: bool = True
     flip: bool = True
     normalise: bool = True
+    smear: float = 0.0
+    power: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,6 +126,8 @@ class Images(JetRepresentation):
             rotate=self.rotate,
             flip=self.flip,
             normalise=self.normalise,
+            smear=self.smear,
+            power=self.power,
         )
 
     @property
@@ -243,6 +252,7 @@ def _batch(
     keep = np.flatnonzero(seen > 0)
     if len(keep) < n:
         pixels = pixels[keep]
+    pixels = filtered(pixels, smear=settings.smear, power=settings.power)
     return pixels, keep, n_lost[keep], (lost / total)[keep]
 
 

@@ -1,7 +1,7 @@
 """A parametrised collider detector: generated particles in, particle-flow candidates out, a whole block at once.
 
 Charged particles inside the tracker become tracks; photons, neutral hadrons and what leaves no track fill calorimeter
-towers. No pile-up, no magnetic bending of directions, no fakes, no jet energy corrections. Numbers are those of the
+towers, where there is no tracker as where a track is lost. No pile-up, no magnetic bending of directions, no fakes, no jet energy corrections. Numbers are those of the
 CMS card of Delphes 3 (arXiv:1307.6346, `delphes_card_CMS.tcl`); the detector they describe is CMS (JINST 3 S08004).
 """
 
@@ -25,6 +25,8 @@ INVISIBLE = (12, 14, 16, 18, 39, 1000022)
 PION_MASS = 0.13957
 """Mass in GeV given to every charged hadron, as particle flow does without particle identification."""
 KINDS = ("hadron", "electron", "muon")
+ECAL_FORWARD = 2.5
+"""|eta| from which the card has another resolution of electromagnetic energy."""
 SEED_MASS = (PION_MASS, 0.000511, 0.105658)
 
 
@@ -36,7 +38,9 @@ class Detector:
     """
 
     eta_regions: tuple[float, float, float] = (0.5, 1.5, 2.5)
-    """Upper |eta| edges of the regions; nothing beyond the last is seen: the tracker's reach (JINST 3 S08004)."""
+    """Upper |eta| edges of the regions, the last one the tracker's reach (JINST 3 S08004)."""
+    calorimeter_eta: float | None = None
+    """|eta| up to which the calorimeters see; None: as far as the tracker, so that every charged particle has a track to leave."""
     track_pt_min: float = 0.1
     """GeV; below it there are no tracks."""
     track_pt_soft: float = 1.0
@@ -68,7 +72,11 @@ class Detector:
     ecal_noise: float = 0.40
     """GeV."""
     ecal_constant: float = 0.008
-    """Dimensionless. Shape: 1 + 0.64 eta^2 below |eta| = 1.5, 2.16 + 5.6 (|eta| - 2)^2 above."""
+    """Dimensionless. Shape: 1 + 0.64 eta^2 below |eta| = 1.5, 2.16 + 5.6 (|eta| - 2)^2 above, up to 2.5."""
+    ecal_forward_stochastic: float = 2.08
+    """sqrt(GeV); beyond |eta| = 2.5, without noise and shape."""
+    ecal_forward_constant: float = 0.107
+    """Dimensionless; beyond |eta| = 2.5."""
     ecal_cell: float = 0.0174
     """Cell width in eta; in phi one degree."""
     ecal_energy_min: float = 0.5
@@ -81,7 +89,7 @@ class Detector:
     """Dimensionless."""
     hcal_cell: float = 0.087
     """Cell width in eta up to |eta| = 1.653, with 5 degrees in phi."""
-    hcal_endcap_edges: tuple[float, ...] = (1.74, 1.83, 1.93, 2.043, 2.172, 2.322, 2.5)
+    hcal_endcap_edges: tuple[float, ...] = (1.74, 1.83, 1.93, 2.043, 2.172, 2.322, 2.5, 2.65, 2.868, 2.95, 3.125)
     """Cell edges in |eta| beyond 1.653, with 10 degrees in phi."""
     hcal_energy_min: float = 1.0
     """GeV; towers below are dropped."""
@@ -91,17 +99,18 @@ class Detector:
     @property
     def eta_max(self) -> float:
         """|eta| beyond which nothing is seen."""
-        return self.eta_regions[-1]
+        return self.eta_regions[-1] if self.calorimeter_eta is None else self.calorimeter_eta
 
     def region(self, eta: Floats) -> Ints:
         """Return the index of the |eta| region of each particle: (n,)."""
         return np.minimum(np.searchsorted(self.eta_regions, np.abs(eta)), len(self.eta_regions) - 1)
 
     def track_efficiency(self, kind: Ints, pt: Floats, eta: Floats) -> Floats:
-        """Return the probability of a track; kind: (n,) index into hadron, electron, muon; pt: (n,) GeV."""
+        """Return the probability of a track, 0 beyond the tracker; kind: (n,) index into hadron, electron, muon; pt: (n,) GeV."""
         region = self.region(eta)
         hard, soft = np.array(self.efficiency)[kind, region], np.array(self.efficiency_soft)[kind, region]
-        return np.where(pt > self.track_pt_soft, hard, np.where(pt > self.track_pt_min, soft, 0.0))
+        found = np.where(pt > self.track_pt_soft, hard, np.where(pt > self.track_pt_min, soft, 0.0))
+        return np.where(np.abs(eta) <= self.eta_regions[-1], found, 0.0)
 
     def track_resolution(self, kind: Ints, pt: Floats, eta: Floats) -> Floats:
         """Return sigma(pT)/pT of the tracks: (n,)."""
@@ -117,7 +126,8 @@ class Detector:
         a = np.abs(eta)
         shape = np.where(a <= 1.5, 1 + 0.64 * a**2, 2.16 + 5.6 * (a - 2) ** 2)
         variance = (self.ecal_constant * energy) ** 2 + self.ecal_stochastic**2 * energy + self.ecal_noise**2
-        return np.asarray(shape * np.sqrt(variance))
+        forward = (self.ecal_forward_constant * energy) ** 2 + self.ecal_forward_stochastic**2 * energy
+        return np.where(a <= ECAL_FORWARD, shape * np.sqrt(variance), np.sqrt(forward))
 
     def hcal_resolution(self, energy: Floats) -> Floats:
         """Return sigma(E) in GeV of hadronic energy: (n,)."""

@@ -1,6 +1,6 @@
 """The jets that a simulation selects by: the leading jet of an event, and single jets that hold a hadronic decay.
 
-Anti-kT jets (arXiv:0802.1189) of R = 1.0 from detector candidates, E-scheme.
+Anti-kT jets (arXiv:0802.1189), of R = 1.0 unless another radius is given, from detector candidates, E-scheme.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def leading_jet_pt(particles: ak.Array, *, min_pt: float) -> Floats:
-    """Return the pT of each event's leading anti-kT R = 1.0 jet: (n,) GeV, 0 where none is above `min_pt`.
+def leading_jet_pt(particles: ak.Array, *, min_pt: float, radius: float = JET_RADIUS) -> Floats:
+    """Return the pT of each event's leading anti-kT jet: (n,) GeV, 0 where none is above `min_pt`.
 
     particles: lists per event with `pt`, `eta`, `phi`, `mass`.
     """
     possible = _possible(particles, min_pt)
     leading = np.zeros(len(particles))
     if len(possible):
-        jets = _sequence(_momenta(particles[possible])).inclusive_jets(min_pt=min_pt)
+        jets = _sequence(_momenta(particles[possible]), radius).inclusive_jets(min_pt=min_pt)
         leading[possible] = ak.to_numpy(ak.fill_none(ak.max(np.hypot(jets.px, jets.py), axis=1), 0.0))
     return leading
 
@@ -43,27 +43,28 @@ def single_jets(
     quarks: ak.Array | None,
     min_quarks: int | None = None,
     eta_max: float | None = None,
+    radius: float = JET_RADIUS,
 ) -> tuple[Ints, ak.Array]:
     """Select one jet an event and return the rows of the events that have one, and those jets' constituents.
 
     particles: lists per event with `pt`, `eta`, `phi`, `mass` and any more, by falling pT; window: the jet's pT, GeV.
     The jet is the event's leading jet or, with `quarks` (of `decay_quarks`), the leading one of those that hold all
-    quarks of one decay, or `min_quarks` of them, within dR < 1.0 of their axis, dR in pseudorapidity and azimuth. It has to lie in the window
-    and within |eta| < eta_max (the detector's edge less the radius: a jet is not cut in two), else the event gives
+    quarks of one decay, or `min_quarks` of them, within dR < radius of their axis, dR in pseudorapidity and azimuth. It has to lie in the window
+    and within |eta| < eta_max (the usual detector's edge less the radius: a jet is not cut in two), else the event gives
     none. What is chosen does not depend on the window: a narrow one holds the jets of a wide one that lie in it.
     Returns (n,) row numbers and lists per selected event, by falling pT.
     """
     low, high = window
-    eta_max = Detector().eta_max - JET_RADIUS if eta_max is None else eta_max
+    eta_max = Detector().eta_max - radius if eta_max is None else eta_max
     possible = _possible(particles, low)
     if not len(possible):
         return possible, particles[possible]
     inside = particles[possible]
     momenta = _momenta(inside)
-    index = _sequence(momenta).constituent_index(min_pt=low)
+    index = _sequence(momenta, radius).constituent_index(min_pt=low)
     jets = _sums(momenta, index)
     if quarks is not None:
-        held = _holds_a_decay(jets, quarks[possible], min_quarks)
+        held = _holds_a_decay(jets, quarks[possible], min_quarks, radius)
         jets, index = jets[held], index[held]
     first = ak.argmax(jets.pt, axis=1, keepdims=True)
     leading = ak.flatten(ak.to_packed(jets[first]), axis=1)
@@ -91,14 +92,14 @@ def decay_quarks(batch: Any, mothers: tuple[int, ...]) -> ak.Array:
     return ak.zip({"eta": np.arcsinh(pz / np.hypot(px, py)), "phi": np.arctan2(py, px), "sign": np.sign(mother)})
 
 
-def _holds_a_decay(jets: ak.Array, quarks: ak.Array, least: int | None) -> ak.Array:
-    """Tell for each jet whether the quarks of one sign, all or `least` of them, lie within its radius."""
+def _holds_a_decay(jets: ak.Array, quarks: ak.Array, least: int | None, radius: float) -> ak.Array:
+    """Tell for each jet whether the quarks of one sign, all or `least` of them, lie within `radius` of it."""
     held = ak.zeros_like(jets.pt, dtype=bool)
     for sign in (1, -1):
         own = quarks[quarks.sign == sign]
         jet, quark = ak.unzip(ak.cartesian((jets, own), axis=1, nested=True))
         dphi = (jet.phi - quark.phi + np.pi) % (2 * np.pi) - np.pi
-        near = (jet.eta - quark.eta) ** 2 + dphi**2 < JET_RADIUS**2
+        near = (jet.eta - quark.eta) ** 2 + dphi**2 < radius**2
         enough = ak.all(near, axis=2) if least is None else ak.sum(near, axis=2) >= least
         held = held | (enough & (ak.num(own) > 0))
     return held
@@ -136,6 +137,6 @@ def _momenta(particles: ak.Array) -> ak.Array:
     )
 
 
-def _sequence(momenta: ak.Array) -> Any:
+def _sequence(momenta: ak.Array, radius: float) -> Any:
     fastjet._swig.ClusterSequence.set_fastjet_banner_stream(None)  # stdout belongs to the caller
-    return fastjet.ClusterSequence(momenta, fastjet.JetDefinition(fastjet.antikt_algorithm, JET_RADIUS))
+    return fastjet.ClusterSequence(momenta, fastjet.JetDefinition(fastjet.antikt_algorithm, radius))

@@ -1,4 +1,4 @@
-"""The processes that can be simulated: their parameters and the Pythia 8 settings that make them, at 13 TeV."""
+"""The processes that can be simulated: their parameters and the Pythia 8 settings that make them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .spread import spread_settings
 
 __all__ = [
     "PROCESSES",
+    "SQRT_S",
     "Process",
     "SimulationError",
     "Value",
@@ -37,6 +38,8 @@ TOP, W, HIGGS = 6, 24, 25
 TOP_MASS, W_MASS, Z_MASS, B_MASS = 173.0, 80.4, 91.2, 4.8
 TOP_WIDTH, W_WIDTH = 0.0082, 0.026
 """Natural widths of top and W in units of their masses (PDG 2024), kept for other masses."""
+SQRT_S = 13_000.0
+"""GeV; of the colliding protons, unless given."""
 MASS_MIN = 20.0
 """GeV; Pythia treats lighter particles as hadrons, not as resonances that shower."""
 
@@ -282,12 +285,14 @@ FRACTIONS = {"pthat_fraction": (0.1, 1.0), "pthat_floor": (0.4, 1.0), "pthat_cei
 """What parameters that are no masses may be."""
 
 
-def with_defaults(process: str, parameters: Mapping[str, Value] | None = None) -> dict[str, Value]:
+def with_defaults(
+    process: str, parameters: Mapping[str, Value] | None = None, *, sqrt_s: float = SQRT_S
+) -> dict[str, Value]:
     """Return all parameters of a process, the given ones over its defaults.
 
     A top too light for a W of 80.4 GeV has one lighter in proportion (m_w of 37.2 GeV at m_top = 80), unless m_w is given.
-    Raises SimulationError for an unknown process or parameter, a mass outside what the process allows, a range where
-    one number is taken, or daughters too heavy for their mother.
+    Raises SimulationError for an unknown process or parameter, a mass outside what the process allows or above sqrt_s (GeV),
+    a range where one number is taken, or daughters too heavy for their mother.
     """
     if process not in PROCESSES:
         raise SimulationError(unknown_name("process", process, PROCESSES))
@@ -296,7 +301,7 @@ def with_defaults(process: str, parameters: Mapping[str, Value] | None = None) -
     for name, value in (parameters or {}).items():
         if name not in values:
             raise SimulationError(unknown_name("parameter", name, values, f"process {process!r}"))
-        values[name] = _checked(process, name, value)
+        values[name] = _checked(process, name, value, sqrt_s)
     if recipe.daughters:
         mother = next(iter(values))
         if "m_w" in recipe.daughters and "m_w" not in (parameters or {}):
@@ -312,11 +317,11 @@ def with_defaults(process: str, parameters: Mapping[str, Value] | None = None) -
     return values
 
 
-def _checked(process: str, name: str, value: Value) -> Value:
+def _checked(process: str, name: str, value: Value, sqrt_s: float) -> Value:
     """Return a parameter if it can be what it is given as; raises SimulationError."""
     recipe = PROCESSES[process]
     whole = name == "min_quarks"
-    low, high = (1.0, float(recipe.quarks)) if whole else FRACTIONS.get(name, (MASS_MIN, 13000.0))
+    low, high = (1.0, float(recipe.quarks)) if whole else FRACTIONS.get(name, (MASS_MIN, sqrt_s))
     ranged = bool(recipe.spreads) and name == next(iter(recipe.parameters))
     allowed = "whole numbers, " * whole + f"{low:g} to {high:g}" + ", or LOW:HIGH within it" * ranged
     if isinstance(value, tuple):
@@ -355,16 +360,23 @@ def spread_of(values: Mapping[str, Value]) -> Window | None:
 
 
 def pythia_settings(
-    process: str, parameters: Mapping[str, Value], *, min_jet_pt: float, max_jet_pt: float = math.inf
+    process: str,
+    parameters: Mapping[str, Value],
+    *,
+    min_jet_pt: float,
+    max_jet_pt: float = math.inf,
+    sqrt_s: float = SQRT_S,
+    multiple_interactions: bool = True,
 ) -> list[str]:
-    """Return the lines for Pythia's `readString`, without seed: 13 TeV pp, Pythia's default tune and PDF."""
+    """Return the lines for Pythia's `readString`, without seed: pp at sqrt_s (GeV), Pythia's default tune and PDF."""
     recipe = PROCESSES[process]
     numbers = {name: math.fsum(v) / 2 if isinstance(v, tuple) else v for name, v in parameters.items()}
     spread = spread_of(parameters)
     return [
-        "Beams:eCM = 13000.",
+        f"Beams:eCM = {sqrt_s}",
         "Print:quiet = on",
         "Random:setSeed = on",
         *recipe.settings(numbers, (min_jet_pt, max_jet_pt)),
         *(spread_settings(recipe.spreads, spread) if spread else []),
+        *([] if multiple_interactions else ["PartonLevel:MPI = off"]),
     ]

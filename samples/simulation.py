@@ -24,10 +24,20 @@ import numpy.typing as npt
 import pythia8mc
 from tqdm import tqdm
 
-from .detector import Detector, reconstruct
+from .detector import reconstruct
 from .eventfile import event_writer
 from .jets import decay_quarks, leading_jet_pt, single_jets
-from .processes import PROCESSES, SimulationError, Value, pythia_settings, shown_parameters, spread_of, with_defaults
+from .processes import (
+    PROCESSES,
+    SQRT_S,
+    SimulationError,
+    Value,
+    pythia_settings,
+    shown_parameters,
+    spread_of,
+    with_defaults,
+)
+from .selection import Selection, checked_number, selection_of
 from .veto import EarlyVeto
 
 __all__ = ["BLOCK_TRIES", "SimulationReport", "simulate"]
@@ -40,11 +50,8 @@ BATCH_TRIES = 100
 """Tries between looks at Ctrl-C and at whether enough events are there; part of what a seed means."""
 HOPELESS_TRIES = 3 * BLOCK_TRIES
 """Without one accepted event after this many tries the settings are taken to be wrong."""
-MIN_JET_PT = 1200.0
-"""GeV; the least pT of the leading jet of an event, unless given."""
-JET_PT = (550.0, 650.0)
-"""GeV; the window of single jets, unless given: that of arXiv:2007.01850 and of the top-tagging reference."""
-JET_PT_MIN = 20.0
+SQRT_S_RANGE = (500.0, 200_000.0)
+"""GeV."""
 PYTHIA_SEEDS = 900_000_000
 MB_TO_PB = 1e9
 
@@ -53,7 +60,8 @@ MB_TO_PB = 1e9
 class SimulationReport:
     """What a simulation did.
 
-    min_jet_pt, max_jet_pt: the selected jet's pT, GeV; the latter is infinite but for single jets with an upper edge. parameters: all
+    min_jet_pt, max_jet_pt: the selected jet's pT, GeV; the latter is infinite but for single jets with an upper edge. jet_radius,
+    jet_eta: its radius and largest |eta|, infinite but for single jets. sqrt_s: GeV. parameters: all
     parameters, defaults included. tries: Pythia events up to the last one kept (of single jets
     those that were not given up early); accepted: events
     written. seconds: wall-clock time; init_seconds: the part, summed over blocks, that starting Pythia took.
@@ -67,6 +75,10 @@ class SimulationReport:
     seed: int
     min_jet_pt: float
     max_jet_pt: float
+    jet_radius: float
+    jet_eta: float
+    sqrt_s: float
+    multiple_interactions: bool
     parameters: Mapping[str, Value]
     tries: int
     accepted: int
@@ -86,7 +98,7 @@ class Job:
     process: str
     settings: tuple[str, ...]
     seed: int
-    window: tuple[float, float]
+    selection: Selection
     enough: int
     min_quarks: int = 0
     spread: tuple[float, float] | None = None
@@ -114,29 +126,51 @@ def simulate(
     workers: int = 1,
     min_jet_pt: float | None = None,
     jet_pt: tuple[float, float] | None = None,
+    jet_radius: float | None = None,
+    jet_eta: float | None = None,
+    sqrt_s: float = SQRT_S,
+    multiple_interactions: bool = True,
     parameters: Mapping[str, Value] | None = None,
     progress: bool = True,
 ) -> SimulationReport:
     """Simulate `n` accepted events of a process and write them to an event file.
 
-    An event is accepted when its leading anti-kT R = 1.0 jet of detector candidates has pT > min_jet_pt (GeV, 1200
-    unless given). Of the processes `jet_*` an event of the file is one jet with jet_pt[0] < pT < jet_pt[1] (GeV, 550
-    to 650 unless given; the second may be infinite) and |eta| < 1.5, and nothing else: the leading jet (QCD), or the leading of the jets that hold
-    all quarks (or `min_quarks` of them) of a hadronic top, W or H decay within dR < 1.0; at most one jet is taken of a
-    collision. parameters: masses in GeV and the like, see PROCESSES; a pair (low, high) for m_w of jet_w or m_top of
-    jet_top spreads that mass flat over a range, before the jet is selected. `event` counts from 0; `truth_signal` is 1 for every process but QCD.
-    The same (process, parameters, pT cut or window, seed) gives the same events for any `workers`, and a smaller `n` the
-    first of them. The file appears when it is complete; Ctrl-C leaves nothing behind. Raises SimulationError.
+    An event is accepted when its leading anti-kT jet of detector candidates, of jet_radius (1.0 unless given), has
+    pT > min_jet_pt (GeV, 1200 unless given). Of the processes `jet_*` an event of the file is one jet with jet_pt[0] < pT <
+    jet_pt[1] (GeV, 550 to 650 unless given; the second may be infinite) and |eta| < jet_eta, and nothing else: the leading jet
+    (QCD), or the leading of the jets that hold all quarks (or `min_quarks` of them) of a hadronic top, W or H decay within dR <
+    jet_radius; at most one jet is taken of a collision.
+
+    jet_eta: unless given the tracker's edge, 2.5, less the radius; at most 3.0 less the radius. Where jets reach beyond the
+    tracker, the detector has calorimeters there (Detector.calorimeter_eta = 3.0), so that no jet is cut in two. sqrt_s: of the two protons,
+    GeV. multiple_interactions: whether further partons of the same two protons collide, as in nature. The top-tagging reference
+    sample (arXiv:1902.09914) has sqrt_s=14000, jet_radius=0.8, jet_eta=2 and multiple_interactions=False. parameters: masses in GeV
+    and the like, see PROCESSES; a pair (low, high) for m_w of jet_w or m_top of jet_top spreads that mass flat over a range,
+    before the jet is selected.
+
+    `event` counts from 0; `truth_signal` is 1 for every process but QCD. The same process, options, parameters and seed give the
+    same events for any `workers`, and a smaller `n` the first of them. The file appears when it is complete; Ctrl-C leaves nothing behind. Raises SimulationError.
     """
-    values = with_defaults(process, parameters)
+    energy = checked_number("sqrt_s", sqrt_s, *SQRT_S_RANGE, " GeV; 14 TeV is 14000")
+    values = with_defaults(process, parameters, sqrt_s=energy)
     for name, value, low in (("n", n, 1), ("workers", workers, 1), ("seed", seed, 0)):
         if not value >= low:
             raise SimulationError(f"{name} = {value}; allowed: {low} or more")
-    window = pt_window(process, min_jet_pt, jet_pt)
-    settings = tuple(pythia_settings(process, values, min_jet_pt=window[0], max_jet_pt=window[1]))
+    selection = selection_of(process, min_jet_pt=min_jet_pt, jet_pt=jet_pt, jet_radius=jet_radius, jet_eta=jet_eta)
+    window = selection.window
+    settings = tuple(
+        pythia_settings(
+            process,
+            values,
+            min_jet_pt=window[0],
+            max_jet_pt=window[1],
+            sqrt_s=energy,
+            multiple_interactions=multiple_interactions,
+        )
+    )
     quarks = values.get("min_quarks", 0)
     least = 0 if isinstance(quarks, tuple) else int(quarks)
-    job = Job(process, settings, seed, window, n, least, spread_of(values))
+    job = Job(process, settings, seed, selection, n, least, spread_of(values))
     signal = int(PROCESSES[process].signal)
     start = time.perf_counter()
     tries, init_seconds, sigmas = 0, 0.0, []
@@ -166,6 +200,10 @@ def simulate(
         seed=seed,
         min_jet_pt=window[0],
         max_jet_pt=window[1],
+        jet_radius=selection.radius,
+        jet_eta=selection.eta_max,
+        sqrt_s=energy,
+        multiple_interactions=multiple_interactions,
         parameters=values,
         tries=tries,
         accepted=n,
@@ -176,33 +214,6 @@ def simulate(
     )
     log.info("%s: %d of %d tries accepted in %.1f s, written to %s", process, n, tries, report.seconds, path)
     return report
-
-
-def pt_window(process: str, min_jet_pt: float | None, jet_pt: tuple[float, float] | None) -> tuple[float, float]:
-    """Return what the pT of the selected jet of a process has to lie in (GeV): one of the options, or its default.
-
-    Raises SimulationError for the option of the other kind of process, and for a window that is none.
-    """
-    if PROCESSES[process].single_jet:
-        if min_jet_pt is not None:
-            raise SimulationError(
-                f"process {process!r}: min_jet_pt is for whole events; single jets take jet_pt, a window"
-            )
-        low, high = JET_PT if jet_pt is None else jet_pt
-        if not JET_PT_MIN <= low < high:
-            raise SimulationError(
-                f"jet_pt = {low:g} to {high:g}; allowed: two rising numbers from {JET_PT_MIN:g} GeV, the second may be inf"
-            )
-        return float(low), float(high)
-    if jet_pt is not None:
-        raise SimulationError(
-            f"process {process!r}: jet_pt is for single jets ({', '.join(n for n, p in PROCESSES.items() if p.single_jet)}); "
-            "take min_jet_pt"
-        )
-    low = MIN_JET_PT if min_jet_pt is None else min_jet_pt
-    if not low >= JET_PT_MIN:
-        raise SimulationError(f"min_jet_pt = {low}; allowed: {JET_PT_MIN:g} or more")
-    return float(low), math.inf
 
 
 def _bar(process: str, n: int, *, progress: bool) -> tqdm[NoReturn]:
@@ -269,10 +280,10 @@ def run_block(job: Job, number: int) -> Block:
     begin = time.perf_counter()
     pythia_seed, rng = block_seeds(job.seed, number)
     recipe = PROCESSES[job.process]
-    veto = EarlyVeto(job.window[0], spread=job.spread, legs=recipe.legs) if recipe.single_jet else None
+    low, radius, detector = job.selection.window[0], job.selection.radius, job.selection.detector
+    veto = EarlyVeto(low, radius=radius, spread=job.spread, legs=recipe.legs) if recipe.single_jet else None
     pythia = start_pythia(job.settings, pythia_seed, veto=veto)
     init_seconds = time.perf_counter() - begin
-    detector = Detector()
     parts: list[ak.Array] = []
     weights, tried = [], []
     tries = accepted = 0
@@ -301,12 +312,20 @@ def run_block(job: Job, number: int) -> Block:
 
 def select(job: Job, batch: ak.Array, particles: ak.Array) -> tuple[npt.NDArray[np.int64], ak.Array]:
     """Return the rows of a batch that the job keeps, and the candidates kept of them: all, or those of one jet."""
-    recipe = PROCESSES[job.process]
+    recipe, chosen = PROCESSES[job.process], job.selection
     if not recipe.single_jet:
-        keep = np.flatnonzero(leading_jet_pt(particles, min_pt=job.window[0]) > job.window[0])
+        low = chosen.window[0]
+        keep = np.flatnonzero(leading_jet_pt(particles, min_pt=low, radius=chosen.radius) > low)
         return keep, particles[keep]
     quarks = decay_quarks(batch, recipe.mothers) if recipe.mothers else None
-    return single_jets(particles, window=job.window, quarks=quarks, min_quarks=job.min_quarks)
+    return single_jets(
+        particles,
+        window=chosen.window,
+        quarks=quarks,
+        min_quarks=job.min_quarks,
+        eta_max=chosen.eta_max,
+        radius=chosen.radius,
+    )
 
 
 def final_state(batch: ak.Array) -> ak.Array:

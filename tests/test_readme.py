@@ -109,7 +109,7 @@ def test_every_command_has_an_example_in_order() -> None:
         command: click.Command = cli.commands[line.split()[0]]
         if isinstance(command, click.Group):
             command = command.commands[line.split()[1]]
-        assert options <= {o for p in command.params for o in p.opts}, line
+        assert options <= {o for p in command.params for o in (*p.opts, *p.secondary_opts)}, line
 
 
 def test_linked_files_exist() -> None:

@@ -52,6 +52,12 @@ def test_help_lists_the_commands_in_pipeline_order() -> None:
         (["simulate", "qcd", "-n", "5", "-o", "x.root", "--jet-pt", "500", "600"], ["jet_pt", "min_jet_pt"]),
         (["simulate", "jet_qcd", "-n", "5", "-o", "x.root", "--jet-pt", "650", "550"], ["650 to 550", "rising"]),
         (["simulate", "jet_w", "-n", "5", "-o", "x.root", "--set", "m_w=200:40"], ["m_w = 200:40", "LOW:HIGH"]),
+        (["simulate", "jet_qcd", "-n", "5", "-o", "x.root", "--sqrt-s", "14"], ["sqrt_s = 14", "14 TeV is 14000"]),
+        (["simulate", "jet_qcd", "-n", "5", "-o", "x.root", "--sqrt-s", "14 TV"], ["'14 TV'", "14TeV"]),
+        (["simulate", "jet_qcd", "-n", "5", "-o", "x.root", "--sqrt-s", "nan"], ["sqrt_s = nan", "allowed"]),
+        (["simulate", "jet_qcd", "-n", "5", "-o", "x.root", "--jet-eta", "2.2"], ["jet_eta = 2.2", "0.1 to 2"]),
+        (["simulate", "jet_qcd", "-n", "5", "-o", "x.root", "--set", "radius=0.8"], ["radius=0.8", "--jet-radius"]),
+        (["simulate", "jet_qcd", "-n", "5", "-o", "x.root", "--set", "sqrt_s=14000"], ["--sqrt-s"]),
         (
             ["simulate", "jet_qcd", "-n", "5", "-o", "x.root", "--set", "pt_min=450"],
             ["pt_min=450", "--jet-pt LOW HIGH"],

@@ -76,6 +76,21 @@ def test_a_cell_sums_its_photons_and_events_stay_apart(rng):
     assert ak.to_numpy(ak.flatten(seen.pt)) == pytest.approx([100, 100], rel=0.1)
 
 
+def test_beyond_the_tracker_calorimeters_see_what_reaches_them(rng):
+    wide = Detector(calorimeter_eta=3.0)
+    for pdg, expected in ((22, 22), (211, 130), (2112, 130), (11, 22)):
+        fired = shoot(pdg, 400, pt=60, eta=2.7, rng=rng)
+        assert ak.sum(ak.num(reconstruct(fired, detector=DETECTOR, rng=rng))) == 0
+        seen = reconstruct(fired, detector=wide, rng=rng)
+        assert set(ak.flatten(seen.pdgId)) == {expected}
+        assert ak.mean(seen.pt * np.cosh(seen.eta)) == pytest.approx(60 * np.cosh(2.7), rel=0.05)
+        assert ak.max(np.abs(seen.eta - 2.7)) < 0.22
+    energy = np.array([500.0])
+    assert wide.ecal_resolution(energy, np.array([2.7])) == pytest.approx(np.hypot(0.107 * 500, 2.08 * np.sqrt(500)))
+    gone = [shoot(13, 50, pt=60, eta=2.7, rng=rng), shoot(22, 50, pt=60, eta=3.01, rng=rng)]
+    assert ak.sum(ak.num(reconstruct(ak.concatenate(gone), detector=wide, rng=rng))) == 0
+
+
 def test_invisible_forward_and_curling_particles_are_gone(rng):
     for pdg, pt, eta in ((12, 100, 0), (-14, 100, 0), (16, 100, 0), (1000022, 100, 0), (22, 100, 2.51), (211, 0.09, 0)):
         assert ak.sum(ak.num(reconstruct(shoot(pdg, 50, pt=pt, eta=eta, rng=rng), detector=DETECTOR, rng=rng))) == 0

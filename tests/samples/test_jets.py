@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import awkward as ak
@@ -15,6 +16,7 @@ from hunch.processors import Features, Running, run_table
 from hunch.samples import Detector, SimulationError, reconstruct, simulate
 from hunch.samples.jets import decay_quarks, leading_jet_pt, single_jets
 from hunch.samples.processes import PROCESSES, pythia_settings, spread_of, with_defaults
+from hunch.samples.selection import Selection, selection_of
 from hunch.samples.simulation import final_state, start_pythia
 from hunch.samples.veto import MARGIN, EarlyVeto, hardest_cone
 
@@ -57,6 +59,9 @@ def test_the_leading_jet_is_taken_whole_if_it_lies_in_the_window_and_the_detecto
     assert numbers(jets) == [[1], [0]]
     assert ak.num(jets).tolist() == [3, 3]
     assert ak.all(jets.pt[:, :-1] >= jets.pt[:, 1:])
+    narrow, _ = single_jets(events, window=(540, 650), quarks=None, radius=0.8)  # its edge is at 2.5 - 0.8
+    assert narrow.tolist() == [0, 3, 4]
+    assert single_jets(events, window=(540, 650), quarks=None, eta_max=1.0)[0].tolist() == [0]
     assert single_jets(events, window=(2000, 3000), quarks=None)[0].tolist() == []
     assert single_jets(events[:0], window=(540, 650), quarks=None)[0].tolist() == []
 
@@ -76,6 +81,16 @@ def test_a_jet_that_holds_a_decay_is_taken_though_another_is_harder():
     rows, jets = single_jets(events, window=(550, 650), quarks=quarks)
     assert rows.tolist() == [0, 2, 4]
     assert numbers(jets) == [[1], [0], [0]]
+    # of the first decay the quarks lie 0.4 and 0.5 from the jet's axis, of the others less
+    assert single_jets(events, window=(550, 650), quarks=quarks, radius=0.45)[0].tolist() == [2, 4]
+
+
+def test_the_radius_is_that_of_the_jets_themselves():
+    events = ak.Array([event((500, 0.0, 0.0), (90, 0.0, 0.9))])
+    assert single_jets(events, window=(550, 650), quarks=None)[0].tolist() == [0]
+    assert single_jets(events, window=(550, 650), quarks=None, radius=0.6)[0].tolist() == []
+    assert leading_jet_pt(events, min_pt=100) > 550
+    assert leading_jet_pt(events, min_pt=100, radius=0.6) < 505
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +290,19 @@ def test_prongs_and_flat_masses(tmp_path):
         ("jet_qcd", {"jet_pt": (550, np.nan)}, "jet_pt = 550 to nan"),
         ("jet_top", {"min_jet_pt": 500.0}, "'jet_top': min_jet_pt is for whole events"),
         ("qcd", {"jet_pt": (550, 650)}, "'qcd': jet_pt is for single jets"),
+        ("jet_qcd", {"jet_radius": 0.0}, "jet_radius = 0.0; allowed: 0.1 to 1.5$"),
+        ("qcd", {"jet_radius": np.nan}, "jet_radius = nan; allowed: 0.1 to 1.5$"),
+        ("qcd", {"jet_eta": 2.0}, "'qcd': jet_eta is for single jets"),
+        (
+            "jet_qcd",
+            {"jet_eta": 2.1},
+            "jet_eta = 2.1; allowed: 0.1 to 2: jets of R = 1 have to lie within .eta. = 3, where",
+        ),
+        ("jet_qcd", {"jet_eta": 2.3, "jet_radius": 0.8}, "jet_eta = 2.3; allowed: 0.1 to 2.2: jets of R = 0.8"),
+        ("jet_qcd", {"jet_eta": -1.0}, "jet_eta = -1.0; allowed: 0.1 to 2"),
+        ("jet_qcd", {"sqrt_s": 14}, "sqrt_s = 14; allowed: 500 to 200000 GeV; 14 TeV is 14000"),
+        ("qcd", {"sqrt_s": "14 TeV"}, "sqrt_s = '14 TeV'; allowed: 500 to 200000 GeV"),
+        ("zprime_tt", {"sqrt_s": 8000.0, "parameters": {"m_zprime": 9000}}, "m_zprime = 9000; allowed: 20 to 8000"),
         ("jet_topp", {}, "did you mean 'jet_top'"),
         ("jet_top", {"parameters": {"m_topp": 170}}, "did you mean 'm_top'"),
         ("jet_top", {"parameters": {"m_top": 84, "m_w": 80.4}}, r"too light for daughters of 80.4 \+ 4.8 GeV"),
@@ -312,6 +340,40 @@ def test_wrong_options_are_named(tmp_path, process, options, message):
     with pytest.raises(SimulationError, match=message):
         simulate(process, 5, tmp_path / "no.root", progress=False, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_options_neither_pythia_nor_the_selection_differs_from_what_it_always_was():
+    unset = dict.fromkeys(("min_jet_pt", "jet_pt", "jet_radius", "jet_eta"))
+    assert selection_of("jet_top", **unset) == Selection((550.0, 650.0), 1.0, 1.5, Detector())
+    assert selection_of("qcd", **unset) == Selection((1200.0, np.inf), 1.0, np.inf, Detector())
+    assert Detector().eta_max == 2.5
+    assert pythia_settings("jet_qcd", with_defaults("jet_qcd"), min_jet_pt=550, max_jet_pt=650) == [
+        "Beams:eCM = 13000.0",
+        "Print:quiet = on",
+        "Random:setSeed = on",
+        "HardQCD:all = on",
+        "PhaseSpace:pTHatMin = 330.0",
+        "PhaseSpace:pTHatMax = 845.0",
+    ]
+
+
+def test_jets_of_another_energy_and_radius_are_whole_beyond_the_tracker(tmp_path):
+    options = {"sqrt_s": 14000.0, "jet_radius": 0.8, "jet_eta": 2.2, "multiple_interactions": False}
+    report = simulate("jet_qcd", 150, tmp_path / "x.root", seed=4, jet_pt=(50, 100), progress=False, **options)
+    assert {name: getattr(report, name) for name in options} == options
+    cands = candidates(read(tmp_path / "x.root"))
+    jets = totals(cands)
+    assert np.all((jets["pt"] > 50) & (jets["pt"] < 100))
+    assert 1.9 < np.abs(jets["eta"]).max() < 2.2
+    dphi = (cands.phi - jets["phi"] + np.pi) % (2 * np.pi) - np.pi
+    assert 0.5 < np.quantile(ak.flatten(np.hypot(cands.eta - jets["eta"], dphi)), 0.98) < 0.8
+    forward = np.abs(cands.eta) > 2.5
+    assert ak.sum(forward) > 5
+    assert not ak.any(cands.charge[forward] != 0)
+    lines = pythia_settings(
+        "jet_qcd", with_defaults("jet_qcd"), min_jet_pt=550, sqrt_s=14e3, multiple_interactions=False
+    )
+    assert {"Beams:eCM = 14000.0", "PartonLevel:MPI = off"} <= set(lines)
 
 
 def test_the_generated_range_of_pthat_follows_the_window():
@@ -384,7 +446,34 @@ def test_the_hardest_cone_sums_partons_across_the_seam_of_phi():
     assert hardest_cone([]) == 0
     assert hardest_cone([(100.0, 0.0, 3.1), (50.0, 1.0, -3.1), (120.0, 2.0, 0.0)]) == 150
     # around the middle one there are all three
-    assert hardest_cone([(1.0, -1.4, 0.0), (2.0, 0.0, 0.0), (4.0, 1.4, 0.0)]) == 7
+    three = [(1.0, -1.4, 0.0), (2.0, 0.0, 0.0), (4.0, 1.4, 0.0)]
+    assert hardest_cone(three) == 7
+    assert hardest_cone(three, cone=1.3) == 4
+
+
+@pytest.mark.parametrize(("radius", "hardest"), [(0.8, 4.0), (1.0, 4.0), (1.2, 7.0)])
+def test_the_veto_looks_around_partons_as_far_as_wide_jets_reach(radius, hardest):
+    class Parton(SimpleNamespace):
+        def isFinal(self) -> bool:
+            return True
+
+        def pT(self) -> float:
+            return self.own[0]
+
+        def eta(self) -> float:
+            return self.own[1]
+
+        def phi(self) -> float:
+            return self.own[2]
+
+    class Collision(list):
+        def size(self) -> int:
+            return len(self)
+
+    made = Collision(Parton(own=(10 * pt, eta, 0.0)) for pt, eta in ((1.0, -1.6), (2.0, 0.0), (4.0, 1.6)))
+    hook = EarlyVeto(50 / MARGIN, radius=radius)
+    assert hook.doVetoPT(1, made) is (hardest == 4.0)
+    assert hook.hardest == 10 * hardest
 
 
 def test_the_veto_gives_up_soft_collisions_and_their_cross_section_is_kept(tmp_path):
@@ -418,8 +507,11 @@ class Recorder(EarlyVeto):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("process", ["jet_qcd", "jet_top", "jet_w", "jet_hh4j"])
-def test_neither_the_veto_nor_the_range_of_pthat_bends_the_window(process, rng):
+@pytest.mark.parametrize(
+    ("process", "radius"),
+    [("jet_qcd", 1.0), ("jet_top", 1.0), ("jet_w", 1.0), ("jet_hh4j", 1.0), ("jet_qcd", 0.8), ("jet_top", 0.8)],
+)
+def test_neither_the_veto_nor_the_range_of_pthat_bends_the_window(process, radius, rng):
     """Biased events of a wide range of pT-hat, weighted back: what the defaults leave out is a small share."""
     values = with_defaults(process)
     settings = pythia_settings(process, with_defaults(process, {"pthat_floor": 0.45}), min_jet_pt=550, max_jet_pt=1000)
@@ -429,7 +521,8 @@ def test_neither_the_veto_nor_the_range_of_pthat_bends_the_window(process, rng):
     batch = pythia.nextBatch(2500)
     seen = reconstruct(final_state(batch), detector=Detector(), rng=rng)
     mothers = PROCESSES[process].mothers
-    rows, jets = single_jets(seen, window=(550, 650), quarks=decay_quarks(batch, mothers) if mothers else None)
+    quarks = decay_quarks(batch, mothers) if mothers else None
+    rows, jets = single_jets(seen, window=(550, 650), quarks=quarks, radius=radius)
     weights = ak.to_numpy(batch.info.weights[:, 0])[rows]
     pthat = np.sqrt(ak.to_numpy(batch.info.pT2Hat))[rows]
     assert len(rows) > 150
