@@ -26,6 +26,8 @@ from .distance.transport import (
     wasserstein,
     wasserstein_rowwise,
 )
+from .energy.langevin import Chain, ChainError, Langevin, sample_chain
+from .energy.nae import NAE
 from .generation import Generative, traversal
 from .inputs import (
     DtypeError,
@@ -48,8 +50,11 @@ from .train.loop import DeviceError, TrainingDivergedError, TrainingSettings, re
 
 __all__ = [
     "KINDS",
+    "NAE",
     "PER_JET",
     "SCORERS",
+    "Chain",
+    "ChainError",
     "Clouds",
     "ConstantColumnError",
     "ConstituentVae",
@@ -61,6 +66,7 @@ __all__ = [
     "EventToEnsemble",
     "Flow",
     "Generative",
+    "Langevin",
     "MedoidPath",
     "Method",
     "MissingPackageError",
@@ -102,6 +108,7 @@ __all__ = [
     "rescaled_to_masses",
     "rescaled_to_spectrum",
     "resolve_device",
+    "sample_chain",
     "scorer_fields",
     "traversal",
     "wasserstein",

@@ -158,6 +158,7 @@ SCORERS: dict[str, str] = {
     "ConvVae": "autoencoders.conv_vae",
     "EventToEnsemble": "distance.event_to_ensemble",
     "Flow": "density.flow",
+    "NAE": "energy.nae",
     "Quak": "density.quak",
     "Vae": "density.vae",
 }

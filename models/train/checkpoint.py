@@ -17,7 +17,7 @@ from safetensors.torch import save
 from ...files import write_aside
 from .objective import Objective
 
-__all__ = ["TrainingState", "fingerprint", "keep_members", "read_checkpoint", "write_checkpoint"]
+__all__ = ["Kept", "TrainingState", "fingerprint", "keep_members", "read_checkpoint", "write_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class TrainingState:
 
     epoch: epochs done; best_loss, best_epoch: (m,) of the figure that chooses the best epoch; best: each parameter, and each
     tensor of the objective's state, at the best epoch of each member; figures: name -> (epochs, m) of `monitor`, NaN after a member
-    has stopped.
+    has stopped; setbacks: the epochs, counted from 1, that were taken back.
     """
 
     epoch: int
@@ -39,6 +39,7 @@ class TrainingState:
     best: dict[str, torch.Tensor]
     best_state: dict[str, torch.Tensor]
     figures: dict[str, torch.Tensor] = field(default_factory=dict)
+    setbacks: list[int] = field(default_factory=list)
 
     @classmethod
     def fresh(cls, objective: Objective, n_members: int) -> TrainingState:
@@ -90,6 +91,35 @@ class TrainingState:
         objective.load_state(self.best_state)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A training as it was before an epoch: parameters, what the optimiser knows of each, and the objective's state."""
+
+    parameters: list[torch.Tensor]
+    slots: list[dict[str, torch.Tensor]]
+    state: dict[str, torch.Tensor]
+
+    @classmethod
+    def of(cls, objective: Objective, optimiser: torch.optim.Optimizer) -> Kept:
+        """Copy it."""
+        own = list(objective.model.parameters())
+        slots = [{name: value.clone() for name, value in optimiser.state.get(p, {}).items()} for p in own]
+        state = {name: value.clone() for name, value in objective.state().items()}
+        return cls([p.detach().clone() for p in own], slots, state)
+
+    @torch.no_grad()
+    def restore(self, objective: Objective, optimiser: torch.optim.Optimizer) -> None:
+        """Put it back."""
+        for p, value, slots in zip(objective.model.parameters(), self.parameters, self.slots, strict=True):
+            p.copy_(value)
+            p.grad = None
+            if slots:
+                optimiser.state[p] = slots
+            else:
+                optimiser.state.pop(p, None)
+        objective.load_state(self.state)
+
+
 @torch.no_grad()
 def keep_members(objective: Objective, optimiser: torch.optim.Optimizer, keep: torch.Tensor) -> None:
     """Leave only these members in an objective, in place, and in what the optimiser knows of them; keep: (a,) indices."""
@@ -123,7 +153,7 @@ def write_checkpoint(
     for index, slots in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{slot}": value for slot, value in slots.items()}
     tensors |= {"progress.best_loss": state.best_loss, "progress.best_epoch": state.best_epoch}
-    header = {"key": key, "epoch": str(state.epoch)}
+    header = {"key": key, "epoch": str(state.epoch), "setbacks": " ".join(map(str, state.setbacks))}
     with write_aside(path) as aside:
         # cloned: a buffer may share its memory with another, which the format refuses
         made = save({name: t.cpu().contiguous().clone() for name, t in tensors.items()}, metadata=header)
@@ -155,7 +185,8 @@ def read_checkpoint(
         "progress.best_loss",
         "progress.best_epoch",
     }
-    if not needed <= set(tensors) or not header.get("epoch", "").isdecimal():
+    numbers = [header.get("epoch", ""), *header.get("setbacks", "").split()]
+    if not needed <= set(tensors) or not all(number.isdecimal() for number in numbers):
         logger.warning("%s: damaged checkpoint, training starts from scratch: not all of it is there", path)
         return False
     parts: dict[str, dict[str, torch.Tensor]] = {}
@@ -168,7 +199,7 @@ def read_checkpoint(
         slots.setdefault(int(index), {})[slot] = tensor
     for name, p in objective.model.named_parameters():
         # members that had stopped are not in it
-        p.data = parts["now"][name].to(p.device)
+        p.data = parts["now"][name].to(p.device).clone()  # memory of a file is not aligned, and sums round otherwise
         state.best[name].copy_(parts["best"][name])
     objective.load_state(parts.get("state", {}))
     for name, value in parts.get("best_state", {}).items():
@@ -177,5 +208,6 @@ def read_checkpoint(
     state.epoch = int(header["epoch"])
     state.best_loss, state.best_epoch = parts["progress"]["best_loss"], parts["progress"]["best_epoch"]
     state.figures = parts.get("figures", {})
+    state.setbacks = [int(number) for number in header.get("setbacks", "").split()]
     logger.info("%s: resumed after epoch %d", path, state.epoch)
     return True

@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from ..inputs import ScorerError
-from .checkpoint import TrainingState, fingerprint, keep_members, read_checkpoint, write_checkpoint
+from .checkpoint import Kept, TrainingState, fingerprint, keep_members, read_checkpoint, write_checkpoint
 from .objective import Objective
 from .threads import few_threads, training_threads
 
@@ -37,6 +37,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+MOST_SETBACKS = 5
+"""Epochs that may be taken back, each time with half the learning rate, before a training ends with its best epoch."""
 LOG_EVERY = 30.0  # seconds between lines where stderr is a log
 GRADIENT_NORM = 5.0
 WARM_UP_STEPS, WARM_UP_PART = 100, 0.05  # the smaller of the two
@@ -149,10 +151,15 @@ def train_stack(
         read_checkpoint(checkpoint, key, objective, optimiser, state)
     active = state.active(waits)
     with progress_bar(settings.max_epochs, state.epoch, show=progress) as report:
-        while state.epoch < settings.max_epochs and not state.finished(waits).all():
+        while (
+            state.epoch < settings.max_epochs
+            and len(state.setbacks) < MOST_SETBACKS
+            and not state.finished(waits).all()
+        ):
             most = settings.threads if device.type == "cpu" else 1
+            before = Kept.of(objective, optimiser) if objective.rolls_back else None
             with few_threads(training_threads(len(active), most, by_member=objective.by_member)):
-                train_epoch(
+                loss_is = train_epoch(
                     objective,
                     data,
                     beside,
@@ -162,10 +169,24 @@ def train_stack(
                     steps=steps,
                     settings=settings,
                     seed=seed,
+                    slower=0.5 ** len(state.setbacks),
                 )
+                noted = objective.monitor()
+                if before is None and not math.isfinite(loss_is):
+                    raise TrainingDivergedError(
+                        f"training loss is {loss_is} in epoch {state.epoch + 1}; "
+                        f"lower learning_rate (now {settings.learning_rate})"
+                    )
+                if before is not None and (not math.isfinite(loss_is) or bool(objective.diverged(noted).any())):
+                    before.restore(objective, optimiser)
+                    state.setbacks.append(state.epoch + 1)
+                    logger.warning("training: epoch %d diverged and is taken back: %s", state.epoch + 1, told(noted))
+                    if checkpoint is not None:
+                        write_checkpoint(checkpoint, key, objective, optimiser, state)
+                    continue
                 loss = validation_loss(objective, held, held_beside, active, seed, whole=settings.batch_size)
                 with torch.no_grad():
-                    state.record(objective, loss, active, objective.monitor())
+                    state.record(objective, loss, active, noted)
             report(state)
             left = state.active(waits)
             if 0 < len(left) < len(active):  # a member that has stopped costs nothing any more
@@ -185,13 +206,15 @@ def train_stack(
         "epochs": state.epoch,
         "steps_per_epoch": steps,
         "best_epoch": state.best_epoch.tolist(),
-        "validation_loss": [float(v) for v in state.best_loss],
+        # not finite where no epoch was any good, and the first parameters stay
+        "validation_loss": [float(v) if math.isfinite(v) else None for v in state.best_loss],
         "rows": list(data.sizes),
         "validation_rows": list(held.sizes),
         "seed": seed,
         "device": device.type,
         "settings": asdict(settings),
         **({"monitor": figures, "select": objective.select} if figures else {}),
+        **({"setbacks": state.setbacks} if objective.rolls_back else {}),
     }
 
 
@@ -241,8 +264,12 @@ def train_epoch(
     steps: int,
     settings: TrainingSettings,
     seed: int,
-) -> None:
-    """Take one epoch's steps: cosine learning rate with a short warm-up, gradients clipped member by member."""
+    slower: float = 1.0,
+) -> float:
+    """Take one epoch's steps and return the last loss: cosine learning rate with a short warm-up, gradients clipped member by member.
+
+    slower: what the learning rate is multiplied by.
+    """
     noise = epoch_generator(seed, epoch, data.device)
     indices = data.shuffled(active.tolist(), steps, settings.batch_size, seed, epoch)
     orders = {
@@ -256,7 +283,7 @@ def train_epoch(
         step = epoch * steps + i
         rate = 0.5 * (1 + math.cos(math.pi * step / total)) * min(1.0, (step + 1) / warm_up)
         for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * rate
+            group["lr"] = slower * settings.learning_rate * rate
         batch = {"x": data.batch(indices[i])} | {name: rows.batch(orders[name][i]) for name, rows in streams.items()}
         # Members share no parameter, so the gradient of the sum is each member's own gradient.
         loss = objective.losses(batch, generator=noise, progress=step / total).mean(dim=1).sum()
@@ -265,10 +292,12 @@ def train_epoch(
         clip_members(parameters)
         optimiser.step()
         objective.after_step()
-    if not torch.isfinite(loss):
-        raise TrainingDivergedError(
-            f"training loss is {loss.item()} in epoch {epoch + 1}; lower learning_rate (now {settings.learning_rate})"
-        )
+    return float(loss.detach())
+
+
+def told(figures: Mapping[str, torch.Tensor]) -> str:
+    """Return figures (m,) of an epoch in words."""
+    return ", ".join(f"{name} {' '.join(f'{v:.3g}' for v in values.tolist())}" for name, values in figures.items())
 
 
 def clip_members(parameters: Sequence[torch.nn.Parameter]) -> None:
@@ -307,7 +336,7 @@ def validation_loss(
         counted = (position >= first) & (position < sizes)  # a shorter sample goes round, its repeats do not count
         batch = {"x": held.batch(offsets + position % sizes)}
         batch |= {name: rows.batch(position[0] % rows.sizes[0]) for name, rows in streams.items()}
-        losses = objective.losses(batch, generator=generator, progress=1.0)
+        losses = objective.validation_losses(batch, generator=generator)
         total += (losses.double() * counted).sum(dim=1)
     return (total / sizes[:, 0]).cpu()
 

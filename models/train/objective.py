@@ -22,12 +22,13 @@ class Objective:
     select: the name of the figure of `monitor` that chooses the best epoch, the smaller the better; None takes the loss
     of the validation sample. whole_batch: the loss of a row depends on its batch, which is then never divided: the validation
     sample comes in batches as large as those of the training. by_member: every member's loss is computed by itself, so the number
-    of threads changes no rounding.
+    of threads changes no rounding. rolls_back: an epoch that `diverged` tells of is taken back, and tried again at half the learning rate.
     """
 
     select: str | None = None
     whole_batch: bool = False
     by_member: bool = True
+    rolls_back: bool = False
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model
@@ -41,6 +42,15 @@ class Objective:
         network: Any = self.model
         found: torch.Tensor = network.losses(batch["x"], generator=generator, progress=progress)
         return found
+
+    def validation_losses(self, batch: Batch, *, generator: torch.Generator) -> torch.Tensor:
+        """Return the losses (m, b) of held-out rows, which a training that samples to learn does not sample for."""
+        return self.losses(batch, generator=generator, progress=1.0)
+
+    def diverged(self, figures: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Tell from the figures of an epoch, name -> (m,), which members (m,) have diverged; asked where `rolls_back`."""
+        del figures
+        return torch.zeros(1, dtype=torch.bool)
 
     def keep(self, members: torch.Tensor) -> None:
         """Leave only these members (a,) in everything that `state` gives; the loop itself cuts the parameters."""

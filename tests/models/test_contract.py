@@ -41,6 +41,7 @@ from hunch.models.train import loop as training_module
 
 OPTIONS: dict[str, Any] = {"max_epochs": 6, "patience": 6, "hidden": 16, "batch_size": 64, "channels": 4, "latent": 3}
 OPTIONS |= {"k": 2, "sample": 60, "device": "cpu"}
+OPTIONS |= {"nae_epochs": 2, "latent_steps": 2, "input_steps": 2, "replay": 64}
 """Small sizes by the name of the option; a method takes those that it has."""
 LEAST = 100  # events that every method can be trained on
 Make = Callable[..., Any]
@@ -220,9 +221,11 @@ def test_a_killed_training_that_is_resumed_ends_with_the_same_bits(
         training_module, "train_epoch", lambda *a, **k: (epochs.append(k["epoch"]), train_epoch(*a, **k))[1]
     )
     resumed = case.make(max_epochs=4).fit(x, checkpoint=path)
-    assert epochs == [2, 3]
+    assert epochs[:2] == [2, 3]
     assert list(tmp_path.iterdir()) == []
+    after, epochs[:] = epochs.copy(), []
     whole = case.make(max_epochs=4).fit(x)
+    assert epochs[2:] == after
     assert np.array_equal(whole.score(x), resumed.score(x))
     assert whole.training_ == resumed.training_
 
