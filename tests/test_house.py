@@ -58,6 +58,7 @@ SUB_ROOMS = {
         ("distance",),
         ("density",),
         ("autoencoders",),
+        ("energy",),
         ("export",),
     ),
 }

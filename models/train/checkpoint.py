@@ -198,8 +198,8 @@ def read_checkpoint(
         index, slot = name.split(".")
         slots.setdefault(int(index), {})[slot] = tensor
     for name, p in objective.model.named_parameters():
-        # members that had stopped are not in it
-        p.data = parts["now"][name].to(p.device).clone()  # memory of a file is not aligned, and sums round otherwise
+        # members that had stopped are not in it; copied, since the memory of a file is not aligned, and products of it are rounded otherwise
+        p.data = parts["now"][name].to(p.device).clone()
         state.best[name].copy_(parts["best"][name])
     objective.load_state(parts.get("state", {}))
     for name, value in parts.get("best_state", {}).items():

@@ -171,7 +171,8 @@ def train_stack(
                     seed=seed,
                     slower=0.5 ** len(state.setbacks),
                 )
-                noted = objective.monitor()
+                with torch.no_grad():
+                    noted = objective.monitor()
                 if before is None and not math.isfinite(loss_is):
                     raise TrainingDivergedError(
                         f"training loss is {loss_is} in epoch {state.epoch + 1}; "
