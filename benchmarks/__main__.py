@@ -16,7 +16,17 @@ import traceback
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NO_BENCHMARKS = {"__init__", "__main__", "demo", "mnist", "simulated", "jets", "spaces", "image_baselines"}
+NO_BENCHMARKS = {
+    "__init__",
+    "__main__",
+    "demo",
+    "mnist",
+    "simulated",
+    "jets",
+    "spaces",
+    "image_baselines",
+    "reference_jets",
+}
 KEYS = ("name", "ours", "reference", "ratio", "bar", "unit")
 
 

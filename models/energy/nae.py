@@ -160,7 +160,7 @@ class NAE(Method):
             units=torch.tensor([unit]),
             reference=beside[None],
             seed=self.seed,
-            domain=coordinates.domain,
+            domain=self._domain(coordinates),
         )
         common["seed"] = int(np.random.SeedSequence([self.seed, SECOND]).generate_state(1)[0])
         second = None if path is None else f"{path}.normalised"
@@ -251,7 +251,7 @@ class NAE(Method):
                     units,
                     generator=generator,
                     mask=own,
-                    domain=coordinates.domain,
+                    domain=self._domain(coordinates),
                 )
                 found.append(coordinates.back(x[0].numpy(), None if own is None else own[0].numpy()))
         return np.concatenate(found)
@@ -372,6 +372,13 @@ class NAE(Method):
             self.gamma,
             adapt=self.adapt and self.sampler == "mala",
         )
+
+    def _domain(self, coordinates: Coordinates) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return what chains of x are clipped to: pixels from 0 to 1, none with "mala", whose density is one over all of space.
+
+        Most pixels are 0: a density that ends there would hardly ever accept a step.
+        """
+        return None if self.sampler == "mala" else coordinates.domain
 
     def _sizes(self, shape: tuple[int, ...]) -> Sizes:
         """Return the network's sizes for inputs of a shape, or say what does not fit."""

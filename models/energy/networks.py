@@ -184,11 +184,14 @@ class SphereAutoencoder(torch.nn.Module):
         return torch.baddbmm(self.biases[layer], x, weights[layer])
 
     def _convolve(self, x: torch.Tensor, layer: int, weights: Weights) -> torch.Tensor:
-        """Return the convolution (b, m · out, height, width) of x (b, m · in, height, width)."""
+        """Return the convolution (b, m · out, height, width) of x (b, m · in, height, width), channels last in memory.
+
+        With so few channels the gradient of x takes a quarter of the time so, and the pooling a tenth.
+        """
         weight = weights[layer]
-        return functional.conv2d(
-            x, weight.flatten(0, 1), self.biases[layer].flatten(), padding=KERNEL // 2, groups=weight.shape[0]
-        )
+        members, kernels = weight.shape[0], weight.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        y = x.contiguous(memory_format=torch.channels_last)
+        return functional.conv2d(y, kernels, self.biases[layer].flatten(), padding=KERNEL // 2, groups=members)
 
 
 def matrix_of(weight: torch.Tensor) -> torch.Tensor:
