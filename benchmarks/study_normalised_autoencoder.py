@@ -1,0 +1,245 @@
+"""Normalised autoencoders on jet images in both directions: QCD tagging tops and tops tagging QCD (arXiv:2206.14225).
+
+`make study ONLY=normalised_autoencoder`; EVENTS is the number of jets of a class that are trained on (20,000), SEEDS how often (5), EPOCHS of 50 updates of
+256 jets for how long the second phase goes (50), PARTS which parts run. Jets are those of `reference_jets.py`; a quarter as many jets are for early stopping,
+three quarters as many of either class are tested, which nothing trained on or chose by. One setting serves both directions, `SETTING`. It was chosen
+without these jets' labels: on jets of another simulation (13 TeV, R = 1.0).
+
+`symmetric`: AUC and 1/eps_B at eps_S = 0.2 of the energy and of the plain autoencoder after the same first phase, mean and standard error over the seeds; beside
+them those of one number of the jet, larger or smaller (`image_baselines.py`), and the talk's. `criterion`: by the epochs of the training with the first seed,
+the AUC of the epoch that the Wasserstein distance chose and the best AUC of any epoch, which nobody could have chosen. `preprocessing`: filter and reweighting, one
+seed. `manifold`: energies of the decoder's images over the sphere before and after the second phase, with both classes on it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import mplhep
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hunch.analysis import evaluate
+from hunch.models import NAE
+from hunch.models.energy import nae as scorer_module
+from hunch.models.energy.training import NormalisedObjective
+from hunch.processors import filtered_images
+from hunch.table import Table
+
+from .image_baselines import EPS_S, both_directions
+from .reference_jets import reference_jets
+
+Floats = npt.NDArray[np.float64]
+JETS = int(os.environ.get("EVENTS", "20000"))
+SEEDS = int(os.environ.get("SEEDS", "5"))
+EPOCHS = int(os.environ.get("EPOCHS", "50"))
+PARTS = os.environ.get("PARTS", "symmetric,preprocessing,manifold").split(",")
+SETTING: dict[str, Any] = {}
+"""Options of the scorer that differ from its defaults, the same in both directions."""
+SMEAR, POWER = 1.0, 1.0
+PREPARED = ((1.0, 1.0), (0.0, 1.0), (2.0, 1.0), (1.0, 0.5), (0.0, 0.5))
+TALK = {
+    "top": {"autoencoder": (0.875, 68), "energy": (0.91, 80)},
+    "qcd": {"autoencoder": (0.579, 12), "energy": (0.89, 350)},
+}
+MANIFOLD = "normalised_autoencoder_manifold.png"
+GRID = 60  # of the map of the sphere, in the polar angle
+DRAWN = 400  # jets of a class on the map
+
+
+class Samples:
+    """Jets of both classes, prepared: images for training, for stopping and for the test, and the tables of the test."""
+
+    def __init__(self, smear: float, power: float) -> None:
+        self.train, self.held, self.test = ({} for _ in range(3))
+        self.tables: dict[str, Table] = {}
+        held, tested = JETS // 4, 3 * JETS // 4
+        for kind in ("qcd", "top"):
+            table = reference_jets(kind, JETS + held + tested)
+            made = filtered_images(np.asarray(table["image_1"]), smear=smear, power=power)
+            self.train[kind], self.held[kind], self.test[kind] = np.split(made, [JETS, JETS + held])
+            self.tables[kind] = table.select(np.arange(len(table)) >= JETS + held)
+
+
+def tagged(background: Floats, signal: Floats) -> tuple[float, float]:
+    """Return AUC and 1 / eps_B at eps_S = 0.2 of scores."""
+    found = evaluate(np.concatenate([background, signal]), np.repeat([0, 1], [len(background), len(signal)]))
+    return found.auc, found.rejection[EPS_S]
+
+
+def watched(samples: Samples, trained: str, signal: str, seed: int) -> tuple[NAE, list[float]]:
+    """Return a fitted scorer and the AUC after each epoch of its second phase, which is noted and takes no part in the training."""
+    curve: list[float] = []
+    own, other = (samples.test[kind][:3000] for kind in (trained, signal))
+
+    class Watched(NormalisedObjective):
+        def monitor(self) -> dict[str, torch.Tensor]:
+            weights = self.network.weights()
+            scores = []
+            for images in (own, other):
+                x = torch.from_numpy(coordinates[0].of(images)[0]).float()[None]
+                scores.append(self.network.energy(x, weights)[0].numpy().astype(np.float64))
+            curve.append(tagged(scores[0], scores[1])[0])
+            return super().monitor()
+
+    coordinates: list[Any] = []
+    fitted = scorer_module.fit_coordinates
+
+    def remembered(*arguments: Any, **options: Any) -> Any:
+        coordinates[:] = [fitted(*arguments, **options)]
+        return coordinates[0]
+
+    scorer_module.NormalisedObjective, scorer_module.fit_coordinates = Watched, remembered  # type: ignore[misc,assignment]
+    try:
+        found = trained_scorer(samples, trained, seed)
+    finally:
+        scorer_module.NormalisedObjective, scorer_module.fit_coordinates = NormalisedObjective, fitted  # type: ignore[misc]
+    return found, curve
+
+
+def trained_scorer(samples: Samples, kind: str, seed: int) -> NAE:
+    """Return a scorer that was trained on one class."""
+    options = {"nae_epochs": EPOCHS, "nae_patience": EPOCHS, "normalise": True, **SETTING}
+    scorer = NAE(inputs="images", seed=seed, device="auto", **options)
+    return scorer.fit(samples.train[kind], validation=samples.held[kind], progress=sys.stderr.isatty())
+
+
+def row_of(
+    samples: Samples, scorers: list[NAE], trained: str, signal: str, metric: str
+) -> tuple[dict[str, Any], list[float]]:
+    """Return a row of the table and the AUCs of the seeds."""
+    found = [
+        tagged(*(scorer.score(samples.test[kind], metric=metric) for kind in (trained, signal))) for scorer in scorers
+    ]
+    aucs, rejections = (np.array(values) for values in zip(*found, strict=True))
+    spread = max(len(aucs), 2) ** 0.5
+    return {
+        "signal": signal,
+        "score": metric,
+        "auc": round(float(aucs.mean()), 4),
+        "auc_error": round(float(aucs.std(ddof=min(1, len(aucs) - 1)) / spread), 4),
+        "rejection": round(float(rejections.mean()), 1),
+        "talk_auc": TALK[signal][metric][0],
+        "talk_rejection": TALK[signal][metric][1],
+    }, aucs.tolist()
+
+
+def symmetric(samples: Samples) -> tuple[dict[str, Any], dict[str, NAE]]:
+    """Return the symmetric test over the seeds, the choice of the epoch, and the first scorer of each direction."""
+    rows, gains, chosen, firsts = [], [], [], {}
+    for trained, signal in (("qcd", "top"), ("top", "qcd")):
+        first, curve = watched(samples, trained, signal, 0)
+        scorers = [first, *(trained_scorer(samples, trained, seed) for seed in range(1, SEEDS))]
+        aucs = {}
+        for metric in ("autoencoder", "energy"):
+            row, aucs[metric] = row_of(samples, scorers, trained, signal, metric)
+            rows.append(row)
+        gain = np.array(aucs["energy"]) - np.array(aucs["autoencoder"])
+        error = float(gain.std(ddof=min(1, len(gain) - 1)) / len(gain) ** 0.5)
+        gains.append(
+            {
+                "signal": signal,
+                "gain": round(float(gain.mean()), 4),
+                "gain_error": round(error, 4),
+                "seeds": " ".join(f"{own:.4f}" for own in aucs["energy"]),
+                "seeds_autoencoder": " ".join(f"{own:.4f}" for own in aucs["autoencoder"]),
+            }
+        )
+        epoch = first.training_["best_epoch"][0]
+        chosen.append(
+            {
+                "signal": signal,
+                "chosen_epoch": epoch,
+                "chosen_auc": round(curve[epoch - 1], 4) if epoch else None,
+                "best_epoch": 1 + int(np.argmax(curve)),
+                "best_auc": round(max(curve), 4),
+                "last_auc": round(curve[-1], 4),
+                "setbacks": len(first.training_["setbacks"]),
+            }
+        )
+        firsts[trained] = first
+    return {"symmetric": rows, "gains": gains, "criterion": chosen}, firsts
+
+
+def preprocessing() -> list[dict[str, Any]]:
+    """Return a row for each preparation and direction, one seed."""
+    rows = []
+    for smear, power in PREPARED:
+        samples = Samples(smear, power)
+        for trained, signal in (("qcd", "top"), ("top", "qcd")):
+            scorer = trained_scorer(samples, trained, 0)
+            row: dict[str, Any] = {"smear": smear, "power": power, "signal": signal}
+            for metric in ("autoencoder", "energy"):
+                auc, rejection = tagged(*(scorer.score(samples.test[k], metric=metric) for k in (trained, signal)))
+                row |= {metric: round(auc, 4), f"{metric}_rejection": round(rejection, 1)}
+            flat = [(samples.test[k] ** 2).sum(axis=(1, 2)) for k in (trained, signal)]
+            auc = tagged(*flat)[0]
+            rows.append({**row, "sum_of_squares": round(max(auc, 1 - auc), 4)})
+    return rows
+
+
+def draw_manifold(samples: Samples, scorers: dict[str, NAE], path: Path) -> None:
+    """Draw the energies of the decoder's images over the sphere, in units of E0, before and after the second phase, with jets of both classes."""
+    polar = (np.arange(GRID) + 0.5) / GRID * np.pi
+    azimuth = (np.arange(2 * GRID) + 0.5) / GRID * np.pi - np.pi
+    theta, phi = np.meshgrid(polar, azimuth, indexing="ij")
+    points = np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)], axis=-1)
+    with mpl.rc_context(mplhep.style.ROOT):
+        figure, axes = plt.subplots(len(scorers), 2, figsize=(22, 6.5 * len(scorers)), squeeze=False)
+        for line, (trained, scorer) in zip(axes, scorers.items(), strict=True):
+            unit = scorer.training_["unit"]
+            for ax, metric, told_as in zip(
+                line, ("autoencoder", "energy"), ("after the first phase", "after the second phase"), strict=True
+            ):
+                energies = scorer.manifold_energies(points.reshape(-1, 3), metric=metric).reshape(theta.shape) / unit
+                image = ax.pcolormesh(azimuth, np.cos(polar), energies, cmap="cividis", shading="nearest")
+                figure.colorbar(image, ax=ax, label=r"$E(g(z))\,/\,E_0$")
+                for kind, marker, colour in (("qcd", "o", "white"), ("top", "^", "tab:red")):
+                    z = scorer.latent_points(samples.test[kind][:DRAWN], metric=metric)
+                    ax.scatter(
+                        np.arctan2(z[:, 1], z[:, 0]),
+                        z[:, 2],
+                        s=14,
+                        marker=marker,
+                        facecolor="none",
+                        edgecolor=colour,
+                        label={"qcd": "QCD", "top": "top"}[kind],
+                    )
+                ax.set(xlabel=r"azimuth of $z$", ylabel=r"$z_3$")
+                ax.set_title(f"trained on {trained if trained == 'top' else 'QCD'}, {told_as}", fontsize=22)
+                ax.legend(loc="upper right", fontsize=16, facecolor="0.6", frameon=True)
+        figure.tight_layout()
+        figure.savefig(path, dpi=60, metadata={"Software": None})
+        plt.close(figure)
+
+
+def run() -> dict[str, Any]:
+    """Return what the parts found; the figure is written beside the results."""
+    samples = Samples(SMEAR, POWER)
+    made: dict[str, Any] = {
+        "command": "make study ONLY=normalised_autoencoder",
+        "jets": JETS,
+        "seeds": SEEDS,
+        "epochs": EPOCHS,
+        "smear": SMEAR,
+        "power": POWER,
+        "setting": SETTING or "defaults",
+    }
+    firsts: dict[str, NAE] = {}
+    if "symmetric" in PARTS:
+        found, firsts = symmetric(samples)
+        made |= found
+        made["baselines"] = both_directions(samples.tables["qcd"], samples.tables["top"])
+    if "preprocessing" in PARTS:
+        made["preprocessing"] = preprocessing()
+    if "manifold" in PARTS:
+        firsts = firsts or {kind: trained_scorer(samples, kind, 0) for kind in ("qcd", "top")}
+        draw_manifold(samples, firsts, Path(__file__).parents[1] / "docs" / "results" / MANIFOLD)
+        made["figure"] = MANIFOLD
+    return made
