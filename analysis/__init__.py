@@ -9,6 +9,7 @@ from .checks.exposed import ExposedMass, exposed_sculpting
 from .checks.generation import Compared, LatentCorrelations, compare_generated, latent_correlations
 from .checks.global_p import GlobalUniformity, global_uniformity
 from .checks.mass_spectra import MassDecorrelation, MassSpectra, mass_decorrelation, mass_spectra
+from .checks.training_signs import TrainingRecord, training_records, training_signs
 from .counting_hunt import (
     Closure,
     CountedSample,
@@ -27,6 +28,7 @@ from .figures.p_values import scan_figure
 from .figures.plane_figure import draw_plane_scan
 from .figures.region_figures import plane_figure, roc_figure, sculpting_figure
 from .figures.spectrum_figures import spectrum_figure
+from .figures.training_figures import negatives_figure, training_figure
 from .fits.alternatives import ALTERNATIVES, Alternative, fit_alternatives
 from .fits.background import FAMILIES, BackgroundFit, choose_background, family_orders, fit_background, goodness_of_fit
 from .fits.bernstein import BernsteinFit, bernstein_basis, choose_degree, fit_bernstein
@@ -147,6 +149,7 @@ __all__ = [
     "SignalShape",
     "SpectrumHunt",
     "TailFit",
+    "TrainingRecord",
     "UserFunction",
     "Validation",
     "WindowScan",
@@ -216,6 +219,7 @@ __all__ = [
     "mass_spectra",
     "model_cls",
     "model_discovery_p",
+    "negatives_figure",
     "other_families",
     "parse_function",
     "plane_figure",
@@ -241,6 +245,9 @@ __all__ = [
     "spectrum_figure",
     "spectrum_result",
     "stand_in",
+    "training_figure",
+    "training_records",
+    "training_signs",
     "up_crossings",
     "upper_limit",
     "validate",

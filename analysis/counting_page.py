@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .page import HEAD, picture, write_page
+from .page import HEAD, TRAINED, figures_of, write_page
 
 __all__ = ["write_counting_report"]
 
@@ -19,7 +19,7 @@ TEMPLATE = (
 p <b>{{ is_p(c.result.p_value) }}</b> ({{ "%.2f"|format(c.result.z) }} σ).{% endif %}
 At {{ "%.0f"|format(100 * l.confidence) }} % confidence {% if l.observed is not none %}a signal has fewer than <b>{{ number(l.observed) }}</b> events above the threshold{% endif %} (expected {{ number(l.expected[2]) }}, {{ number(l.expected[1]) }} to {{ number(l.expected[3]) }}).</div>
 {% for note in r.notes %}<p class="note">{{ note }}</p>{% endfor %}
-{% if figure %}<figure><img alt="scores and threshold" src="data:image/png;base64,{{ figure }}"><figcaption>Scores of the hunted events, each measured from the threshold of its fold{% if e.method == "abcd" %}: the plane of two axes, and the events of its four regions{% endif %}.</figcaption></figure>{% endif %}
+{{ figure("counting", "Scores of the hunted events, each measured from the threshold of its fold" ~ (": the plane of two axes, and the events of its four regions" if e.method == "abcd" else "") ~ ".") }}
 <h2>The expectation</h2>
 <table><tr><th>{{ "B C / D of the data" if e.method == "abcd" else "background events above the threshold" }}</th><th>events</th></tr>
 {% for name, n in e.counts.items() %}<tr><td>{{ name }}</td><td>{{ "%.10g"|format(n) }}</td></tr>{% endfor %}
@@ -44,7 +44,9 @@ At {{ "%.0f"|format(100 * l.confidence) }} % confidence {% if l.observed is not 
 <table><tr><th>sample</th><th>kept</th><th>read</th><th>files skipped</th></tr>
 {% for name, s in r.samples.items() %}<tr><td>{{ name }}</td><td>{{ s.events }}</td><td>{{ s.cutflow.read }}</td><td>{{ s.skipped_files|length }}</td></tr>{% endfor %}</table>
 {% for name, s in r.samples.items() %}{% for f in s.skipped_files %}<p class="note">{{ name }}: skipped {{ f[0] }}: {{ f[1] }}</p>{% endfor %}{% endfor %}
-<h2>To reproduce</h2>
+"""
+    + TRAINED
+    + """<h2>To reproduce</h2>
 <pre>{{ configuration }}</pre>
 <p class="small">{% for k, v in r.versions.items() %}{{ k }} {{ v }}{{ ", " if not loop.last }}{% endfor %}. The same numbers in result.json.</p>
 </body></html>
@@ -53,8 +55,7 @@ At {{ "%.0f"|format(100 * l.confidence) }} % confidence {% if l.observed is not 
 
 
 def write_counting_report(path: str | Path, result: Mapping[str, Any], figures: str | Path) -> None:
-    """Write report.html from the result of a counting experiment and its figure, inside the file."""
-    file = Path(figures) / "counting.png"
+    """Write report.html from the result of a counting experiment and its figures, inside the file."""
     write_page(
         path,
         TEMPLATE,
@@ -63,5 +64,5 @@ def write_counting_report(path: str | Path, result: Mapping[str, Any], figures: 
         c=result["counting"],
         e=result["counting"]["expectation"],
         l=result["counting"]["limits"],
-        figure=picture(file) if file.is_file() else "",
+        figure=figures_of(figures),
     )

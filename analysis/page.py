@@ -88,6 +88,19 @@ VALIDATION = """{% if r.validation is defined %}<h2>Validation</h2>
 """
 """What `hunch validate` found; after `BIAS`."""
 
+TRAINED = """{% if r.how_trained is defined %}<h2>Training</h2>
+<p>What the trainings noted epoch by epoch; no label is in it.{% if r.how_trained.axes[0].models[0].select == "wasserstein" %} The model draws events of its own (negatives) and raises their energy, while that of the data falls. Energies are in
+units of E<sub>0</sub>, their mean after the first phase, the training as an autoencoder. Where the model has learnt the density of the data, negatives are like them: the gap of the energies is near 0,
+and their Wasserstein distance is near 1, which is that of data and data. The epoch with the smallest distance is the model.{% endif %}</p>
+{% for axis in r.how_trained.axes %}{% if not loop.first %}<details><summary>{{ axis.name }}</summary>{% endif %}{{ figure("training_" ~ loop.index0, "Training of " ~ axis.name ~ ": dots mark the chosen epoch" ~ (", triangles epochs that diverged and were taken back" if axis.models|selectattr("setbacks")|list else "") ~ ".") }}
+<table><tr><th>{{ axis.name }}</th><th>epochs</th><th>chosen</th><th>chosen by</th><th>taken back</th></tr>
+{% for m in axis.models %}<tr><td>{{ m.name }}</td><td>{{ m.epochs }}</td><td>{{ m.best_epoch }}</td><td>{{ (m.select or "loss of held-out events")|replace("_", " ") }}{% if m.chosen_by is not none %}, {{ number(m.chosen_by) }}{% endif %}</td><td>{{ m.setbacks|length }}</td></tr>{% endfor %}</table>
+{% for m in axis.models %}{% for sign in m.signs %}<p class="note">{{ axis.name }}, {{ m.name }}: {{ sign }}.</p>{% endfor %}{% endfor %}
+{% if not axis.models|selectattr("signs")|list %}<p>{{ axis.name }}: no sign of trouble in these figures.</p>{% endif %}{% if not loop.first %}</details>{% endif %}
+{% endfor %}{{ figure("training_negatives", "What the background's model drew along its training, a row a time up to the chosen epoch, and some of the events it learnt from (last row).") }}{% endif %}
+"""
+"""How the models were trained."""
+
 TEMPLATE = (
     HEAD
     + BIAS
@@ -173,6 +186,7 @@ They were fixed before the hunted events were looked at, on events that no model
 {{ bias_table(r.bias) }}
 """
     + VALIDATION
+    + TRAINED
     + """{% if r.metrics is defined and r.metrics %}<h2>Against the truth in the file</h2>{{ figure("roc_sic") }}
 <table><tr><th>score</th><th>AUC</th><th>max SIC (20 background events left)</th><th>at ε<sub>B</sub></th>{% for k in (r.metrics.values()|first).eps_s %}<th>ε<sub>S</sub> at ε<sub>B</sub> = {{ k }}</th>{% endfor %}<th>1/ε<sub>B</sub> at ε<sub>S</sub> = 0.5</th></tr>
 {% for name, m in r.metrics.items() %}<tr><td>{{ name }}</td><td>{{ "%.3f"|format(m.auc) }} ± {{ "%.3f"|format(m.auc_error) }}</td><td>{{ "%.2f"|format(m.max_sic) }} ± {{ "%.2f"|format(m.max_sic_error) }}</td><td>{{ p(m.max_sic_eps_b) }}</td>{% for v in m.eps_s.values() %}<td>{{ "%.3f"|format(v) }}</td>{% endfor %}<td>{{ "%.1f"|format(m.rejection["0.5"]) }}</td></tr>{% endfor %}</table>{% endif %}

@@ -141,10 +141,11 @@ def export(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same events."
 )
 def generate(*, target: Path, events: int, output: Path, axis: str | None, seed: int) -> None:
-    """Generate events with a trained SCORER (a folder): decoded from draws of its latent prior, in the units of its training.
+    """Generate events with a trained SCORER (a folder): decoded from draws of its latent prior, or drawn by the chains of a NAE, in the
+    units of its training.
 
     The table has the columns that the scorer was trained on: features, or the image or the constituents of a jet. ConstituentVae,
-    ConvVae, Flow and Vae can, and so can an axis of a space of them. How like the training's such events are
+    ConvVae, Flow, NAE and Vae can, and so can an axis of a space of them. How like the training's such events are
     hunch.analysis.compare_generated tells.
     """
     from ..models import ScorerError, load_scorer

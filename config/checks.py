@@ -163,7 +163,9 @@ def check_method(analysis: Analysis) -> None:
     except HunchError as error:
         said = str(error)
         sections = {**dict.fromkeys(analysis.training, "training"), **dict.fromkeys(analysis.scorer, "scorer")}
-        blamed = next((f"key '{sections[o]}.{o}'" for o in sections if re.search(rf"\b{o}\b", said)), "scorer")
+        # the option that is named first is the one that is wrong, others may be what it does not go with
+        named = [(at.start(), o) for o in sections if (at := re.search(rf"\b{o}\b", said)) is not None]
+        blamed = f"key '{sections[min(named)[1]]}.{min(named)[1]}'" if named else "scorer"
         raise ValueError(f"{blamed}: {said}") from error
     check_samples(analysis, representation)
     if analysis.scorer_options.get("decorrelation", 0) > 0 and representation.observable is None:

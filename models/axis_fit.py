@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .pretrained import content_of, folder_of
 from .sample import Sample, named_inputs, split_rows
-from .scorer import SCORERS, Method, Scorer, load_scorer
+from .scorer import SCORERS, SECOND_PHASE, Method, Scorer, load_scorer
 from .storage import ScorerFolderError
 
 __all__ = ["SPLIT", "Axis", "fit_axes", "in_order", "n_jets", "remove_finished", "single_jets"]
@@ -193,8 +193,9 @@ def finished(folder: Path) -> Scorer | None:
 
 
 def remove_finished(checkpoint: str) -> None:
-    """Remove what a fit of one axis has left: its checkpoint, and the finished scorers beside it."""
+    """Remove what a fit of one axis has left: its checkpoint, that of a second phase, and the finished scorers beside it."""
     path = Path(checkpoint)
-    path.unlink(missing_ok=True)
+    for left in (path, Path(f"{checkpoint}{SECOND_PHASE}")):
+        left.unlink(missing_ok=True)
     for folder in path.parent.glob(f"{glob.escape(path.name)}.*.axis"):
         shutil.rmtree(folder)

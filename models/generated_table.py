@@ -33,7 +33,7 @@ def generated_table(scorer: Scorer, n: int, *, axis: str | None = None, seed: in
         raise ScorerError(f"axis {axis!r}: {space} is one model, and has no axes to choose from")
     if not can_generate(type(scorer)):
         able = ", ".join(name for name in SCORERS if can_generate(method_class(name)))
-        raise ScorerError(f"{type(scorer).__name__} has no prior to draw events from; what has: {able}")
+        raise ScorerError(f"{type(scorer).__name__} generates no events; what does: {able}")
     events = cast("Generative", scorer).sample(n, seed=seed)
     if events.ndim == 2:
         own = names or tuple(f"x_{i}" for i in range(events.shape[1]))

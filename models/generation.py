@@ -1,4 +1,4 @@
-"""Generation: draws of a latent prior, and points along one of its dimensions, which VAEs and flows turn into events."""
+"""Generation: draws of a latent prior, and points along one of its dimensions, which VAEs and flows turn into events; chains draw them too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Generative(Protocol):
     """A scorer that makes events like those of its training."""
 
     def sample(self, n: int, *, seed: int = 0) -> Array:
-        """Return n events of the latent prior, float64, in the units of the training's inputs; the same for the same seed.
+        """Return n events, of the latent prior or of the model's own chains, float64, in the units of the training's inputs; the same for the same seed.
 
         Raises NotFittedError, and ScorerError for an n that is no whole number from 1 on.
         """

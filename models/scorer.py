@@ -26,6 +26,7 @@ T = TypeVar("T")
 __all__ = [
     "KINDS",
     "SCORERS",
+    "SECOND_PHASE",
     "Method",
     "Scorer",
     "for_kind",
@@ -39,6 +40,9 @@ __all__ = [
 
 KINDS = ("rows", "images", "sets")
 """What an event can be to a method: a row (d,), one image a jet (jets, a, b), or one set a jet (jets, k, c)."""
+
+SECOND_PHASE = ".normalised"
+"""Ends the name of the checkpoint of a training's second phase, beside that of the first."""
 
 
 @runtime_checkable

@@ -96,7 +96,8 @@ class ScorerSpace:
     """Axes "background" and one for each prior, each a scorer of its own (`Quak` trains densities for all in one go).
 
     background, priors: scorers that are not fitted, or fitted ones if `fit` is told so. alpha: weight of the priors in the
-    difference. metric: which of the scorers' metrics spans the axes, None for the first of each; per_jet: of PER_JET. Neither changes
+    difference. metric: which of the scorers' metrics spans the axes, None for the first of each, or axis -> metric of those that take another one;
+    per_jet: of PER_JET. Neither changes
     what is trained (`configured`).
 
     Events are a sample, a plain array or what names its columns (`columns_of`) for all axes, or a mapping of every axis' name to the
@@ -113,20 +114,23 @@ class ScorerSpace:
         priors: Mapping[str, Scorer] | None = None,
         *,
         alpha: float = 1.0,
-        metric: str | None = None,
+        metric: str | Mapping[str, str] | None = None,
         per_jet: str = "sum",
     ) -> None:
         if BACKGROUND in (priors or {}):
             raise ScorerError(f"a prior cannot be called {BACKGROUND!r}: that is the other axis")
         if per_jet not in PER_JET:
             raise ScorerError(unknown_name("per_jet", per_jet, PER_JET))
+        metric = dict(metric) if isinstance(metric, Mapping) else metric
         self.scorers: dict[str, Scorer] = {BACKGROUND: background, **(priors or {})}
         self.alpha, self.metric, self.per_jet = alpha, metric, per_jet
+        self._check_metric_axes()
         self.spreads_: dict[str, dict[str, float]] | None = None
         self.left_out_: dict[str, dict[str, str]] = {}
         self.jets_: dict[str, int] = {}
         self.names_: dict[str, tuple[str, ...]] = {}
         self.made_: dict[str, Any] = {}
+        self.axis_made_: dict[str, dict[str, Any]] = {}
         self.trained_on = event_hashes([])
         self.rows_ = 0
 
@@ -197,10 +201,10 @@ class ScorerSpace:
             )
             for name, events in given.items():  # all of them before the first training
                 check_trainable(self.scorers[name], events, called(name))
-            made = axes[BACKGROUND].made
             fits = []
             for name, events in given.items():
                 own = beside = None
+                made = axes[name].made
                 if held is not None and name == BACKGROUND:
                     own = in_order(held[name], names[name], made, "validation")
                 if exposure is not None and name == BACKGROUND:
@@ -210,7 +214,7 @@ class ScorerSpace:
                 fits.append(Axis(copy.copy(self.scorers[name]), ordered, own, beside))
             origins = [origin_of(folder) for folder in map(folder_of, self.scorers.values()) if folder]
             for origin in origins:
-                refuse_other_settings(made, origin.made, "x")
+                refuse_other_settings(axes[BACKGROUND].made, origin.made, "x")
             fitted_scorers = fit_axes(
                 fits, checkpoint=None if checkpoint is None else str(checkpoint), progress=progress
             )
@@ -220,6 +224,7 @@ class ScorerSpace:
                 vars(self.scorers[name]).update(vars(fitted_scorer))
             self.spreads_ = None
         self.made_ = dict(axes[BACKGROUND].made)
+        self.axis_made_ = {name: dict(own.made) for name, own in axes.items()}
         self.names_, self.jets_ = names, {name: n_jets(given.inputs) for name, given in axes.items()}
         self.rows_ = len(axes[BACKGROUND])
         self.spreads_, self.left_out_ = self._spreads(axes)
@@ -233,7 +238,7 @@ class ScorerSpace:
                 remove_finished(f"{checkpoint}.{number}")
         return self
 
-    def configured(self, *, metric: str | None = None, per_jet: str = "sum") -> Self:
+    def configured(self, *, metric: str | Mapping[str, str] | None = None, per_jet: str = "sum") -> Self:
         """Return a space of the same models that is read otherwise; metric, per_jet: as the constructor takes them.
 
         Raises UnknownMetricError for a metric that a scorer does not have, ScorerError for one whose spread is not known, with the
@@ -242,7 +247,8 @@ class ScorerSpace:
         if per_jet not in PER_JET:
             raise ScorerError(unknown_name("per_jet", per_jet, PER_JET))
         other = copy.copy(self)
-        other.metric, other.per_jet = metric, per_jet
+        other.metric, other.per_jet = dict(metric) if isinstance(metric, Mapping) else metric, per_jet
+        other._check_metric_axes()
         for name in self.scorers:
             other.axis_metric(name)
             if self.spreads_ is not None:
@@ -260,7 +266,7 @@ class ScorerSpace:
         require_fitted(self.spreads_, self)
         found = []
         for name, events in self._axes(x, self.names_).items():
-            inputs, jets = named_inputs(events, self.names_[name], made=self.made_), self.jets_[name]
+            inputs, jets = named_inputs(events, self.names_[name], made=self.axis_made_[name]), self.jets_[name]
             of_rows = getattr(self.scorers[name], "takes", ()) == ("rows",)  # which says itself that these are no rows
             if n_jets(inputs) != jets and not of_rows:
                 raise ShapeError(f"x: {n_jets(inputs)} jets an event, the space was fitted with {jets}")
@@ -308,6 +314,7 @@ class ScorerSpace:
                         "left_out": self.left_out_[name],
                         "jets": self.jets_[name],
                         "input_names": list(self.names_[name]),
+                        "inputs_made": self.axis_made_[name],
                     }
                 )
                 tensors |= {f"{number}.{key}": tensor for key, tensor in stored.items()}
@@ -345,6 +352,8 @@ class ScorerSpace:
                 raise ScorerError(f"axis {shown(name)}: {shown(jets)} jets an event, allowed: 1 to {MAX_JETS}")
         space.names_ = {axis["name"]: tuple(axis["input_names"]) for axis in axes}
         space.made_ = dict(record.get("inputs_made", {}))
+        # those of a folder of before are of all axes
+        space.axis_made_ = {axis["name"]: dict(axis.get("inputs_made", space.made_)) for axis in axes}
         space.rows_ = int(record["training"]["rows"][0])
         space.trained_on = tensors["trained_on"].numpy()
         return space
@@ -375,7 +384,14 @@ class ScorerSpace:
     def axis_metric(self, axis: str) -> str:
         """Return the metric of an axis' scorer that spans it."""
         scorer = self.scorers[axis]
-        return check_metric(self.metric, scorer.metrics, f"axis {axis!r}, {type(scorer).__name__}")
+        metric = self.metric.get(axis) if isinstance(self.metric, Mapping) else self.metric
+        return check_metric(metric, scorer.metrics, f"axis {axis!r}, {type(scorer).__name__}")
+
+    def _check_metric_axes(self) -> None:
+        """Raise ScorerError where metrics are given for an axis that there is not."""
+        for axis in self.metric if isinstance(self.metric, Mapping) else ():
+            if axis not in self.scorers:
+                raise ScorerError(unknown_name("axis", axis, self.scorers, "metric"))
 
     def spread(self, axis: str) -> float:
         """Return the spread that an axis is divided by, or say why there is none."""

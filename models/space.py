@@ -125,10 +125,10 @@ def axis_seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
-def load_space(path: str | Path, *, metric: str | None = None, per_jet: str = "sum") -> Space:
+def load_space(path: str | Path, *, metric: str | Mapping[str, str] | None = None, per_jet: str = "sum") -> Space:
     """Return the fitted space of a folder, set to how it is read.
 
-    metric: which of the scorers' metrics spans the axes, None for the first; per_jet: how the jets of an event are put together
+    metric: which of the scorers' metrics spans the axes, None for the first, or axis -> metric; per_jet: how the jets of an event are put together
     ("sum", "max", "concat"). Raises ScorerFolderError, ScorerError for a folder that holds no space, and for a metric or a `per_jet`
     that a space of densities of whole events, which has neither, is asked for.
     """

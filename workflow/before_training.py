@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import Analysis
-from ..errors import InputError
+from ..errors import HunchError, InputError
 from ..folds import fold_hash
-from ..table import EVENT_ID, Observable, Table, read_table, table_info
+from ..table import EVENT_ID, Observable, Table, read_table, table_info, table_parts
 from .fine_tuning import check_pretrained_events
-from .layout import table_path
+from .layout import table_path, training_samples
 
 __all__ = ["check_before_training"]
 
@@ -25,6 +25,7 @@ def check_before_training(analysis: Analysis) -> None:
     tables = {name: table_of(analysis, name) for name in ("data", "background") if in_samples(analysis, name)}
     hashes = {name: fold_hash(table, analysis.represented.content) for name, table in tables.items()}
     check_training_events(analysis, hashes)
+    check_image_size(analysis)
     check_pretrained_events(analysis, lambda sample: table_of(analysis, sample))
     if analysis.hunt == "bump":
         check_spectrum(analysis, tables, hashes)
@@ -75,6 +76,21 @@ def check_training_events(analysis: Analysis, hashes: dict[str, npt.NDArray[np.u
             raise InputError(
                 f"sample {name}: {n} events are too few to train {analysis.scorer_name} on; {analysis.method.least // each} are needed"
             )
+
+
+def check_image_size(analysis: Analysis) -> None:
+    """Refuse images of a size that the method cannot take: those of tables of one's own have another than the representation says."""
+    representation, method = analysis.represented, analysis.method
+    if representation.kind != "images":
+        return
+    sample, name = training_samples(analysis)[0], representation.inputs[0]
+    shape = next(table_parts(table_path(analysis, sample), [name]))[name].shape[1:]
+    options = {**analysis.scorer_options, **method.kind_options.get(representation.kind, {})}
+    try:
+        method(**options).check(shape)
+    except HunchError as error:
+        files = ", ".join(analysis.sample_files()[sample])
+        raise InputError(f"sample {sample} ({files}): column {name!r}: {error}") from error
 
 
 def check_spectrum(analysis: Analysis, tables: dict[str, Table], hashes: dict[str, npt.NDArray[np.uint64]]) -> None:

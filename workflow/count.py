@@ -15,6 +15,7 @@ from ..folds import as_identity, hash_columns
 from ..table import EVENT_ID, IDENTITY, read_table
 from .layout import score_path, simulated_signals
 from .score import loaded_spaces
+from .trainings import draw_how_trained
 
 if TYPE_CHECKING:
     from ..analysis import CountedSample
@@ -66,6 +67,7 @@ def count(analysis: Analysis) -> None:
         "counting": found.as_dict(),
         "score": ", ".join(counted_axes(analysis, space)) if choice.expectation == "abcd" else space.metrics[0],
         "notes": [*sample_notes(analysis), *found.notes],
+        **draw_how_trained(analysis),
     }
     write_json(output / "result.json", finite(result))
 

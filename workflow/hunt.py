@@ -18,6 +18,7 @@ from ..pieces import NONE_KEPT, Pieces
 from ..table import Observable, read_table, table_info
 from .layout import JET_MASS, model_paths, region_axes, table_path
 from .score import read_jet_mass, read_plain, read_scored
+from .trainings import draw_how_trained
 
 if TYPE_CHECKING:
     from ..analysis import RegionChoice, Scored, Search
@@ -103,6 +104,7 @@ def hunt_bump(analysis: Analysis, *, progress: bool, pieces: Pieces = NONE_KEPT)
         "notes": [*sample_notes(analysis), *answer["notes"], *not_expected],
         **({"expected_discovery": expected} if expected else {}),
         **exposure_of(analysis, found, data, calibration, choice),
+        **draw_how_trained(analysis),
         **({} if scanned is None else {"plane_scan": scanned}),
     }
     write_json(output / "result.json", finite(result))

@@ -239,7 +239,7 @@ STAGES: dict[str, Stage] = {
     "hunt": Stage(
         "hunt",
         hunting_settings,
-        lambda a: [*scores_of(a), *tables_of(a), *model_paths(a)],
+        lambda a: [*scores_of(a), *tables_of(a), *model_paths(a), *plain_paths(a)],
         lambda a: in_output(*(HUNTED if a.hunt == "bump" else COUNTED))(a),
         ("analysis", "models"),
         hunt,

@@ -55,14 +55,16 @@ class Coordinates:
         return (found if mask is None else found * mask), mask
 
     def back(self, coordinates: Array, mask: Array | None = None) -> Array:
-        """Return inputs (n, ...) of coordinates (n, d): pixels are not negative, slots that are not filled, or hold no pT, are zeros."""
+        """Return inputs (n, ...) of coordinates (n, d): pixels are not negative and sum to one, as those of the training do; slots that are not
+        filled, or hold no pT, are zeros."""
         raw = coordinates * self.spread + self.centre
         if self.columns is not None:
             made = unmap_columns(self.columns, raw)
             return np.where(self.columns.integer, np.rint(made), made)
         shaped = raw.reshape(len(raw), *self.shape)
         if self.scaling is None:
-            return np.asarray(np.maximum(shaped, 0.0))
+            pixels = np.maximum(shaped, 0.0)
+            return np.asarray(pixels / np.maximum(pixels.sum(axis=(1, 2), keepdims=True), SMALLEST))
         sets = self.scaling.restored(shaped)
         there = filled_slots(sets) if mask is None else filled_slots(sets) & (mask.reshape(sets.shape)[..., 0] > 0)
         return np.asarray(np.where(there[..., None], sets, 0.0))

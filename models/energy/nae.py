@@ -22,7 +22,7 @@ from ..distance.clouds import EmptyImageError, NegativePixelError, as_jets, requ
 from ..generation import as_latent, checked_draws
 from ..inputs import ScorerError, ShapeError, TooFewRowsError, as_matrix, check_metric, whole_number
 from ..sample import Events, named_inputs, refuse_unused, sample_names, single_jet, split_rows
-from ..scorer import KINDS, Method, require_fitted, save_scorer
+from ..scorer import KINDS, SECOND_PHASE, Method, require_columns, require_fitted, save_scorer
 from ..train.loop import TrainingSettings, named_device, resolve_device, train_stack
 from ..train.threads import few_threads
 from .coordinates import Coordinates, fit_coordinates
@@ -163,7 +163,7 @@ class NAE(Method):
             domain=self._domain(coordinates),
         )
         common["seed"] = int(np.random.SeedSequence([self.seed, SECOND]).generate_state(1)[0])
-        second = None if path is None else f"{path}.normalised"
+        second = None if path is None else f"{path}{SECOND_PHASE}"
         record = train_stack(
             objective, [rows], [beside], settings=self._settings(second=True), checkpoint=second, **common
         )
@@ -292,6 +292,8 @@ class NAE(Method):
         shape = tuple(whole_number("shape", side) for side in record["state"]["shape"])
         if min(shape, default=0) < 1 or record["n_features"] != math.prod(shape):
             raise ScorerError(f"tells inputs of {shape} and {record['n_features']} numbers")
+        if scorer.inputs == "rows":
+            require_columns(record, shape[0])
         scorer.coordinates_ = Coordinates.from_tensors(scorer.inputs, shape, parts["coordinates"])
         sizes = scorer._sizes(shape)
         for name in ("network", "autoencoder"):
@@ -326,6 +328,9 @@ class NAE(Method):
         for name in ("lipschitz", "gamma", "clip", "latent_temperature", "input_temperature"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ScorerError(f"{name} is {getattr(self, name)!r}, allowed: 0, or a finite number above")
+        for name in ("nae_epochs", "nae_patience", "nae_learning_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ScorerError(f"{name} is {getattr(self, name)!r}, allowed: above 0")
         if not 0 <= self.restart <= 1:
             raise ScorerError(f"restart is {self.restart!r}, allowed: 0 to 1")
         if whole_number("replay", self.replay) < whole_number("batch_size", self.batch_size):

@@ -208,7 +208,7 @@ def test_a_scorer_generates_a_table_of_its_own_columns(tmp_path: Path, call: Cal
         assert "Traceback" not in err
     Quak(seed=0, device="cpu", max_epochs=1, hidden=8).fit(rng.normal(size=(200, 2))).save(tmp_path / "quak")
     status, _, err = call("generate", str(tmp_path / "quak"), "-n", "4", "-o", str(out))
-    assert (status, "quak: Quak has no prior to draw events from; what has: ConstituentVae" in err) == (2, True)
+    assert (status, "quak: Quak generates no events; what does: ConstituentVae" in err) == (2, True)
     (tmp_path / "a.root").write_bytes(b"no folder")
     status, _, err = call("generate", str(tmp_path / "a.root"), "-n", "4", "-o", str(out))
     assert (status, "a.root" in err) == (2, True)

@@ -15,6 +15,7 @@ import pytest
 
 from hunch.errors import HunchError
 from hunch.models import (
+    NAE,
     ConvVae,
     DtypeError,
     EventToEnsemble,
@@ -39,6 +40,15 @@ from hunch.table import Table
 
 QUICK: dict[str, Any] = {"device": "cpu", "max_epochs": 1, "hidden": 4}
 FLOW: dict[str, Any] = {**QUICK, "steps": 1}
+TINY: dict[str, Any] = {
+    **QUICK,
+    "latent": 2,
+    "batch_size": 64,
+    "nae_epochs": 1,
+    "latent_steps": 1,
+    "input_steps": 1,
+    "replay": 64,
+}
 NAMES = ("light", "heavy", "tau21")
 OTHER = (2, 0, 1)
 """Another order of the columns."""
@@ -75,9 +85,10 @@ MAKERS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.fixture(params=MAKERS, scope="module")
+@pytest.fixture(params=[*MAKERS, "NAE"], scope="module")
 def fitted(request: pytest.FixtureRequest) -> Any:
-    return MAKERS[request.param]().fit(pd.DataFrame(named(rows())))
+    makers = MAKERS | {"NAE": lambda: NAE(**TINY, inputs="rows")}
+    return makers[request.param]().fit(pd.DataFrame(named(rows())))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -216,8 +227,9 @@ def jets(n: int, seed: int = 0) -> np.ndarray:
     [
         lambda: EventToEnsemble(distance="mae", k=1),
         lambda: ConvVae(blocks=1, channels=2, hidden=4, latent=2, max_epochs=1, device="cpu"),
+        lambda: NAE(**TINY),
     ],
-    ids=["EventToEnsemble", "ConvVae"],
+    ids=["EventToEnsemble", "ConvVae", "NAE"],
 )
 def test_a_column_of_images_is_asked_for_by_its_name(make: Callable[[], Any]) -> None:
     x = jets(100)

@@ -31,6 +31,7 @@ from hunch.models.inputs import NonFiniteError
 from hunch.models.scorer import method_class
 
 OPTIONS: dict[str, Any] = {"max_epochs": 2, "hidden": 16, "batch_size": 64, "channels": 4, "latent": 3, "device": "cpu"}
+OPTIONS |= {"nae_epochs": 1, "latent_steps": 1, "input_steps": 1, "replay": 64}
 
 
 def rows(n: int, seed: int = 0) -> np.ndarray:
@@ -61,15 +62,19 @@ EVENTS = {"rows": rows, "images": images, "sets": sets}
 ABLE = [name for name in SCORERS if can_generate(method_class(name))]
 
 
-@pytest.fixture(scope="module", params=ABLE)
+CASES = [(name, kind) for name in ABLE for kind in method_class(name).takes]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=[" ".join(case) for case in CASES])
 def fitted(request: pytest.FixtureRequest) -> tuple[Any, np.ndarray]:
-    cls = method_class(request.param)
-    x = EVENTS[cls.takes[0]](150)
-    return cls(**{k: v for k, v in OPTIONS.items() if k in scorer_fields(cls)}).fit(x), x
+    name, kind = request.param
+    cls, x = method_class(name), EVENTS[kind](150)
+    own = {k: v for k, v in OPTIONS.items() if k in scorer_fields(cls)}
+    return cls(**own, **cls.kind_options.get(kind, {})).fit(x), x
 
 
-def test_every_vae_and_the_flow_can_and_no_distance() -> None:
-    assert ABLE == ["ConstituentVae", "ConvVae", "Flow", "Vae"]
+def test_every_model_of_a_density_can_and_no_distance() -> None:
+    assert ABLE == ["ConstituentVae", "ConvVae", "Flow", "NAE", "Vae"]
 
 
 def test_draws_are_events_like_the_trainings_and_the_same_by_seed(
@@ -235,7 +240,7 @@ def test_an_axis_of_a_space_makes_its_own_events() -> None:
 
 def test_what_generates_nothing_says_what_does() -> None:
     with pytest.raises(
-        ScorerError, match="Quak has no prior to draw events from; what has: ConstituentVae, ConvVae, Flow, Vae"
+        ScorerError, match="Quak generates no events; what does: ConstituentVae, ConvVae, Flow, NAE, Vae"
     ):
         generated_table(Quak(), 4)
     with pytest.raises(ScorerError, match="axis 'near': Vae is one model"):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hunch.models import (
+    NAE,
     ConvVae,
     EventToEnsemble,
     Flow,
@@ -29,6 +30,15 @@ from hunch.models.density.densities import ARCHITECTURES, Architecture
 from hunch.models.storage import sealed
 
 SHORT: dict[str, Any] = {"max_epochs": 1, "hidden": 4}
+TINY: dict[str, Any] = {
+    **SHORT,
+    "latent": 2,
+    "batch_size": 64,
+    "nae_epochs": 1,
+    "latent_steps": 1,
+    "input_steps": 1,
+    "replay": 64,
+}
 RNG = np.random.default_rng(3)
 ROWS = RNG.normal(size=(120, 3))
 IMAGES = RNG.exponential(size=(120, 8, 8))
@@ -44,10 +54,14 @@ def fitted(name: str) -> Scorer:
         return ConvVae(**SHORT, blocks=1, channels=2, latent=2).fit(IMAGES)
     if name == "EventToEnsemble":
         return EventToEnsemble(distance="mse", references="average").fit(IMAGES)
+    if name == "NAE":
+        return NAE(**TINY, inputs="rows").fit(ROWS)
+    if name == "NAE of images":
+        return NAE(**TINY, architecture="conv", channels=2).fit(IMAGES)
     return {"Flow": Flow(**SHORT), "Vae": Vae(**SHORT), "Vae with flows": Vae(**SHORT, flow_steps=2)}[name].fit(ROWS)
 
 
-NAMES = ("Flow", "Vae", "Vae with flows", "Quak", "ConvVae", "EventToEnsemble", "ScorerSpace")
+NAMES = ("Flow", "Vae", "Vae with flows", "Quak", "ConvVae", "EventToEnsemble", "NAE", "NAE of images", "ScorerSpace")
 
 
 @pytest.fixture(scope="module", params=NAMES)
