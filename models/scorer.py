@@ -36,6 +36,7 @@ __all__ = [
     "save_scorer",
     "scorer_class",
     "scorer_fields",
+    "stored_kinds",
 ]
 
 KINDS = ("rows", "images", "sets")
@@ -185,6 +186,12 @@ def for_kind(kind: str) -> tuple[str, ...]:
     if kind not in KINDS:
         raise ScorerError(unknown_name("kind", kind, KINDS))
     return tuple(name for name in SCORERS if kind in method_class(name).takes)
+
+
+def stored_kinds(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the kinds of events that a stored method takes: those of its class that go with its options. record: of scorer.json."""
+    method, options = method_class(record["class"]), record["parameters"]
+    return tuple(kind for kind in method.takes if method.kind_options.get(kind, {}).items() <= options.items())
 
 
 def scorer_class(name: str, *, where: str = "") -> type[StoredScorer]:

@@ -27,7 +27,7 @@ from ..files import refuse_input, write_aside
 from ..models.columns import refuse_other_settings
 from ..models.export.onnx_scorer import OnnxScorer
 from ..models.sample import Events, Sample
-from ..models.scorer import Scorer, load_scorer, method_class
+from ..models.scorer import Scorer, load_scorer, stored_kinds
 from ..models.storage import RECORD
 from ..table import PARTS_RECORD, is_table_folder, table_info
 from ..tabular import is_number
@@ -89,12 +89,12 @@ def open_scorer(path: str | Path) -> Opened:
     if Path(path).suffix == ".onnx":
         exported = OnnxScorer(path)
         if len(exported.shape) > 1:
-            raise InputError(f"{path}: scores images {exported.shape}, a stream holds rows of numbers")
+            raise InputError(f"{path}: scores jets of {exported.shape}, a stream holds rows of numbers")
         return Opened(exported, exported.n_features, exported.input_names)
     scorer: Scorer = load_scorer(path)
     record = read_json(Path(path) / RECORD)
     for part in [axis["scorer"] for axis in record["state"].get("axes", ())] or [record]:
-        if "rows" not in method_class(part["class"]).takes:
+        if "rows" not in stored_kinds(part):
             raise InputError(
                 f"{path}: {part['class']} scores jets (n, rows, columns), a stream holds rows of numbers; "
                 "in Python: load_scorer(path).score(read_table(table)['image_1'])"

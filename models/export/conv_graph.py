@@ -11,13 +11,13 @@ from typing import cast
 import numpy as np
 import torch
 
-from ..autoencoders.conv_autoencoder import KERNEL, LOG_LATENT_SIGMA, StackedConvVae
+from ..autoencoders.conv_autoencoder import LOG_LATENT_SIGMA, StackedConvVae
 from ..autoencoders.conv_vae import ConvVae
 from ..inputs import ScorerError
 from ..scorer import require_fitted
 from .graph import Graph
 
-__all__ = ["conv_score"]
+__all__ = ["conv_score", "convolved", "dense", "doubled", "elu"]
 
 
 def conv_score(graph: Graph, scorer: ConvVae, images: str, metric: str) -> str:
@@ -55,14 +55,14 @@ def encoded(graph: Graph, network: StackedConvVae, x: str) -> tuple[str, str]:
     layer = 0
     for _ in range(sizes.blocks):
         for _ in range(sizes.convolutions):
-            y = elu(graph, convolved(graph, network, y, layer, (height, width, channels)))
+            y = elu(graph, convolved(graph, y, *layer_of(network, layer), (height, width, channels)))
             layer, channels = layer + 1, sizes.channels
         height, width = height // 2, width // 2
         y = graph.reshape(y, 0, height, 2, width, 2, channels)
         y = graph.multiply(graph.total(graph.total(y, 4), 2), 0.25)
     flat = graph.reshape(graph.op("Transpose", y, perm=[0, 3, 1, 2]), 0, channels * height * width)
-    inner = elu(graph, dense(graph, network, flat, layer))
-    mu, raw = graph.halves(dense(graph, network, inner, layer + 1), sizes.latent)
+    inner = elu(graph, dense(graph, flat, *layer_of(network, layer)))
+    mu, raw = graph.halves(dense(graph, inner, *layer_of(network, layer + 1)), sizes.latent)
     bounded = graph.op("Tanh", graph.multiply(raw, 1 / LOG_LATENT_SIGMA))
     return mu, graph.multiply(bounded, LOG_LATENT_SIGMA)
 
@@ -71,48 +71,58 @@ def decoded(graph: Graph, network: StackedConvVae, z: str) -> str:
     """Return images (n, pixels) that sum to one, given the latent z (n, latent): `StackedConvVae.decode`."""
     sizes, layer = network.sizes, network.first_dense + 2
     (height, width), channels = sizes.coarse, sizes.channels
-    y = elu(graph, dense(graph, network, elu(graph, dense(graph, network, z, layer)), layer + 1))
+    inner = elu(graph, dense(graph, z, *layer_of(network, layer)))
+    y = elu(graph, dense(graph, inner, *layer_of(network, layer + 1)))
     y = graph.op("Transpose", graph.reshape(y, 0, channels, height, width), perm=[0, 2, 3, 1])
     layer = network.first_decoder
     for _ in range(sizes.blocks):
-        y = graph.op(
-            "Tile",
-            graph.reshape(y, 0, height, 1, width, 1, channels),
-            graph.constant([1, 1, 2, 1, 2, 1], dtype=np.int64),
-        )
+        y = doubled(graph, y, (height, width, channels))
         height, width = 2 * height, 2 * width
-        y = graph.reshape(y, 0, height, width, channels)
         for _ in range(sizes.convolutions):
-            y = elu(graph, convolved(graph, network, y, layer, (height, width, channels)))
+            y = elu(graph, convolved(graph, y, *layer_of(network, layer), (height, width, channels)))
             layer += 1
-    y = convolved(graph, network, y, layer, (height, width, channels))
+    y = convolved(graph, y, *layer_of(network, layer), (height, width, channels))
     return graph.op("Softmax", graph.reshape(y, 0, height * width), axis=1)
 
 
-def convolved(graph: Graph, network: StackedConvVae, y: str, layer: int, shape: tuple[int, int, int]) -> str:
-    """Return the convolution (n, height, width, out) of y (n, height, width, in)."""
+def layer_of(network: StackedConvVae, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weight and bias of a layer."""
+    weight, bias = (cast("torch.Tensor", of[layer]).detach()[0] for of in (network.weights, network.biases))
+    return weight, bias
+
+
+def convolved(graph: Graph, y: str, weight: torch.Tensor, bias: torch.Tensor, shape: tuple[int, int, int]) -> str:
+    """Return the convolution (n, height, width, out) of y (n, height, width, in), zero beyond its edges.
+
+    weight: (out, in, k, k), k odd; bias: (out,); shape: height, width and in.
+    """
     height, width, channels = shape
-    edge = KERNEL // 2
+    kernel = weight.shape[-1]
+    edge = kernel // 2
     padded = graph.op("Pad", y, graph.constant([0, edge, edge, 0] * 2, dtype=np.int64))
     patches = []
-    for down in range(KERNEL):
-        for right in range(KERNEL):
+    for down in range(kernel):
+        for right in range(kernel):
             bounds = ([down, right], [down + height, right + width], [1, 2])
             patches.append(graph.op("Slice", padded, *(graph.constant(b, dtype=np.int64) for b in bounds)))
-    weight = (
-        cast("torch.Tensor", network.weights[layer]).detach()[0].permute(2, 3, 1, 0).reshape(KERNEL**2 * channels, -1)
-    )
-    product = graph.op("MatMul", graph.op("Concat", *patches, axis=3), graph.constant(weight))
-    return graph.add(product, cast("torch.Tensor", network.biases[layer]).detach()[0])
+    turned = weight.permute(2, 3, 1, 0).reshape(kernel**2 * channels, -1)
+    return graph.add(graph.op("MatMul", graph.op("Concat", *patches, axis=3), graph.constant(turned)), bias)
 
 
-def dense(graph: Graph, network: StackedConvVae, x: str, layer: int) -> str:
-    """Return a dense layer (n, out) of x (n, in)."""
-    weight, bias = (cast("torch.Tensor", of[layer]).detach()[0] for of in (network.weights, network.biases))
+def doubled(graph: Graph, y: str, shape: tuple[int, int, int]) -> str:
+    """Return y (n, 2 height, 2 width, channels), each pixel of (n, height, width, channels) repeated; shape: of the latter."""
+    height, width, channels = shape
+    sizes = graph.constant([1, 1, 2, 1, 2, 1], dtype=np.int64)
+    repeated = graph.op("Tile", graph.reshape(y, 0, height, 1, width, 1, channels), sizes)
+    return graph.reshape(repeated, 0, 2 * height, 2 * width, channels)
+
+
+def dense(graph: Graph, x: str, weight: torch.Tensor, bias: torch.Tensor) -> str:
+    """Return a dense layer (n, out) of x (n, in); weight: (in, out), bias: (1, out)."""
     return graph.add(graph.op("MatMul", x, graph.constant(weight)), bias)
 
 
 def elu(graph: Graph, x: str) -> str:
-    """Return max(x, 0) + exp(min(x, 0)) - 1."""
+    """Return the larger of x and exp(min(x, 0)) - 1."""
     below = graph.op("Exp", graph.op("Min", x, graph.constant(0.0)))
-    return graph.add(graph.add(graph.op("Relu", x), below), -1.0)
+    return graph.op("Max", x, graph.add(below, -1.0))

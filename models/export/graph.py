@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,15 @@ class Graph:
         name = f"constant_{len(self.constants)}"
         self.constants.append(self.numpy_helper.from_array(np.array(array, dtype or self.dtype, order="C"), name))
         return name
+
+    def leading_to(self, outputs: Iterable[str]) -> tuple[list[Any], list[Any]]:
+        """Return the nodes and the constants that outputs depend on, in their order: what else was made on the way is left out."""
+        needed, nodes = set(outputs), []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                nodes.append(node)
+        return nodes[::-1], [constant for constant in self.constants if constant.name in needed]
 
     def add(self, a: str, b: str | float | Array | torch.Tensor, *, called: str = "") -> str:
         """Return a + b."""

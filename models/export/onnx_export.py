@@ -2,8 +2,8 @@
 
 The graph is built node by node from the fitted numbers, so that what runs online is what `score` computes, in the
 same order: of a density the column map with its log-Jacobian, each member's own coordinates, the stacked networks (masks folded
-into their weights), the losses; of a convolutional VAE its layers; then the reduction to one score. Nothing is traced, and torch is
-not needed to run it.
+into their weights), the losses; of a convolutional VAE or a normalised autoencoder its layers; then the reduction to one score. Nothing is traced, and torch
+is not needed to run it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from ..density.densities import DensityStack
 from ..density.density_scorer import DensityScorer
 from ..density.quak import Quak
 from ..distance.event_to_ensemble import EventToEnsemble
+from ..energy.nae import NAE
 from ..inputs import ScorerError, check_metric
 from ..scorer import Scorer, require_fitted
 from ..scorer_space import BACKGROUND, ScorerSpace
 from .conv_graph import conv_score
 from .density_graph import density_terms
+from .energy_graph import energy_score
 from .graph import OPSET, PRECISIONS, Graph
 from .onnx_file import SUM, sum_of
 
@@ -56,11 +58,11 @@ class Made:
 def export_onnx(scorer: Scorer, path: str | Path, *, metric: str | None = None, precision: str = "double") -> Path:
     """Write a fitted scorer as an ONNX file, scaling included, and return its path.
 
-    scorer: a `Quak`, `Flow` or `Vae` of an architecture in EXPORTABLE, a `ConvVae`, or a `ScorerSpace` of these; metric: one of
+    scorer: a `Quak`, `Flow` or `Vae` of an architecture in EXPORTABLE, a `ConvVae`, a `NAE`, or a `ScorerSpace` of these; metric: one of
     its metrics, default the first, fixed in the file; precision: "double" scores as `scorer.score` does, to rounding; "float" takes
     half the memory and time. The input is `x`: rows (n, d), any n, in the order of the columns of training, images
-    (n, height, width), or of a space of images (n, jets, height, width); finite values, and images without negative pixels that sum
-    to one or are normalised by the scorer, are the caller's duty. Outputs: `score` (n,), and of a `Quak` or a space also `losses`
+    (n, height, width), sets (n, slots, numbers), or of a space of jets (n, jets, ...); finite values, images without negative pixels that sum
+    to one or are normalised by the scorer, and sets that hold a constituent are the caller's duty. Outputs: `score` (n,), and of a `Quak` or a space also `losses`
     (n, m). The file's metadata hold the sum of all else, the version, class, architecture, metric, precision, the sizes of one event, axis names, the names of
     the columns of training, none where they had none, and how those were made, the last ones as JSON.
     Raises ScorerError where the package onnx is missing or the scorer cannot be exported, as exact transport cannot,
@@ -83,13 +85,14 @@ def export_onnx(scorer: Scorer, path: str | Path, *, metric: str | None = None, 
         graph.op("Identity", made.losses, called="losses")
         outputs["losses"] = ["n", len(made.axes)]
     helper = onnx.helper
+    nodes, constants = graph.leading_to(outputs)
     model = helper.make_model(
         helper.make_graph(
-            graph.nodes,
+            nodes,
             f"hunch {name}",
             [helper.make_tensor_value_info("x", graph.element, ["n", *made.shape])],
             [helper.make_tensor_value_info(output, graph.element, sizes) for output, sizes in outputs.items()],
-            graph.constants,
+            constants,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=8,  # the one of opset 17: runtimes since 2022 read it
@@ -124,13 +127,13 @@ def check_exportable(scorer: Any, where: str = "") -> None:
         for axis, own in scorer.scorers.items():
             check_exportable(own, f"axis {axis!r}: ")
         return
-    if isinstance(scorer, ConvVae):
+    if isinstance(scorer, ConvVae | NAE):
         require_fitted(scorer.network_, scorer)
         return
     if not isinstance(scorer, Quak | DensityScorer):
         transport = " (optimal transport is no graph)" if isinstance(scorer, EventToEnsemble) else ""
         raise ScorerError(
-            f"{name} cannot be exported as ONNX{transport}; allowed: ConvVae, Flow, Quak, Vae, and spaces of them"
+            f"{name} cannot be exported as ONNX{transport}; allowed: ConvVae, Flow, NAE, Quak, Vae, and spaces of them"
         )
     architecture = require_fitted(scorer.density_, scorer).architecture.name
     if architecture not in EXPORTABLE:
@@ -147,6 +150,9 @@ def made_of(graph: Graph, scorer: Any, metric: str, x: str = "x") -> Made:
         sizes = require_fitted(scorer.network_, scorer).sizes
         score = conv_score(graph, scorer, x, metric)
         return Made(score, (sizes.height, sizes.width), "convolutional VAE")
+    if isinstance(scorer, NAE):
+        score = energy_score(graph, scorer, x, metric)
+        return Made(score, shape_of(scorer), f"{scorer.architecture} autoencoder of {scorer.inputs}")
     density = stack_of(scorer)
     shape, architecture = (density.columns.n_columns,), density.architecture.name
     if isinstance(scorer, DensityScorer):
@@ -166,10 +172,10 @@ def space_of(graph: Graph, space: ScorerSpace, metric: str) -> Made:
     columns: list[str] = []
     shapes = []
     for axis, scorer in space.scorers.items():
-        jets, of_images = space.jets_[axis], isinstance(scorer, ConvVae)
-        single = jets_of(graph, scorer) if isinstance(scorer, ConvVae) else "x"
+        jets, shape = space.jets_[axis], jet_shape(scorer)
+        single = graph.reshape("x", -1, *shape) if shape else "x"
         own = made_of(graph, scorer, space.axis_metric(axis), single)
-        shapes.append((jets, *own.shape) if of_images else own.shape)
+        shapes.append((jets, *shape) if shape else own.shape)
         scores = graph.multiply(graph.reshape(own.score, -1, jets), 1 / space.spread(axis))
         if jets > 1 and space.per_jet == "sum":
             scores = graph.total(scores, 1, keep=True)
@@ -192,10 +198,17 @@ def space_of(graph: Graph, space: ScorerSpace, metric: str) -> Made:
     return Made(graph.total(made, 1), shapes[0], ", ".join(kinds_of(space)), losses, space.axis_names)
 
 
-def jets_of(graph: Graph, scorer: ConvVae) -> str:
-    """Return the single jets (n · jets, height, width) of the input (n, jets, height, width)."""
-    sizes = require_fitted(scorer.network_, scorer).sizes
-    return graph.reshape("x", -1, sizes.height, sizes.width)
+def shape_of(scorer: NAE) -> tuple[int, ...]:
+    """Return the shape of one input of a normalised autoencoder."""
+    return require_fitted(scorer.coordinates_, scorer).shape
+
+
+def jet_shape(scorer: Scorer) -> tuple[int, ...]:
+    """Return the shape (a, b) of one jet, of which an event of a space may have several; () of a scorer of rows."""
+    if isinstance(scorer, ConvVae):
+        sizes = require_fitted(scorer.network_, scorer).sizes
+        return sizes.height, sizes.width
+    return shape_of(scorer) if isinstance(scorer, NAE) and scorer.inputs != "rows" else ()
 
 
 def kinds_of(space: ScorerSpace) -> list[str]:

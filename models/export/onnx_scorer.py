@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ...documents import parse_json
 from ...errors import InputError, shown
+from ..distance.clouds import as_jets
 from ..inputs import ScorerError, ShapeError, as_matrix, check_metric, required_package
 from ..sample import Events, named_inputs, single_jet
 from .graph import PRECISIONS
@@ -18,8 +19,10 @@ from .onnx_file import SUM, checked_onnx
 
 __all__ = ["OnnxScorer"]
 
-MAX_ROWS = 4096  # a step: the activations of as many rows stay in a core's cache
-MAX_NUMBERS = 1 << 27  # that a step of the graph makes at once
+MAX_ROWS = 4096  # at a time
+MAX_NUMBERS = (
+    1 << 18
+)  # that a step of the graph makes at once: they stay in a core's cache, in which most of the time is won or lost
 
 
 class OnnxScorer:
@@ -80,8 +83,9 @@ class OnnxScorer:
     def score(self, x: Events, *, metric: str | None = None) -> npt.NDArray[np.float64]:
         """Return (n,) scores of finite events x (n, ...), larger = more anomalous; metric: the one of the file or None.
 
-        x: rows (n, d), or images of the sizes in `shape`, which are not checked to sum to one. Columns with names are put in the order
-        of `input_names`, those of a plain array are taken as they are.
+        x: rows (n, d), or images or sets of the sizes in `shape`, whose sums and empty jets are not looked at; events of one jet with or without the axis of
+        jets. Columns with names are put in the order of `input_names`, those of a plain array are taken as they are. Raises
+        UnknownMetricError, ShapeError, DtypeError, NonFiniteError, and ScorerError for columns that are missing.
         """
         check_metric(metric, self.metrics, "the ONNX file")
         if len(self.shape) == 1:
@@ -90,10 +94,7 @@ class OnnxScorer:
                 named_inputs(x, self.input_names, made=self.made_), n_columns=self.n_features, columns=names
             )
         else:
-            taken = named_inputs if len(self.shape) > 2 else single_jet
-            rows = np.asarray(taken(x, self.input_names, made=self.made_), dtype=np.float64)
-            if rows.shape[1:] != self.shape:
-                raise ShapeError(f"x: events of {rows.shape[1:]}, {self.shape} are expected")
+            rows = self.jets(x)
         with np.errstate(over="ignore"):
             rows = np.clip(rows, np.finfo(self.dtype).min, np.finfo(self.dtype).max).astype(self.dtype)
         found = np.empty(len(rows))
@@ -105,6 +106,17 @@ class OnnxScorer:
             except failures as error:
                 raise ScorerError(f"{self.path}: cannot be run: {shown(str(error), limit=300)}") from error
         return found
+
+    def jets(self, x: Events) -> npt.NDArray[np.float64]:
+        """Return the images or sets of events (n, *shape), or say what is wrong with them."""
+        taken = named_inputs if len(self.shape) > 2 else single_jet
+        found = np.asarray(taken(x, self.input_names, made=self.made_))
+        if self.shape[:-2] == (1,) and found.ndim == len(self.shape):
+            found = found[:, None]
+        if found.shape[1:] != self.shape:
+            raise ShapeError(f"x: events of {found.shape[1:]}, {self.shape} are expected")
+        flat = found.reshape(-1 if found.size else 0, *self.shape[-2:])
+        return as_jets(flat).reshape(found.shape)
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:

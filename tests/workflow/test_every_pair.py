@@ -32,6 +32,10 @@ pytestmark = [pytest.mark.usefixtures("small_family", "fast_hunt"), pytest.mark.
 EVENTS, PRIORS = 1500, 300
 QUICK: dict[str, Any] = {
     "max_epochs": 1,
+    "nae_epochs": 1,
+    "latent_steps": 1,
+    "input_steps": 1,
+    "replay": 64,
     "hidden": 8,
     "steps": 2,
     "blocks": 1,

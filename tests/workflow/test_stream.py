@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hunch.errors import InputError
-from hunch.models import EventToEnsemble, Flow, ScorerError, ScorerSpace, UnknownMetricError
+from hunch.models import NAE, EventToEnsemble, Flow, ScorerError, ScorerSpace, UnknownMetricError
 from hunch.models.export.onnx_export import export_onnx
 from hunch.workflow import stream
 from hunch.workflow.stream import stream_scores
@@ -256,6 +256,22 @@ def test_a_scorer_of_jets_says_that_it_takes_no_rows(tmp_path: Path, rng: np.ran
     ScorerSpace(EventToEnsemble(distance="mae", k=1, normalise=True), {}).fit(images).save(tmp_path / "space")
     with pytest.raises(InputError, match="space: EventToEnsemble scores jets"):
         stream_scores(tmp_path / "space", [tmp_path / "rows.csv"], tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("kind", ["rows", "images", "sets"])
+def test_a_method_of_any_kind_streams_where_it_was_trained_on_rows(kind: str, tmp_path: Path) -> None:
+    quick = dict.fromkeys(("max_epochs", "nae_epochs", "latent_steps", "input_steps"), 1)
+    x = rows_of(120) if kind == "rows" else np.random.default_rng(0).exponential(size=(120, 3, 3))
+    nae = NAE(inputs=kind, normalise=kind == "images", hidden=4, batch_size=60, replay=60, device="cpu", **quick).fit(x)
+    nae.save(tmp_path / "nae")
+    (tmp_path / "rows.csv").write_text(csv_text(rows_of(20, 1)))
+    for scorer in (tmp_path / "nae", export_onnx(nae, tmp_path / "nae.onnx")):
+        if kind == "rows":
+            stream_scores(scorer, [tmp_path / "rows.csv"], tmp_path / "out.csv")
+            np.testing.assert_allclose(scores_in(tmp_path / "out.csv"), nae.score(rows_of(20, 1)), rtol=1e-12)
+            continue
+        with pytest.raises(InputError, match=rf"{scorer.name}: .*scores jets .*a stream holds rows of numbers"):
+            stream_scores(scorer, [tmp_path / "rows.csv"], tmp_path / "out.csv")
 
 
 def test_a_space_of_scorers_takes_rows(tmp_path: Path, rng: np.random.Generator) -> None:
