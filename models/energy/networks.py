@@ -3,7 +3,7 @@
 The encoder ends in a point of the unit sphere, z / |z|. "dense": layers of `hidden`, half of it, and the latent space, and back. "conv", of images
 (arXiv:2206.14225): convolutions 3×3 of c channels, 1→c→c, a pooling of 2×2, c→c→c→1, dense layers to `hidden` and the latent space; and back,
 with the nearest pixel repeated in place of the pooling. Activations are ELU (arXiv:1511.07289): chains follow gradients, which are continuous
-with it. Images end in a sigmoid, everything else in a linear layer.
+with it. The last layer is linear, since coordinates are centred (`coordinates.py`).
 
 Every layer's weights are divided by their largest singular value (arXiv:1802.05957) and multiplied by `lipschitz`, the same for all; a
 convolution's as the matrix (out, in · 9). The singular vectors come from one step of the power method after each step of the training and are buffers: they are
