@@ -184,4 +184,5 @@ def percent(share: float) -> str:
 
 def said(figure: str) -> str:
     """Return the words of a figure."""
-    return {"wasserstein": "Wasserstein distance of negatives and data"}.get(figure, figure.replace("_", " "))
+    distance = "Wasserstein distance of negatives and data"
+    return {"wasserstein": distance, "wasserstein_mean": f"mean {distance}"}.get(figure, figure.replace("_", " "))

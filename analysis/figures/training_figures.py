@@ -45,7 +45,9 @@ PANELS = (
     Panel("acceptance", {"latent_acceptance": "latent chain", "input_acceptance": "chain of inputs"}, (0.0, 1.0)),
     Panel("latent move\n[rad]", {"latent_displacement": ""}),
     Panel("move of inputs\n[$\\sqrt{E_0}$]", {"input_displacement": ""}),
-    Panel("Wasserstein\n[data to data]", {"wasserstein": ""}, (1.0,)),
+    Panel(
+        "Wasserstein\n[data to data]", {"wasserstein": "of the epoch", "wasserstein_mean": "mean of the last"}, (1.0,)
+    ),
 )
 """The panels of the figures that a normalised autoencoder notes; any other figure has a panel of its own name."""
 

@@ -8,7 +8,8 @@ end of the great circle of length |v| that leaves x along v, so that |y| = 1. Th
 density of the step as it is taken, with its clipped gradient and its own λ and σ, whatever T is: the stationary density is exact. The
 density of a step on the sphere has a Jacobian, which depends on |v| alone and cancels. A step out of the domain is never accepted.
 "released": the step of the code that arXiv:2206.14225 released, for comparison. λ and σ are independent of each other, y is clipped to the domain or
-divided by its length, T = 1, and the ratio of the proposals is that of σ² = 2λ whatever σ is: no density is stationary under it.
+divided by its length, T = 1, and the ratio of the proposals is that of σ² = 2λ whatever σ is. Where σ² is not 2λ, or a bound or the sphere is met,
+the density that it draws from is exp(−E / T) for no T.
 """
 
 from __future__ import annotations
@@ -182,6 +183,9 @@ def proposed(
     if sphere and not geodesic:
         y = on_sphere(y)
     new_value, new_gradient = energy_gradient(energy, y)
+    if settings.sampler == "mala":  # an energy of -inf would be taken at once
+        there = torch.isfinite(new_value)
+        inside = there if inside is None else inside & there
     if settings.sampler == "langevin":
         return y, torch.full_like(value, math.inf), new_value, new_gradient
     masked = new_gradient if mask is None else new_gradient * mask
@@ -235,20 +239,26 @@ def sample_chain(
 ) -> Chain:
     """Run chains as `run_chain` from start (m, b, d), or (b, d) for one energy, after looking at the start and before giving the end back.
 
-    Raises ChainError for starts that are not finite, outside the domain or not on the sphere, and for energies that are not one a point, or not
-    finite at the start or at the end, with how many and the first.
+    Raises ChainError for starts that are not finite, outside the domain or not on the sphere, for a domain that holds nothing, and for energies that
+    are not one a point, have no gradient, or are not finite at the start or at the end, with how many and the first.
     """
     points = start[None] if start.dim() == 2 else start
     if points.dim() != 3 or not points.numel():
         raise ChainError(f"start: has shape {tuple(start.shape)}, points (b, d) or (m, b, d) are needed, at least one")
+    if not points.is_floating_point():
+        raise ChainError(f"start: holds {str(points.dtype)[6:]} numbers, floating point ones are needed")
     refuse(~torch.isfinite(points).all(dim=-1), "start", "is not finite")
     if domain is not None:
+        refuse_domain(domain, points)
         outside = ((points < domain[0]) | (points > domain[1])).any(dim=-1)
         refuse(outside, "start", "lies outside the domain")
     if sphere:
         refuse((points.norm(dim=-1) - 1).abs() > OFF_SPHERE, "start", "is not on the unit sphere")
-    with torch.no_grad():
-        values = energy(points)
+    with torch.enable_grad():
+        values = energy(points.detach().requires_grad_())
+    if not values.requires_grad:
+        raise ChainError("energy: has no gradient; it has to be computed by torch from the points that it is given")
+    values = values.detach()
     if values.shape != points.shape[:2]:
         raise ChainError(f"energy: gives {tuple(values.shape)} for points {tuple(points.shape)}, one a point is needed")
     refuse(~torch.isfinite(values), "energy", "is not finite at the start")
@@ -259,6 +269,23 @@ def sample_chain(
         ~ended, "energy", f"is not finite after {settings.steps} steps; a smaller step than {settings.step:g} is needed"
     )
     return chain
+
+
+def refuse_domain(domain: Bounds, points: torch.Tensor) -> None:
+    """Raise ChainError for a domain that holds nothing, or whose bounds do not fit points (m, b, d)."""
+    low, high = (torch.as_tensor(bound, device=points.device) for bound in domain)
+    for bound in (low, high):
+        if bound.dim() > 3 or any(
+            n not in {1, own} for n, own in zip(bound.shape[::-1], points.shape[::-1], strict=False)
+        ):
+            raise ChainError(f"domain: bounds of {tuple(bound.shape)}, a number or {points.shape[-1]} are needed")
+    held = low < high
+    if not held.all():
+        first = int(torch.nonzero(~held.flatten())[0])
+        lowest, highest = (float(bound.expand(held.shape).flatten()[first]) for bound in (low, high))
+        raise ChainError(
+            f"domain: the lowest value is {lowest} and the highest {highest}, a lower and a higher one are needed"
+        )
 
 
 def refuse(bad: torch.Tensor, what: str, told: str) -> None:

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...errors import unknown_name
+from ...errors import shown, unknown_name
 from ..autoencoders.set_scaling import RELATIVE, filled_slots
 from ..distance.clouds import EmptyImageError, NegativePixelError, as_jets, require_unit, require_weights
 from ..generation import as_latent, checked_draws
-from ..inputs import ScorerError, ShapeError, TooFewRowsError, as_matrix, check_metric, whole_number
+from ..inputs import NonFiniteError, ScorerError, ShapeError, TooFewRowsError, as_matrix, check_metric, whole_number
 from ..sample import Events, named_inputs, refuse_unused, sample_names, single_jet, split_rows
 from ..scorer import KINDS, SECOND_PHASE, Method, require_columns, require_fitted, save_scorer
 from ..train.loop import TrainingSettings, named_device, resolve_device, train_stack
@@ -37,8 +37,16 @@ MIN_EVENTS = 100
 SCORE_ROWS = 512  # events a step of scoring: fixed, so that scores do not depend on how many come at once
 SCORE_THREADS = 4
 NUMBERS = (3, 4)  # of a constituent: pT, eta, phi, or E, px, py, pz
+LEAST_HELD = 2  # held-out events: half of them are compared with the other half
 LEAST_SIDE = 4  # of images that are convolved
 SECOND = 1  # sets the random numbers of the second phase apart from those of the first
+
+
+LEAST = dict.fromkeys(
+    ("channels", "hidden", "max_epochs", "patience", "batch_size", "nae_epochs", "nae_patience"), 1
+) | {"latent": 2}
+AT_LEAST_ZERO = ("lipschitz", "gamma", "clip", "latent_temperature", "input_temperature")
+ABOVE_ZERO = ("learning_rate", "nae_learning_rate", "latent_step", "latent_noise", "input_step", "input_noise")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -58,7 +66,8 @@ class NAE(Method):
     input_noise (in units of √E0, each coordinate): of the chain of x. latent_temperature, input_temperature: of "mala", in units of E0, 0 for
     noise² / (2 step), which is noise² / (d input_step) of x. adapt: whether "mala" shortens steps of which too few are accepted, at the same temperature.
     clip: longest gradient in these units, 0 for no bound; anneal: whether the noise of x falls as 1 / (1 + t). replay: chains in the buffer, at least
-    batch_size; restart: the part of those taken that starts anew.
+    batch_size; restart: the part of those taken that starts anew; input_replay: whether chains of x go on in a buffer as well, with which the density
+    of a few columns comes out closer (`training.py`).
 
     metrics, all deterministic: "energy" (default), mean squared error a number in coordinates of unit spread, and "autoencoder", that of the autoencoder
     after the first phase, for comparison.
@@ -100,6 +109,7 @@ class NAE(Method):
     anneal: bool = False
     replay: int = 10_000
     restart: float = 0.05
+    input_replay: bool = False
     network_: SphereAutoencoder | None = field(default=None, init=False)
     autoencoder_: SphereAutoencoder | None = field(default=None, init=False)
     coordinates_: Coordinates | None = field(default=None, init=False)
@@ -132,8 +142,8 @@ class NAE(Method):
         else:
             given = self._single(validation, names, made=made, where="validation")
             train, held = events, self._events(given, "validation", shape=events.shape[1:])
-            if not len(held):
-                raise TooFewRowsError("validation: has 0 events, at least 1 is needed")
+            if len(held) < LEAST_HELD:
+                raise TooFewRowsError(f"validation: has {len(held)} events, at least {LEAST_HELD} are needed")
         sizes = self._sizes(events.shape[1:])
         coordinates = fit_coordinates(self.inputs, train, seed=self.seed)
         rows, beside = (packed(*coordinates.of(part)) for part in (train, held))
@@ -151,6 +161,11 @@ class NAE(Method):
             keep_checkpoint=True,
             **common,
         )
+        if None in first["validation_loss"]:
+            raise NonFiniteError(
+                f"{'x' if validation is None else 'validation'}: the mean energy of the held-out events is not finite after the first phase; "
+                "events with far larger numbers than the others are among them"
+            )
         first["validation_loss"] = [loss / sizes.numbers for loss in first["validation_loss"]]
         self.autoencoder_ = copy_of(network).to("cpu").double().requires_grad_(requires_grad=False)
         unit = max(float(self._energies(self.autoencoder_, beside).mean()), 1e-30)
@@ -189,7 +204,13 @@ class NAE(Method):
     def score(self, x: Events, *, metric: str | None = None) -> Array:
         """Return (n,) scores, larger = more anomalous; metric: one of `metrics`. Errors as in `fit`."""
         metric = check_metric(metric, self.metrics, type(self).__name__)
-        return self._energies(self._of(metric), self._known(x))
+        found = self._energies(self._of(metric), self._known(x))
+        bad = ~np.isfinite(found)
+        if bad.any():
+            raise NonFiniteError(
+                f"x: the energies of {bad.sum()} of {len(found)} events are not finite, the numbers of event {int(np.flatnonzero(bad)[0])} are too large"
+            )
+        return found
 
     def latent_points(self, x: Events, *, metric: str | None = None) -> Array:
         """Return the points of the sphere (n, latent) of events, as the network of a metric encodes them."""
@@ -222,7 +243,7 @@ class NAE(Method):
     def sample(self, n: int, *, seed: int = 0) -> Array:
         """Return n events (n, ...) drawn by the chains of the training, float64, in the units of the training.
 
-        Chains of the replay buffer, or fresh ones beyond it, go on on the sphere and then in x. Sets have as many filled slots as jets of the
+        Chains of the replay buffer, or fresh ones beyond it, go on on the sphere and then in x, or in x alone with input_replay. Sets have as many filled slots as jets of the
         training. The same seed gives the same events. Raises NotFittedError, and ScorerError for an n that is no whole number from 1 on.
         """
         network, coordinates = require_fitted(self.network_, self), require_fitted(self.coordinates_, self)
@@ -234,6 +255,9 @@ class NAE(Method):
         fresh = self._on_sphere(rng.normal(size=(number, self.latent)))
         taken = torch.from_numpy(rng.permutation(len(buffer))[:number])
         fresh[: len(taken)] = buffer[taken]
+        # with a buffer of points all chains go on from one of them, several from the same where there are too few
+        points = self.chains_["points"][0].double() if self.input_replay else None
+        followed = torch.from_numpy(np.resize(taken.numpy(), number))
         mask = self._drawn_masks(coordinates, number, rng)
         found = []
         with few_threads(SCORE_THREADS):
@@ -252,6 +276,9 @@ class NAE(Method):
                     generator=generator,
                     mask=own,
                     domain=self._domain(coordinates),
+                    going_on=None
+                    if points is None
+                    else (points[None, followed[part]], torch.ones_like(z.energies) > 0),
                 )
                 found.append(coordinates.back(x[0].numpy(), None if own is None else own[0].numpy()))
         return np.concatenate(found)
@@ -260,8 +287,12 @@ class NAE(Method):
         """Return negatives along the training (times, events, ...), the earliest first, up to the epoch that was chosen."""
         coordinates = require_fitted(self.coordinates_, self)
         kept = self.chains_["frames"][0].double().numpy()
-        seen = np.isfinite(kept).all(axis=(1, 2))
-        return np.stack([coordinates.back(part) for part in kept[seen]]) if seen.any() else np.empty((0, 0))
+        there = np.isfinite(kept).all(axis=2)  # a small batch fills fewer
+        times = there.any(axis=1)
+        if not times.any():
+            return np.empty((0, 0, *coordinates.shape))
+        # empty slots are zeros
+        return np.stack([coordinates.back(part, part != 0) for part in kept[times][:, there[times].all(axis=0)]])
 
     def save(self, path: str | Path) -> None:
         """Write the folder that `load_scorer` reads: both networks with their singular vectors, the coordinates, the chains."""
@@ -306,6 +337,9 @@ class NAE(Method):
         scorer.chains_ = parts["chains"]
         if scorer.chains_["replay"].shape != (1, scorer.replay, scorer.latent):
             raise ScorerError(f"tells {scorer.replay} chains, the buffer is {tuple(scorer.chains_['replay'].shape)}")
+        points = scorer.chains_["points"].shape if scorer.input_replay else (1, scorer.replay, sizes.numbers)
+        if points != (1, scorer.replay, sizes.numbers):
+            raise ScorerError(f"tells {scorer.replay} chains of {sizes.numbers} numbers, the buffer is {tuple(points)}")
         if not 0 < float(record["training"]["unit"]) < math.inf:
             raise ScorerError(f"unit is {record['training']['unit']}, a finite number above 0 is needed")
         scorer.training_ = dict(record["training"])
@@ -322,22 +356,10 @@ class NAE(Method):
                 raise ScorerError(unknown_name(name, value, allowed, type(self).__name__))
         if self.architecture == "conv" and self.inputs != "images":
             raise ScorerError(f"architecture is 'conv', which takes images, not {self.inputs}; allowed: 'dense'")
-        for name, least in (("hidden", 1), ("latent", 2), ("channels", 1)):
-            if whole_number(name, getattr(self, name)) < least:
-                raise ScorerError(f"{name} is {getattr(self, name)}, allowed: {least} or more")
-        for name in ("lipschitz", "gamma", "clip", "latent_temperature", "input_temperature"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ScorerError(f"{name} is {getattr(self, name)!r}, allowed: 0, or a finite number above")
-        for name in ("nae_epochs", "nae_patience", "nae_learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ScorerError(f"{name} is {getattr(self, name)!r}, allowed: above 0")
-        if not 0 <= self.restart <= 1:
-            raise ScorerError(f"restart is {self.restart!r}, allowed: 0 to 1")
+        refuse_numbers(self)
         if whole_number("replay", self.replay) < whole_number("batch_size", self.batch_size):
             raise ScorerError(f"replay is {self.replay}, allowed: batch_size, {self.batch_size}, or more")
         named_device(self.device)
-        self._settings()
-        self._settings(second=True)
         self._negatives(Sizes(1, self.latent, self.hidden))
         if shape:
             self._sizes(tuple(shape))
@@ -376,6 +398,7 @@ class NAE(Method):
             self.restart,
             self.gamma,
             adapt=self.adapt and self.sampler == "mala",
+            go_on=self.input_replay,
         )
 
     def _domain(self, coordinates: Coordinates) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -487,6 +510,24 @@ class NAE(Method):
         drawn = rng.choice(slots + 1, number, p=coordinates.filled / coordinates.filled.sum())
         there = np.arange(slots) < drawn[:, None]
         return torch.from_numpy(np.repeat(there, numbers, axis=1).astype(np.float64))
+
+
+def refuse_numbers(options: Any) -> None:
+    """Raise ScorerError for options of the wrong type or out of their ranges, the first of them."""
+    for name, least in LEAST.items():
+        if whole_number(name, getattr(options, name)) < least:
+            raise ScorerError(f"{name} is {shown(getattr(options, name))}, allowed: {least} or more")
+    for name in (*AT_LEAST_ZERO, *ABOVE_ZERO, "restart"):
+        value = getattr(options, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name == "restart" and not (number and 0 <= value <= 1):
+            raise ScorerError(f"{name} is {shown(value)}, allowed: 0 to 1")
+        if not (number and 0 <= value < math.inf) or (value == 0 and name in ABOVE_ZERO):
+            allowed = "a finite number above 0" if name in ABOVE_ZERO else "0, or a finite number above"
+            raise ScorerError(f"{name} is {shown(value)}, allowed: {allowed}")
+    for name in ("normalise", "adapt", "anneal", "input_replay"):
+        if not isinstance(getattr(options, name), bool):
+            raise ScorerError(f"{name} is {shown(getattr(options, name))}, allowed: true or false")
 
 
 def packed(coordinates: Array, mask: Array | None, *, single: bool = True) -> torch.Tensor:

@@ -28,6 +28,7 @@ __all__ = ["ARCHITECTURES", "Sizes", "SphereAutoencoder", "Weights"]
 ARCHITECTURES = ("dense", "conv")
 KERNEL = 3
 GAIN = 1.5  # of the first weights where nothing normalises them: ELU shrinks what passes
+BIAS = 0.5  # length of the first biases of a dense layer: inputs have a length around one
 POWER_STEPS = 20  # of the first singular vectors
 TINY = 1e-12
 
@@ -85,7 +86,8 @@ class SphereAutoencoder(torch.nn.Module):
         self.members, self.sizes, self.lipschitz = members, sizes, lipschitz
         generator = torch.Generator().manual_seed(seed)
         self.raw, self.biases = torch.nn.ParameterList(), torch.nn.ParameterList()
-        for n_in, n_out, kernel in sizes.layers:
+        last = len(sizes.layers) - 1
+        for number, (n_in, n_out, kernel) in enumerate(sizes.layers):
             if kernel == 1:
                 shape: tuple[int, ...] = (members, n_in, n_out)
                 bias: tuple[int, ...] = (members, 1, n_out)
@@ -93,7 +95,9 @@ class SphereAutoencoder(torch.nn.Module):
                 shape, bias = (members, n_out, n_in, kernel, kernel), (members, n_out)
             start = GAIN * torch.randn(shape, generator=generator) / math.sqrt(n_in * kernel**2)
             self.raw.append(torch.nn.Parameter(start))
-            self.biases.append(torch.nn.Parameter(torch.zeros(bias)))
+            # without biases the mean of the inputs has no direction on the sphere, and what is close to it goes to all sides
+            size = 0.0 if kernel > 1 or number == last else BIAS / math.sqrt(n_out)
+            self.biases.append(torch.nn.Parameter(size * torch.randn(bias, generator=generator)))
         if lipschitz > 0:
             for number, weight in enumerate(self.raw):
                 vector = torch.randn((members, matrix_of(weight).shape[1]), generator=generator)

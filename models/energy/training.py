@@ -8,6 +8,9 @@ H(z) = E(g(z)), which goes on from update to update in a replay buffer and is re
 units of √E0, the spread of what the autoencoder leaves over. Its step is a part of that: with a step h, λ = h d / 2 and the decoder held fixed,
 one step takes the part h of x − g(z) away. At the temperature T = 2 / d a normal spread around the manifold has the energy of the data.
 
+A short chain of x from g(z) does not go from mode to mode: how many are drawn of each is then what the chain on the sphere tells, where a volume is
+another one. Chains of x may therefore go on from update to update in a buffer as well, and start from g(z) anew now and then.
+
 A loss of γ E(x−)² beside bounds the energies of what is drawn.
 """
 
@@ -26,14 +29,16 @@ from .networks import SphereAutoencoder, Weights
 __all__ = ["AutoencoderObjective", "Negatives", "NormalisedObjective", "drawn_around", "latent_chain", "wasserstein_to"]
 
 COMPARED = 512  # negatives of an epoch, and data, between which the distance is taken
+SMOOTHED = 0.3  # part of the newest epoch in the mean distance that chooses the best one
 FRAMES, SHOWN = 6, 16  # times along the training at which negatives are kept, and how many
 ADAPT, TARGET, SMALLEST = (
     0.1,
     0.574,
     1e-3,
 )  # of the steps' scale: rate, acceptance aimed at (Roberts and Rosenthal 1998), lowest
+FLOOR = 1e-3  # of the distance of data and data, in units of their spread: events may all be the same
 BLUR, ROUNDS, SMALLEST_UNIT = 0.02, 300, 1e-290  # of the Wasserstein distance
-DIVERGED = 20.0  # mean energy of data, in units of that of the autoencoder, beyond which nothing is learned any more
+DIVERGED = 20.0  # mean energy of data, in units of that of the autoencoder or of a normal spread at the temperature, beyond which nothing is learned any more
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,8 @@ class Negatives:
     """How negatives are drawn, and what they cost.
 
     latent, inputs: of the two chains; replay: latent chains in the buffer of each member; restart: the part of those that are taken that starts anew;
-    gamma: of the squared energies of negatives; adapt: whether steps are shortened while too few are accepted, and lengthened again up to those given.
+    gamma: of the squared energies of negatives; adapt: whether steps are shortened while too few are accepted, and lengthened again up to those given;
+    go_on: whether chains of x go on from update to update, too, and start from the decoder only where their chain on the sphere starts anew.
     """
 
     latent: Langevin
@@ -50,6 +56,7 @@ class Negatives:
     restart: float
     gamma: float
     adapt: bool = True
+    go_on: bool = False
 
 
 class AutoencoderObjective(Objective):
@@ -77,7 +84,7 @@ class NormalisedObjective(Objective):
     each coordinate, (d,) each, or none.
     """
 
-    select = "wasserstein"
+    select = "wasserstein_mean"
     rolls_back = True
 
     def __init__(
@@ -99,14 +106,18 @@ class NormalisedObjective(Objective):
         self.buffers = {
             "replay": chains,
             "scales": torch.ones((m, 2)),
+            "distance": torch.full((m, 1), math.nan),
             "frames": torch.full((m, FRAMES, SHOWN, sizes.numbers), math.nan),
         }
+        if settings.go_on:
+            with torch.no_grad():
+                self.buffers["points"] = model.decode(chains.to(model.raw[0]), model.weights()).cpu()
         held, self.held_mask = unpacked(reference[:, : 2 * COMPARED])
         if self.held_mask is not None:
             held = held * self.held_mask
         self.held = held
         half = held.shape[1] // 2
-        self.floor = torch.tensor([wasserstein_to(own[:half], own[half : 2 * half]) for own in held])
+        self.floor = torch.tensor([wasserstein_to(own[:half], own[half : 2 * half]) for own in held]).clamp(min=FLOOR)
         self.sums: dict[str, torch.Tensor] = {}
         self.count = 0
         self.recent: list[torch.Tensor] = []
@@ -160,7 +171,12 @@ class NormalisedObjective(Objective):
             mask=mask,
             domain=self.domain,
             scale=scales[:, 1],
+            going_on=(self.buffers["points"][:, chosen], ~anew) if settings.go_on else None,
         )
+        if settings.go_on:
+            points = self.buffers["points"].clone()
+            points[:, chosen] = x
+            self.buffers["points"] = points
         if settings.adapt:
             away = torch.stack([latent.accepted, accepted], dim=1) - TARGET
             self.buffers["scales"] = (scales * torch.exp(ADAPT * away)).clamp(SMALLEST, 1.0)
@@ -196,18 +212,32 @@ class NormalisedObjective(Objective):
         found["gap"] = found["positive"] - found["negative"]
         size = min(drawn.shape[1], self.held.shape[1] // 2)
         distances = [wasserstein_to(own[:size], held[:size]) for own, held in zip(drawn, self.held, strict=True)]
-        found["wasserstein"] = torch.tensor(distances) / self.floor
+        found["wasserstein"] = (torch.tensor(distances) / self.floor).to(found["positive"].device)
+        before = self.buffers["distance"][:, 0].to(found["wasserstein"])
+        step = torch.where(torch.isnan(before), 1.0, SMOOTHED) * (found["wasserstein"] - torch.nan_to_num(before))
+        found["wasserstein_mean"] = torch.nan_to_num(before) + step
+        self.buffers["distance"] = found["wasserstein_mean"][:, None]
         self.sums, self.count, self.recent = {}, 0, []
         return found
 
     def diverged(self, figures: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Tell which members (m,) have lost the data, or themselves: an energy that is not finite, or far above that of the autoencoder."""
         positive, negative = figures["positive"], figures["negative"]
-        return ~(positive < DIVERGED) | ~torch.isfinite(negative) | ~torch.isfinite(figures["wasserstein"])
+        warm = 0.5 * self.settings.inputs.effective_temperature * self.network.sizes.numbers
+        return (
+            ~(positive < DIVERGED * max(warm, 1.0))
+            | ~torch.isfinite(negative)
+            | ~torch.isfinite(figures["wasserstein"])
+        )
 
     def after_step(self) -> None:
         """Follow the largest singular values."""
         self.network.power_step()
+
+    def to(self, device: torch.device) -> None:
+        """Bring network and chains to a device."""
+        super().to(device)
+        self.buffers = {name: value.to(device) for name, value in self.buffers.items()}
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return singular vectors, replay buffer, and the negatives that were kept."""
@@ -261,14 +291,17 @@ def drawn_around(
     mask: torch.Tensor | None = None,
     domain: tuple[torch.Tensor, torch.Tensor] | None = None,
     scale: torch.Tensor | None = None,
+    going_on: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Run the chain of x from the decoder's output at z (m, b, latent): points (m, b, d), acceptance (m,), root mean square move of a coordinate (m,).
 
-    units: E0 (m, 1); the move is in units of √E0.
+    units: E0 (m, 1); the move is in units of √E0; going_on: points (m, b, d) where chains ended before, and which of them (m, b) start there instead.
     """
     length = units.sqrt()[..., None]
     with torch.no_grad():
         start = network.decode(z, weights)
+    if going_on is not None:
+        start = torch.where(going_on[1][..., None], going_on[0], start)
     low = high = None
     if domain is not None:
         low, high = (bound.to(start.device) for bound in domain)
@@ -296,8 +329,8 @@ def unpacked(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
 def wasserstein_to(drawn: torch.Tensor, data: torch.Tensor) -> float:
     """Return the Wasserstein distance between n points and n others, (n, d) each, in their unit; infinite where a point is not finite.
 
-    It is the mean length that the plan of Sinkhorn's iteration (arXiv:1306.0895) moves, at a regularisation of BLUR of the mean distance:
-    an upper bound, the same for every sample it is compared with.
+    It is the mean length that the plan of Sinkhorn's iteration (arXiv:1306.0895) moves, at a regularisation of BLUR of the mean distance and rounded
+    to a plan that leaves nothing behind (arXiv:1705.09634, algorithm 2): an upper bound, the same for every sample it is compared with.
     """
     if not (torch.isfinite(drawn).all() and torch.isfinite(data).all()):
         return math.inf
@@ -311,4 +344,9 @@ def wasserstein_to(drawn: torch.Tensor, data: torch.Tensor) -> float:
         own = part / (kernel @ other)
         other = part / (own @ kernel).clamp(min=SMALLEST_UNIT)
     plan = own[:, None] * kernel * other
+    plan = plan * (part / plan.sum(dim=1).clamp(min=SMALLEST_UNIT)).clamp(max=1.0)[:, None]
+    plan = plan * (part / plan.sum(dim=0).clamp(min=SMALLEST_UNIT)).clamp(max=1.0)
+    # a point far from all others has nothing to give or to get in the kernel
+    left, missing = part - plan.sum(dim=1), part - plan.sum(dim=0)
+    plan = plan + left[:, None] * missing / left.sum().clamp(min=SMALLEST_UNIT)
     return float((plan * costs).sum())

@@ -129,7 +129,7 @@ def train_stack(
     """
     start = time.monotonic()
     model, streams = objective.model, streams or {}
-    model.to(device)
+    objective.to(device)
     data, held = Resident(samples, device), Resident(validation, device)
     beside = {name: Resident([pair[0]], device) for name, pair in streams.items()}
     held_beside = {name: Resident([pair[1]], device) for name, pair in streams.items()}
@@ -214,7 +214,7 @@ def train_stack(
         "seed": seed,
         "device": device.type,
         "settings": asdict(settings),
-        **({"monitor": figures, "select": objective.select} if figures else {}),
+        **({"monitor": figures, "select": objective.select} if figures or objective.rolls_back else {}),
         **({"setbacks": state.setbacks} if objective.rolls_back else {}),
     }
 

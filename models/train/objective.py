@@ -33,6 +33,10 @@ class Objective:
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model
 
+    def to(self, device: torch.device) -> None:
+        """Bring the model, and whatever else `state` gives, to a device; asked for before the first step."""
+        self.model.to(device)
+
     def losses(self, batch: Batch, *, generator: torch.Generator, progress: float) -> torch.Tensor:
         """Return the loss (m, b) of the rows batch["x"] (m, b, ...); other keys are the streams of the training.
 
@@ -85,11 +89,19 @@ class WrappedObjective(Objective):
     def __init__(self, inner: Objective) -> None:
         super().__init__(inner.model)
         self.inner = inner
-        self.select, self.whole_batch = inner.select, inner.whole_batch
+        self.select, self.whole_batch, self.rolls_back = inner.select, inner.whole_batch, inner.rolls_back
+
+    def to(self, device: torch.device) -> None:
+        """Bring the inner objective to a device."""
+        self.inner.to(device)
 
     def losses(self, batch: Batch, *, generator: torch.Generator, progress: float) -> torch.Tensor:
         """Return the losses (m, b) of the inner objective."""
         return self.inner.losses(batch, generator=generator, progress=progress)
+
+    def diverged(self, figures: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Tell which members (m,) of the inner objective have diverged."""
+        return self.inner.diverged(figures)
 
     def keep(self, members: torch.Tensor) -> None:
         """Leave only these members (a,)."""

@@ -142,7 +142,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "epochs": (
         {"nae_epochs": 0},
         {},
-        "line {nae_epochs}: key 'scorer.nae_epochs': nae_epochs is 0, allowed: above 0",
+        "line {nae_epochs}: key 'scorer.nae_epochs': nae_epochs is 0, allowed: 1 or more",
     ),
     "conv of constituents": (
         {"architecture": "conv"},
@@ -240,7 +240,7 @@ def test_the_training_of_every_axis_is_drawn_and_told(
     for axis in told:
         assert [model["name"] for model in axis["models"]] == names
         for model in axis["models"]:
-            assert (model["epochs"], model["select"]) == (3, "wasserstein")
+            assert (model["epochs"], model["select"]) == (3, "wasserstein_mean")
             assert 1 <= model["best_epoch"] <= 3
     drawn = {p.name for p in (tmp_path / "out" / "figures").iterdir()}
     assert drawn == {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -297,3 +299,130 @@ def test_a_stream_has_an_order_of_its_own() -> None:
     assert seen[60:].sort().values.tolist() == list(range(60))
     assert seen[:60].tolist() != seen[60:].tolist()
     assert torch.cat(objective.own)[:60].tolist() != seen[:60].tolist()
+
+
+class Leaping(Objective):
+    """A number that is far from its rows, and has diverged where an epoch moves it further than the limit of that epoch."""
+
+    rolls_back = True
+
+    def __init__(self, model: Mean, limits: tuple[float, ...]) -> None:
+        super().__init__(model)
+        model.register_buffer("before", torch.zeros(len(model.centre), 1))
+        model.register_buffer("epochs", torch.zeros(len(model.centre), 1))
+        self.limits = limits
+
+    def monitor(self) -> dict[str, torch.Tensor]:
+        moved = (self.model.centre - self.model.before).abs()[:, 0].detach()
+        limit = self.limits[min(int(self.model.epochs[0]), len(self.limits) - 1)]
+        self.model.before.copy_(self.model.centre.detach())
+        self.model.epochs.add_(1)
+        return {"moved": moved, "excess": moved - limit}
+
+    def diverged(self, figures: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return ~(figures["excess"] <= 0)
+
+
+def leaped(
+    limits: tuple[float, ...], checkpoint: Path | None = None, *, wrapped: bool = False, **options: Any
+) -> tuple[Mean, Any]:
+    model = Mean(2)
+    rows = torch.full((200, 1), 1000.0)
+    objective: Objective = Leaping(model, limits)
+    settings = TrainingSettings(
+        **{"max_epochs": 6, "patience": 6, "learning_rate": 1.0, "min_steps": 10, "batch_size": 20, **options}
+    )
+    record = train_stack(
+        WrappedObjective(objective) if wrapped else objective,
+        [rows, rows - 3],
+        [rows, rows - 3],
+        settings=settings,
+        seed=1,
+        device=torch.device("cpu"),
+        checkpoint=checkpoint,
+    )
+    return model, record
+
+
+LIMITS = (6.0, 6.0, 1.5)  # a step is at most 1, an epoch has ten
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_epoch_that_diverges_is_taken_back_and_tried_again_at_half_the_rate(
+    wrapped: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried: list[tuple[int, float, list[float], float]] = []
+    original = training_module.train_epoch
+
+    def noted(objective: Objective, data: Any, streams: Any, active: Any, optimiser: Any, **options: Any) -> float:
+        centre = objective.model.centre
+        steps = float(optimiser.state[centre]["step"]) if centre in optimiser.state else 0.0
+        tried.append((options["epoch"], options["slower"], centre.flatten().tolist(), steps))
+        return original(objective, data, streams, active, optimiser, **options)
+
+    monkeypatch.setattr(training_module, "train_epoch", noted)
+    model, record = leaped(LIMITS, wrapped=wrapped)
+    assert record["setbacks"] == [1, 3, 3]
+    assert [caplog.messages[k].split(":")[1] for k in range(3)] == [
+        f" epoch {n} diverged and is taken back" for n in (1, 3, 3)
+    ]
+    assert "moved" in caplog.messages[0]
+    assert [(epoch, slower) for epoch, slower, _, _ in tried] == [
+        *[(0, 1.0), (0, 0.5), (1, 0.5), (2, 0.5), (2, 0.25), (2, 0.125)],
+        *[(epoch, 0.125) for epoch in (3, 4, 5)],
+    ]
+    # the parameters, and what the optimiser knows, are those from before the epoch
+    assert tried[0][2:] == tried[1][2:]
+    assert tried[3][2:] == tried[4][2:] == tried[5][2:]
+    assert [steps for *_, steps in tried] == [0, 0, 10, 20, 20, 20, 30, 40, 50]
+    assert record["epochs"] == 6
+    assert len(record["monitor"]["moved"]) == 6
+    assert max(row[0] for row in record["monitor"]["excess"]) <= 0
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert 5 < model.centre[0].item() < 15
+
+
+@pytest.mark.parametrize("kill", range(1, 9))
+def test_a_training_that_is_killed_around_a_setback_resumes(
+    kill: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, record = leaped(LIMITS)
+    path = tmp_path / "c"
+    with monkeypatch.context() as patch:
+        killed_after(patch, kill)
+        with pytest.raises(KeyboardInterrupt):
+            leaped(LIMITS, path)
+    resumed, again = leaped(LIMITS, path)
+    assert again == record
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_a_training_that_diverges_on_and_on_ends_with_its_best_epoch(tmp_path: Path) -> None:
+    good, _ = leaped((20.0, 20.0), max_epochs=2)
+    model, record = leaped((20.0, 20.0, 1e-6), max_epochs=2 + 4)
+    assert record["setbacks"] == [3] * training_module.MOST_SETBACKS
+    assert (record["epochs"], record["best_epoch"]) == (2, [2, 2])
+    assert not torch.equal(model.centre, good.centre)  # the schedule is another one
+    assert model.centre[0].item() == pytest.approx(record["monitor"]["moved"][0][0] + record["monitor"]["moved"][1][0])
+    # no epoch was any good: the first parameters stay, and the record is one of JSON
+    never, record = leaped((0.0,))
+    assert never.centre.tolist() == [[0.0], [0.0]]
+    assert (record["epochs"], record["best_epoch"], record["validation_loss"]) == (0, [0, 0], [None, None])
+    assert record["monitor"] == {}
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+def test_a_loss_that_is_not_finite_is_taken_back_where_epochs_are() -> None:
+    class Broken(Leaping):
+        def losses(self, batch: Batch, *, generator: torch.Generator, progress: float) -> torch.Tensor:
+            found = super().losses(batch, generator=generator, progress=progress)
+            return found / 0 if 0.5 < progress < 1 else found
+
+    model = Mean(1)
+    rows = torch.full((200, 1), 1000.0)
+    settings = TrainingSettings(max_epochs=4, learning_rate=1.0, min_steps=10, batch_size=20)
+    record = train_stack(Broken(model, (20.0,)), [rows], [rows], settings=settings, seed=1, device=torch.device("cpu"))
+    assert record["setbacks"] == [3] * training_module.MOST_SETBACKS
+    assert record["best_epoch"] == [2]
+    assert torch.isfinite(model.centre).all()
