@@ -23,10 +23,10 @@ from hunch.models.train.loop import TrainingSettings, train_stack
 from hunch.models.train.threads import few_threads
 
 SIDE, HIDDEN, LATENT, CHANNELS, BATCH, ROUNDS = 20, 256, 3, 8, 256, 3
-LATENT_STEPS, INPUT_STEPS = 15, 10
+LATENT_STEPS, INPUT_STEPS = 15, 5
 UPDATES = {"dense": 12, "conv": 3}
-REPLAY, RESTART, GAMMA = 10_000, 0.05, 0.1
-LATENT_CHAIN = Langevin(LATENT_STEPS, 0.05, 0.3)
+REPLAY, RESTART, GAMMA = 10_000, 0.5, 0.1
+LATENT_CHAIN = Langevin(LATENT_STEPS, 0.0225, 0.3)
 INPUT_CHAIN = Langevin(INPUT_STEPS, 0.05 * SIDE**2, 0.45)
 BAR_PASSES, BAR_LOOP = 0.8, 2.0
 
@@ -40,7 +40,7 @@ def sizes_of(architecture: str) -> Sizes:
 
 def objective_of(architecture: str, rows: torch.Tensor) -> NormalisedObjective:
     """Return the second phase of a fresh network, with the energy of these rows (n, d) as unit."""
-    network = SphereAutoencoder(1, sizes_of(architecture), seed=0, lipschitz=1.5)
+    network = SphereAutoencoder(1, sizes_of(architecture), seed=0, lipschitz=2.5)
     with torch.no_grad():
         unit = network.energy(rows[None], network.weights()).mean(dim=1)
     settings = Negatives(LATENT_CHAIN, INPUT_CHAIN, REPLAY, RESTART, GAMMA)

@@ -86,7 +86,7 @@ class NAE(Method):
     channels: int = 8
     hidden: int = 256
     latent: int = 3
-    lipschitz: float = 1.5
+    lipschitz: float = 2.5
     max_epochs: int = 40
     patience: int = 10
     batch_size: int = 256
@@ -97,10 +97,10 @@ class NAE(Method):
     gamma: float = 0.1
     sampler: str = "mala"
     latent_steps: int = 15
-    latent_step: float = 0.05
+    latent_step: float = 0.0225
     latent_noise: float = 0.3
     latent_temperature: float = 0.0
-    input_steps: int = 10
+    input_steps: int = 5
     input_step: float = 0.1
     input_noise: float = 0.45
     input_temperature: float = 0.0
@@ -108,7 +108,7 @@ class NAE(Method):
     clip: float = 0.0
     anneal: bool = False
     replay: int = 10_000
-    restart: float = 0.05
+    restart: float = 0.5
     input_replay: bool = False
     network_: SphereAutoencoder | None = field(default=None, init=False)
     autoencoder_: SphereAutoencoder | None = field(default=None, init=False)

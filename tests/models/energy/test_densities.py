@@ -27,6 +27,7 @@ OPTIONS: dict[str, Any] = {
     "nae_learning_rate": 1e-3,
     "gamma": 0.01,
     "latent_steps": 1,
+    "latent_step": 0.05,
     "input_steps": 12,
     "input_step": 0.6,
     "input_noise": 1.4,
@@ -34,6 +35,7 @@ OPTIONS: dict[str, Any] = {
     "clip": 4.0,
     "replay": 1000,
     "input_replay": True,
+    "restart": 0.05,
 }
 QUICK = OPTIONS | {"hidden": 32, "batch_size": 128, "replay": 500, "input_steps": 10}
 QUICK |= {"max_epochs": 3, "nae_epochs": 6, "nae_learning_rate": 2e-3}
