@@ -148,7 +148,7 @@ def gap_signs(record: TrainingRecord) -> list[str]:
         why = "the model still has its density where there are no events. More epochs, or a higher learning rate, take it away"
         return [f"negatives have a lower energy than the data {beside}: {why}"]
     why = (
-        "the chains do not reach where the model has its density. More steps, or a lower temperature, bring them there"
+        "the chains do not reach where the model has its density. More steps, or more chains that start anew, bring them there"
     )
     return [f"negatives have a higher energy than the data {beside}: {why}"]
 
