@@ -26,7 +26,7 @@ CHAINS = {"latent_acceptance": ("the latent chain", "latent"), "input_acceptance
 """Acceptance -> the chain, and how the names of its options begin."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainingRecord:
     """How one training went.
 
@@ -41,6 +41,11 @@ class TrainingRecord:
     select: str | None = None
     setbacks: tuple[int, ...] = ()
     given_up: bool = False
+
+    def __repr__(self) -> str:
+        chosen = f"epoch {self.best_epoch} chosen" if self.best_epoch else "first parameters kept"
+        back = f", {len(self.setbacks)} taken back" if self.setbacks else ""
+        return f"TrainingRecord({self.name}, {self.epochs} epochs, {chosen}{back})"
 
     @property
     def epochs(self) -> int:
@@ -147,9 +152,7 @@ def gap_signs(record: TrainingRecord) -> list[str]:
     if gap > 0:
         why = "the model still has its density where there are no events. More epochs, or a higher learning rate, take it away"
         return [f"negatives have a lower energy than the data {beside}: {why}"]
-    why = (
-        "the chains do not reach where the model has its density. More steps, or more chains that start anew, bring them there"
-    )
+    why = "the chains do not reach where the model has its density. More steps, or more chains that start anew, bring them there"
     return [f"negatives have a higher energy than the data {beside}: {why}"]
 
 

@@ -25,9 +25,9 @@ def blobs(kind: str, n: int, seed: int) -> np.ndarray:
 def drawn(architecture: str) -> tuple[NAE, np.ndarray]:
     """Return a scorer of drawn weights, and images."""
     x = blobs("qcd", 60, 0)
-    nae = NAE(architecture=architecture, normalise=True, hidden=12, channels=2)
+    nae = NAE(architecture=architecture, normalise=True, hidden=12, channels=2, lipschitz=1.5)
     nae.coordinates_ = fit_coordinates("images", x, seed=0)
-    network = SphereAutoencoder(1, nae._sizes((8, 8)), seed=1, lipschitz=1.5).double()
+    network = SphereAutoencoder(1, nae._sizes((8, 8)), seed=1, lipschitz=nae.lipschitz).double()
     nae.network_ = network.requires_grad_(requires_grad=False)
     return nae, x
 
@@ -90,7 +90,7 @@ def test_both_directions_are_in_the_table(monkeypatch: pytest.MonkeyPatch) -> No
     def trained(background: str) -> tuple[NAE, np.ndarray]:
         quick = dict.fromkeys(("max_epochs", "nae_epochs", "latent_steps", "input_steps"), 1)
         x = images(background, tested=False)
-        return NAE(normalise=True, hidden=4, batch_size=50, replay=50, device="cpu", **quick).fit(x), x
+        return NAE(normalise=True, hidden=4, lipschitz=1.5, batch_size=50, replay=50, device="cpu", **quick).fit(x), x
 
     monkeypatch.setattr(study, "images", images)
     monkeypatch.setattr(study, "trained", trained)

@@ -166,11 +166,11 @@ def test_a_fit_killed_in_the_family_does_not_train_the_first_models_again(
     asked: list[int] = []
     killed_at = [0]
 
-    def epoch(objective: Objective, *arguments: Any, epoch: int, **others: Any) -> None:
+    def epoch(objective: Objective, *arguments: Any, epoch: int, **others: Any) -> float:
         asked.append(epoch)
         if len(asked) == killed_at[0]:
             raise KeyboardInterrupt
-        train_epoch(objective, *arguments, epoch=epoch, **others)
+        return train_epoch(objective, *arguments, epoch=epoch, **others)
 
     monkeypatch.setattr(loop, "train_epoch", epoch)
     whole = Quak(**QUICK, hypotheses=3).fit(background, priors=priors)
