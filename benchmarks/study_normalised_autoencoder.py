@@ -3,7 +3,7 @@
 `make study ONLY=normalised_autoencoder`; EVENTS is the number of jets of a class that are trained on (20,000), SEEDS how often (5), EPOCHS of 50 updates of
 256 jets for how long the second phase goes (50), PARTS which parts run. Jets are those of `reference_jets.py`; a quarter as many jets are for early stopping,
 three quarters as many of either class are tested, which nothing trained on or chose by. One setting serves both directions, `SETTING`. It was chosen
-without these jets' labels: on jets of another simulation (13 TeV, R = 1.0).
+on jets of another simulation (13 TeV, R = 1.0), with their labels; 3,000 of the jets that are tested here were looked at once before it was fixed.
 
 `symmetric`: AUC and 1/eps_B at eps_S = 0.2 of the energy and of the plain autoencoder after the same first phase, mean and standard error over the seeds; beside
 them those of one number of the jet, larger or smaller (`image_baselines.py`), and the talk's. `criterion`: by the epochs of the training with the first seed,
