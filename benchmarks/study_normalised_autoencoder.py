@@ -27,7 +27,6 @@ import torch
 
 from hunch.analysis import evaluate
 from hunch.models import NAE
-from hunch.models.energy import nae as scorer_module
 from hunch.models.energy.training import NormalisedObjective
 from hunch.processors import filtered_images
 from hunch.table import Table
@@ -76,37 +75,29 @@ def tagged(background: Floats, signal: Floats) -> tuple[float, float]:
 def watched(samples: Samples, trained: str, signal: str, seed: int) -> tuple[NAE, list[float]]:
     """Return a fitted scorer and the AUC after each epoch of its second phase, which is noted and takes no part in the training."""
     curve: list[float] = []
-    own, other = (samples.test[kind][:3000] for kind in (trained, signal))
 
-    class Watched(NormalisedObjective):
-        def monitor(self) -> dict[str, torch.Tensor]:
-            weights = self.network.weights()
-            scores = []
-            for images in (own, other):
-                x = torch.from_numpy(coordinates[0].of(images)[0]).float()[None]
-                scores.append(self.network.energy(x, weights)[0].numpy().astype(np.float64))
-            curve.append(tagged(scores[0], scores[1])[0])
-            return super().monitor()
+    class Watched(NAE):
+        def second_phase(self, network: Any, unit: float, held: torch.Tensor, coordinates: Any) -> NormalisedObjective:
+            inputs = [coordinates.of(samples.test[kind][:3000])[0] for kind in (trained, signal)]
+            objective = super().second_phase(network, unit, held, coordinates)
+            noted = objective.monitor
 
-    coordinates: list[Any] = []
-    fitted = scorer_module.fit_coordinates
+            def monitor() -> dict[str, torch.Tensor]:
+                weights = network.weights()
+                scores = [network.energy(torch.from_numpy(x).float()[None], weights)[0] for x in inputs]
+                curve.append(tagged(*(score.double().numpy() for score in scores))[0])
+                return noted()
 
-    def remembered(*arguments: Any, **options: Any) -> Any:
-        coordinates[:] = [fitted(*arguments, **options)]
-        return coordinates[0]
+            objective.monitor = monitor
+            return objective
 
-    scorer_module.NormalisedObjective, scorer_module.fit_coordinates = Watched, remembered  # type: ignore[misc,assignment]
-    try:
-        found = trained_scorer(samples, trained, seed)
-    finally:
-        scorer_module.NormalisedObjective, scorer_module.fit_coordinates = NormalisedObjective, fitted  # type: ignore[misc]
-    return found, curve
+    return trained_scorer(samples, trained, seed, method=Watched), curve
 
 
-def trained_scorer(samples: Samples, kind: str, seed: int) -> NAE:
+def trained_scorer(samples: Samples, kind: str, seed: int, *, method: type[NAE] = NAE) -> NAE:
     """Return a scorer that was trained on one class."""
     options = {"nae_epochs": EPOCHS, "nae_patience": EPOCHS, "normalise": True, **SETTING}
-    scorer = NAE(inputs="images", seed=seed, device="auto", **options)
+    scorer = method(inputs="images", seed=seed, device="auto", **options)
     return scorer.fit(samples.train[kind], validation=samples.held[kind], progress=sys.stderr.isatty())
 
 

@@ -14,7 +14,7 @@ import torch
 
 from ...errors import unknown_name
 from ..density.autoencoder import kl_of_each
-from ..distance.clouds import EmptyImageError, NegativePixelError, as_jets, clouds_from_constituents
+from ..distance.clouds import clouds_from_constituents
 from ..distance.transport import wasserstein_rowwise
 from ..generation import as_latent, prior_draws
 from ..inputs import ScorerError, ShapeError, TooFewRowsError, check_metric, whole_number
@@ -28,14 +28,13 @@ from ..train.mass_penalty import check_strength, checked_masses
 from ..train.threads import few_threads
 from .rescaled_sets import rescaled_to_spectrum
 from .set_autoencoder import ARCHITECTURES, SetSizes, StackedSetVae
-from .set_scaling import SetScaling, filled_slots, jet_masses, polar, robust_scaling
+from .set_scaling import SetScaling, as_sets, filled_slots, jet_masses, polar, robust_scaling
 from .set_training import SetMember, train_members
 
 __all__ = ["ConstituentVae"]
 
 Array = npt.NDArray[np.float64]
 MIN_JETS = 100
-NUMBERS = (3, 4)  # of a constituent: pT, eta, phi, or E, px, py, pz
 SCORE_ROWS = 1024  # jets a step of scoring: fixed, so that scores do not depend on how many come at once
 SCORE_THREADS = 4
 LEAST_PT = 1e-6  # of a jet's pT: a reconstructed constituent below has no weight
@@ -302,14 +301,14 @@ class ConstituentVae(ExposedMethod):
         self.check()
         self.require_exposure(given=exposure is not None)
         names, made = sample_names(x)
-        jets = self._jets(single_jet(x, names), "x")
+        jets = as_sets(single_jet(x, names), "x")
         if len(jets) < MIN_JETS:
             raise TooFewRowsError(f"x: has {len(jets)} jets, at least {MIN_JETS} are needed")
         if validation is None:
             train, held = split_rows(jets, np.random.default_rng(self.seed))
         else:
             train = jets
-            held = self._jets(
+            held = as_sets(
                 single_jet(validation, names, made=made, where="validation"), "validation", shape=jets.shape[1:]
             )
             if not len(held):
@@ -361,7 +360,7 @@ class ConstituentVae(ExposedMethod):
         if exposure is None:
             return None
         given = single_jet(exposure, names, made=made, where="exposure")
-        beside, match = self._jets(given, "exposure", shape=jets.shape[1:]), self.exposure_match
+        beside, match = as_sets(given, "exposure", shape=jets.shape[1:]), self.exposure_match
         refuse_same_events(beside, x=jets)
         if match == "rescaled":
             made_so, reached = rescaled_to_spectrum(beside, jet_masses(jets), seed=self.seed)
@@ -377,31 +376,11 @@ class ConstituentVae(ExposedMethod):
         values = matched_values(match, observed, Sample(jets, observable=as_sample(x, names).observable))
         return self.exposed_events(beside, values, column=match)
 
-    def _jets(self, x: npt.ArrayLike, name: str, *, shape: tuple[int, ...] | None = None) -> Array:
-        """Return jets (n, slots, numbers) in float64, or say what is wrong with them."""
-        jets = as_jets(x, name=name)
-        if jets.shape[2] not in NUMBERS:
-            raise ShapeError(
-                f"{name}: has shape {jets.shape}; a constituent is pT, eta, phi or E, px, py, pz: (jets, slots, 3 or 4)"
-            )
-        if shape is not None and jets.shape[1:] != shape:
-            raise ShapeError(f"{name}: jets of {jets.shape[1:]} numbers, {shape} are expected")
-        negative = (jets[..., 0] < 0).any(axis=1)
-        if negative.any():
-            raise NegativePixelError(
-                f"{name}: {negative.sum()} of {len(jets)} jets have a constituent of E or pT below 0, first {np.flatnonzero(negative)[0]}"
-            )
-        there = filled_slots(jets).any(axis=1)
-        if not there.all():
-            first = int(np.flatnonzero(~there)[0])
-            raise EmptyImageError(f"{name}: {(~there).sum()} of {len(jets)} jets have no constituents, first {first}")
-        return jets
-
     def _known(self, x: Events) -> tuple[Array, SetScaling, StackedSetVae]:
         """Return the jets to score, with what was fitted."""
         network, scaling = require_fitted(self.network_, self), require_fitted(self.scaling_, self)
         jets = single_jet(x, self.input_names, made=self.made_)
-        return self._jets(jets, "x", shape=scaling.centre.shape), scaling, network
+        return as_sets(jets, "x", shape=scaling.centre.shape), scaling, network
 
     @torch.no_grad()
     def _by_parts(self, network: StackedSetVae, scaled: Array) -> list[tuple[int, tuple[Array, Array, Array]]]:

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..inputs import ScorerError
+from ..distance.clouds import EmptyImageError, NegativePixelError, as_jets
+from ..inputs import ScorerError, ShapeError
 
-__all__ = ["SetScaling", "filled_slots", "jet_masses", "polar", "robust_scaling"]
+__all__ = ["SetScaling", "as_sets", "filled_slots", "jet_masses", "polar", "robust_scaling"]
 
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 FEWEST = 50  # constituents whose quartiles are taken
 SMALLEST = 1e-3  # of the spread of all slots together, that a slot's is at least: nothing is divided by next to nothing
 FOUR_VECTOR, RELATIVE = 4, 3
+NUMBERS = (RELATIVE, FOUR_VECTOR)  # of a constituent: pT, eta, phi, or E, px, py, pz
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,31 @@ class SetScaling:
     def restored(self, scaled: Array) -> Array:
         """Return jets (n, slots, numbers) of scaled ones, all slots as if they were filled."""
         return np.asarray(scaled * self.spread + self.centre)
+
+
+def as_sets(x: npt.ArrayLike, name: str, *, shape: tuple[int, ...] | None = None) -> Array:
+    """Return jets (n, slots, numbers) in float64, of the shape (slots, numbers) where one is expected, or say what is wrong with them.
+
+    name: what they are called in errors. Raises ShapeError, NegativePixelError for an E or pT below 0, EmptyImageError for jets without
+    constituents, and what `as_jets` raises.
+    """
+    jets = as_jets(x, name=name)
+    if jets.shape[2] not in NUMBERS:
+        raise ShapeError(
+            f"{name}: has shape {jets.shape}; a constituent is pT, eta, phi or E, px, py, pz: (jets, slots, 3 or 4)"
+        )
+    if shape is not None and jets.shape[1:] != shape:
+        raise ShapeError(f"{name}: jets of {jets.shape[1:]} numbers, {shape} are expected")
+    negative = (jets[..., 0] < 0).any(axis=1)
+    if negative.any():
+        raise NegativePixelError(
+            f"{name}: {negative.sum()} of {len(jets)} jets have a constituent of E or pT below 0, first {np.flatnonzero(negative)[0]}"
+        )
+    there = filled_slots(jets).any(axis=1)
+    if not there.all():
+        first = int(np.flatnonzero(~there)[0])
+        raise EmptyImageError(f"{name}: {(~there).sum()} of {len(jets)} jets have no constituents, first {first}")
+    return jets
 
 
 def filled_slots(sets: Array) -> Bools:

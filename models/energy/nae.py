@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 
 from ...errors import shown, unknown_name
-from ..autoencoders.set_scaling import RELATIVE, filled_slots
-from ..distance.clouds import EmptyImageError, NegativePixelError, as_jets, require_unit, require_weights
+from ..autoencoders.set_scaling import as_sets
+from ..distance.clouds import as_jets, require_unit, require_weights
 from ..generation import as_latent, checked_draws
 from ..inputs import NonFiniteError, ScorerError, ShapeError, TooFewRowsError, as_matrix, check_metric, whole_number
 from ..sample import Events, named_inputs, refuse_unused, sample_names, single_jet, split_rows
@@ -36,7 +36,6 @@ Array = npt.NDArray[np.float64]
 MIN_EVENTS = 100
 SCORE_ROWS = 512  # events a step of scoring: fixed, so that scores do not depend on how many come at once
 SCORE_THREADS = 4
-NUMBERS = (3, 4)  # of a constituent: pT, eta, phi, or E, px, py, pz
 LEAST_HELD = 2  # held-out events: half of them are compared with the other half
 LEAST_SIDE = 4  # of images that are convolved
 SECOND = 1  # sets the random numbers of the second phase apart from those of the first
@@ -59,7 +58,7 @@ class NAE(Method):
     for weights as they are, which nothing keeps from diverging.
 
     First phase, the autoencoder: max_epochs, patience, batch_size, learning_rate, see `TrainingSettings`. Second phase, normalised: nae_epochs,
-    nae_patience: epochs without a better Wasserstein distance of negatives and data; nae_learning_rate; gamma: of the squared energies of negatives.
+    nae_patience: epochs without a better running mean of the Wasserstein distance of negatives and data; nae_learning_rate; gamma: of the squared energies of negatives.
 
     Chains (`langevin.py`): sampler: "mala", "langevin" or "released"; energies are in units of E0, the autoencoder's mean one. latent_steps, latent_step
     (radian² a unit of energy), latent_noise (radian): of the chain on the sphere; input_steps, input_step (the part of x − g(z) that one step takes away),
@@ -169,14 +168,7 @@ class NAE(Method):
         first["validation_loss"] = [loss / sizes.numbers for loss in first["validation_loss"]]
         self.autoencoder_ = copy_of(network).to("cpu").double().requires_grad_(requires_grad=False)
         unit = max(float(self._energies(self.autoencoder_, beside).mean()), 1e-30)
-        objective = NormalisedObjective(
-            network,
-            self._negatives(sizes),
-            units=torch.tensor([unit]),
-            reference=beside[None],
-            seed=self.seed,
-            domain=self._domain(coordinates),
-        )
+        objective = self.second_phase(network, unit, beside, coordinates)
         common["seed"] = int(np.random.SeedSequence([self.seed, SECOND]).generate_state(1)[0])
         second = None if path is None else f"{path}{SECOND_PHASE}"
         record = train_stack(
@@ -200,6 +192,22 @@ class NAE(Method):
         self.coordinates_ = coordinates
         self.input_names, self.made_ = names, made
         return self
+
+    def second_phase(
+        self, network: SphereAutoencoder, unit: float, held: torch.Tensor, coordinates: Coordinates
+    ) -> NormalisedObjective:
+        """Return what the second phase minimises; a study that looks at its epochs returns one that does so in `monitor`.
+
+        unit: E0; held: held-out coordinates (n, d), or (n, 2, d) with masks, that negatives are compared with.
+        """
+        return NormalisedObjective(
+            network,
+            self._negatives(network.sizes),
+            units=torch.tensor([unit]),
+            reference=held[None],
+            seed=self.seed,
+            domain=self._domain(coordinates),
+        )
 
     def score(self, x: Events, *, metric: str | None = None) -> Array:
         """Return (n,) scores, larger = more anomalous; metric: one of `metrics`. Errors as in `fit`."""
@@ -443,32 +451,17 @@ class NAE(Method):
         if self.inputs == "rows":
             width = None if shape is None else shape[0]
             return as_matrix(x, name=name, n_columns=width, min_rows=least, columns=self.input_names or None)
-        jets = as_jets(x, name=name)
-        if shape is not None and jets.shape[1:] != shape:
-            raise ShapeError(f"{name}: {self.inputs} of {jets.shape[1:]}, {shape} are expected")
-        if self.inputs == "images":
-            flat = jets.reshape(len(jets), jets.shape[1] * jets.shape[2])
-            require_weights(flat, name)
-            sums = flat.sum(axis=1)
-            if self.normalise:
-                return np.asarray(jets / sums[:, None, None])
-            require_unit(sums, name, "normalise=True divides by the sum")
-            return jets
-        if jets.shape[2] not in NUMBERS:
-            raise ShapeError(
-                f"{name}: has shape {jets.shape}; a constituent is pT, eta, phi or E, px, py, pz: (jets, slots, {RELATIVE} or 4)"
-            )
-        negative = (jets[..., 0] < 0).any(axis=1)
-        if negative.any():
-            first = int(np.flatnonzero(negative)[0])
-            raise NegativePixelError(
-                f"{name}: {negative.sum()} of {len(jets)} jets have a constituent of E or pT below 0, first {first}"
-            )
-        there = filled_slots(jets).any(axis=1)
-        if not there.all():
-            first = int(np.flatnonzero(~there)[0])
-            raise EmptyImageError(f"{name}: {(~there).sum()} of {len(jets)} jets have no constituents, first {first}")
-        return jets
+        if self.inputs == "sets":
+            return as_sets(x, name, shape=shape)
+        images = as_jets(x, name=name)
+        if shape is not None and images.shape[1:] != shape:
+            raise ShapeError(f"{name}: images of {images.shape[1:]}, {shape} are expected")
+        require_weights(images.reshape(len(images), images.shape[1] * images.shape[2]), name)
+        sums = images.sum(axis=(1, 2))
+        if self.normalise:
+            return np.asarray(images / sums[:, None, None])
+        require_unit(sums, name, "normalise=True divides by the sum")
+        return images
 
     def _known(self, x: Events) -> torch.Tensor:
         """Return the coordinates of events to score."""
