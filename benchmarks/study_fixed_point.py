@@ -1,7 +1,7 @@
 """Fixed-point arithmetic for a trigger: what bits of weights and activations a normalised autoencoder needs to tag as it does in floating point.
 
-`make study ONLY=fixed_point`; EVENTS is the number of jets that each autoencoder trains on (10,000), EPOCHS that of the second phase of its training (20). One
-is trained on QCD jets and tags tops, one on tops and tags QCD jets; nothing is trained with fewer bits.
+`make study ONLY=fixed_point`; EVENTS is the number of jets that each autoencoder trains on (10,000), with the setting of the study
+`normalised_autoencoder`. One is trained on QCD jets and tags tops, one on tops and tags QCD jets; nothing is trained with fewer bits.
 
 Emulated, in double precision: every number of b bits is a whole number between ±(2^(b-1) - 1) times a power of two, rounded to the nearest and saturated. The power
 is the smallest whose range holds the largest value: of weights one a layer; of activations (the coordinates that come in, what goes into each layer, the
@@ -29,14 +29,12 @@ from hunch.processors import filtered_images
 
 from .reference_jets import reference_jets
 from .simulated import told
+from .study_normalised_autoencoder import SETTING
 
 Floats = npt.NDArray[np.float64]
 EVENTS = int(os.environ.get("EVENTS", "10000"))
-EPOCHS = int(os.environ.get("EPOCHS", "20"))
 TESTED = 4000  # jets of each kind
 SMEAR = 1.0  # pixels
-JUDGED = {"qcd": 1811, "top": 1812}
-"""Kind -> seed of the jets that are judged, other ones than are trained on."""
 BITS = (4, 6, 8, 10, 12, 14, 16)
 PARTS = {
     "weights": ("weights",),
@@ -126,14 +124,14 @@ def placements(score: Floats, label: npt.NDArray[np.int64]) -> tuple[Floats, Flo
 
 def images(kind: str, *, tested: bool) -> Floats:
     """Return filtered images (n, 20, 20) to train on or to judge by."""
-    table = reference_jets(kind, TESTED, seed=JUDGED[kind]) if tested else reference_jets(kind, EVENTS)
-    return filtered_images(np.asarray(table["image_1"], dtype=np.float64), smear=SMEAR)
+    jets = np.asarray(reference_jets(kind, 2 * EVENTS)["image_1"], dtype=np.float64)
+    return filtered_images(jets[-TESTED:] if tested else jets[:EVENTS], smear=SMEAR)
 
 
 def trained(background: str) -> tuple[NAE, Floats]:
     """Return an autoencoder of one kind of jets, and what it was trained on."""
     x = images(background, tested=False)
-    return NAE(normalise=True, nae_epochs=EPOCHS, device="cpu").fit(x, progress=sys.stderr.isatty()), x
+    return NAE(normalise=True, device="cpu", **SETTING).fit(x, progress=sys.stderr.isatty()), x
 
 
 def rows_of(background: str, signal: str) -> list[dict[str, Any]]:
@@ -185,6 +183,5 @@ def run() -> dict[str, Any]:
         "trained_on": EVENTS,
         "tested": {"qcd": TESTED, "top": TESTED},
         "images": f"20 x 20 pixels, Gaussian filter of {SMEAR:g} pixel",
-        "epochs": EPOCHS,
         "rows": [*rows_of("qcd", "top"), *rows_of("top", "qcd")],
     }
