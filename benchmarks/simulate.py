@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hunch.samples import simulate
+from hunch.samples.generation import BLOCK_TRIES, block_seeds, start_pythia
 from hunch.samples.processes import pythia_settings, with_defaults
-from hunch.samples.simulation import BLOCK_TRIES, block_seeds, start_pythia
 
 EVENTS = 500
 """Most of one block of QCD: eight seconds a side and round."""

@@ -48,7 +48,7 @@ def overriding(command: Command) -> Command:
         "representation",
         default=None,
         metavar="NAME",
-        help="The representation: features, images, constituents.",
+        help="The representation: features, images, constituents, objects.",
     )(command)
 
 

@@ -88,11 +88,16 @@ def simulate(
     Single jets: jet_qcd, jet_top, jet_w, jet_hh4j, one jet an event of the file
                  (--set m_top, m_w, m_H, m_h; --set m_w=40:200 of jet_w and
                  m_top=90:250 of jet_top: masses flat over a range)
+    Whole events that fire a lepton trigger of 23 GeV, told as electrons, muons,
+    jets and missing momentum: event_sm (W, QCD, Z, ttbar), event_a4l,
+    event_lqbtau, event_h0tautau, event_htaunu
+                 (--set m_A, m_LQ, m_h0, m_hch)
 
     The jets are anti-kT, R = 1.0, single ones within |eta| < 1.5; those of top, W and H hold all quarks of the hadronic decay (--set
     min_quarks=1: that many of them). Commands with one -n make samples of equal size. QCD jets to train on, of pT > 450 GeV:
     hunch simulate jet_qcd --jet-pt 450 inf. The settings of the top-tagging reference sample (arXiv:1902.09914):
-    --sqrt-s 14TeV --jet-radius 0.8 --jet-eta 2 --no-multiple-interactions.
+    --sqrt-s 14TeV --jet-radius 0.8 --jet-eta 2 --no-multiple-interactions. Whole events have jets of R = 0.4 and no options of jets; the leptons of
+    their QCD are those of b and c hadrons, and there are no fakes and no pile-up.
     """
     from ..samples import simulate as simulate_events
 
@@ -237,6 +242,25 @@ def vaejet(obj: dict[str, Any], source: Path, target: Path, *, jet: int, numbers
     with only_writer(event_file(target)):
         report = convert_vaejet(source, target, jet=jet, numbers=numbers, truth=truth, progress=obj["progress"])
     say(f"{target}: {report.n_events} jets, {counted(report)}")
+
+
+@convert.command()
+@click.argument("source", type=ANALYSIS, metavar="IN.h5")
+@click.argument("target", type=ANALYSIS, metavar="OUT.root")
+@click.option(
+    "--truth",
+    type=click.IntRange(min=0, max=1),
+    default=None,
+    help="truth_signal of every event: the format has no label.",
+)
+@click.pass_obj
+def adc2021(obj: dict[str, Any], source: Path, target: Path, *, truth: int | None) -> None:
+    """Convert the data of arXiv:2107.02157: MET, 4 electrons, 4 muons, 10 jets of (pT, eta, phi, class) an event."""
+    from ..samples import convert_adc2021
+
+    with only_writer(event_file(target)):
+        report = convert_adc2021(source, target, truth=truth, progress=obj["progress"])
+    say(f"{target}: {report.n_events} events, {counted(report)}")
 
 
 def counted(report: ConversionReport) -> str:

@@ -130,6 +130,7 @@ def process(
     features       the dijet system and the substructure of its jets
     images         an image of each jet
     constituents   pT, eta, phi of the constituents of each jet, or their four-vectors
+    objects        pT, eta, phi of missing momentum, electrons, muons and jets of each event
 
     With an ANALYSIS (YAML with the keys `samples` and `output`): the first stage of hunch run.
     """

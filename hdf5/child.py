@@ -22,6 +22,7 @@ import hdf5plugin  # noqa: F401 - brings Blosc and the like into HDF5
 import numpy as np
 
 from ..errors import InputError
+from .arrays import find_array
 from .lists import find_lists, read_lists
 from .stored import Array, Found, datasets_of, find_table, read_rows, reason
 
@@ -63,7 +64,8 @@ def session(request: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> N
         os.chdir(request.get("cwd", "/"))
         limit(MEMORY, min(path.stat().st_size, 50 * RATE))
         with h5py.File(path, "r", locking="best-effort") as file:
-            (table if "lists" not in request else lists)(file, path, request, requests, answers)
+            serving = lists if "lists" in request else array if "array" in request else table
+            serving(file, path, request, requests, answers)
         send(answers, {"closed": True})
     except InputError as error:
         send(answers, {"error": str(error)})
@@ -95,6 +97,19 @@ def lists(file: h5py.File, path: Path, request: dict[str, Any], requests: Binary
         send_arrays(answers, read_lists(found, asked["start"], asked["stop"]))
 
 
+def array(file: h5py.File, path: Path, request: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> None:
+    """Say how many rows an array has, and send some of them."""
+    name = find_array(file, path, request["array"], shape=tuple(request["shape"]))
+    dataset, cache = cached(file, name)
+    n_rows = dataset.shape[0]
+    slab, size = rows_of_slab({name: dataset}, n_rows)
+    send(answers, {"n_rows": n_rows, "slab": slab})
+    while "start" in (asked := json.loads(read_line(requests) or "{}")):
+        limit(MEMORY + 2 * cache + 8 * size, size + cache)
+        values = dataset[asked["start"] : asked["stop"]]
+        send_arrays(answers, [np.ascontiguousarray(values, dtype=np.float64)])
+
+
 def send_arrays(answers: BinaryIO, arrays: Sequence[Array]) -> None:
     """Send arrays under a header that lists them."""
     send(answers, {"arrays": [[a.dtype.str, a.shape] for a in arrays]}, arrays)
@@ -107,16 +122,21 @@ def opened(file: h5py.File, found: Found) -> tuple[dict[str, h5py.Dataset], int]
     """
     datasets, total = {}, 0
     for name in datasets_of(found):
-        access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-        chunks, shape = file[name].chunks, file[name].shape
-        if chunks is not None:
-            across = math.prod(-(-n // c) for n, c in zip(shape[1:], chunks[1:], strict=True))
-            size = min(across * math.prod(chunks) * file[name].dtype.itemsize, CACHE)
-            access.set_chunk_cache(max(521, 10 * across), size, 1.0)
-            total += size
-        # the cache is that of who opens a dataset first: none is open here
-        datasets[name] = h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
+        datasets[name], size = cached(file, name)
+        total += size
     return datasets, total
+
+
+def cached(file: h5py.File, name: str) -> tuple[h5py.Dataset, int]:
+    """Open a dataset with a cache that holds a row of its chunks; return it and the bytes of the cache."""
+    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    chunks, shape, size = file[name].chunks, file[name].shape, 0
+    if chunks is not None:
+        across = math.prod(-(-n // c) for n, c in zip(shape[1:], chunks[1:], strict=True))
+        size = min(across * math.prod(chunks) * file[name].dtype.itemsize, CACHE)
+        access.set_chunk_cache(max(521, 10 * across), size, 1.0)
+    # the cache is that of who opens a dataset first: none is open here
+    return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access)), size
 
 
 def rows_of_slab(datasets: Mapping[str, h5py.Dataset], n_rows: int) -> tuple[int, int]:

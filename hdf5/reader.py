@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ..errors import InputError, unknown_name
 
-__all__ = ["StoredLists", "StoredTable", "open_hdf5", "open_lists"]
+__all__ = ["StoredArray", "StoredLists", "StoredTable", "open_array", "open_hdf5", "open_lists"]
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +174,36 @@ def open_lists(path: Path, name: str, *, column: int, beside: str, expected: str
     """
     with opened(path, lists=name, column=column, beside=beside, expected=expected) as (header, child):
         yield StoredLists(path, name, header["n_rows"], header["slab"], child)
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array of numbers with one entry a row in an HDF5 file that is open."""
+
+    path: Path
+    name: str
+    n_rows: int
+    _slab: int = field(repr=False)
+    _child: Child = field(repr=False)
+
+    @property
+    def where(self) -> str:
+        """Return the file and the dataset, as messages name them."""
+        return f"{self.path}: dataset {self.name!r}"
+
+    def slices(self, size: int) -> Iterator[tuple[int, Floats]]:
+        """Give rows, `size` at once or as many as the child holds: the first one's number, and the rows, (n, ...)."""
+        step = min(size, self._slab)
+        for first in range(0, self.n_rows, step):
+            last = min(first + step, self.n_rows)
+            yield first, self._child.ask(self.path, start=first, stop=last)[1][0]
+
+
+@contextmanager
+def open_array(path: Path, name: str, *, shape: tuple[int, ...], expected: str) -> Iterator[StoredArray]:
+    """Open the dataset `name` of numbers, (rows, *shape). Raises InputError that names the file and what is wrong with it."""
+    with opened(path, array=name, shape=list(shape), expected=expected) as (header, child):
+        yield StoredArray(path, name, header["n_rows"], header["slab"], child)
 
 
 @contextmanager

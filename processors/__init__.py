@@ -1,4 +1,4 @@
-"""Event files in; features, jet images, constituents or histograms out; trained spaces applied. coffea processors and what runs them."""
+"""Event files in; features, jet images, constituents, objects or histograms out; trained spaces applied. coffea processors and what runs them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from .image_filters import filtered_images
 from .images import IMAGE_AXES, ImageSettings, ImageSettingsError, JetImages, jet_images
 from .jet_features import FEATURE_LABELS, constituent_features, constituent_images, image_features
 from .jets import single_jet_of
+from .objects import NoObjectsError
 from .representations import (
     REPRESENTATIONS,
     Constituents,
     Features,
     Images,
+    Objects,
     Representation,
     UserTable,
     read_inputs,
@@ -49,6 +51,8 @@ __all__ = [
     "JetConstituents",
     "JetImages",
     "NoCandidatesError",
+    "NoObjectsError",
+    "Objects",
     "ProcessingError",
     "RegionsLike",
     "Representation",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,11 +13,19 @@ import numpy.typing as npt
 
 from ..errors import InputError, unknown_name
 from ..table import EVENT_ID, IDENTITY, Observable, identity_numbers
-from .events import Candidates, Source, branch_names, flat_branch, read_candidates, same_event, source_of
+from .events import (
+    Candidates,
+    EventSource,
+    branch_names,
+    flat_branch,
+    read_candidates,
+    same_event,
+    source_of,
+)
 from .weights import UNWEIGHED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 __all__ = [
     "AUTO",
@@ -26,6 +34,7 @@ __all__ = [
     "Representation",
     "UnreadableError",
     "chunk_columns",
+    "completed_columns",
     "metadata_of",
     "named_columns",
 ]
@@ -158,6 +167,10 @@ class Representation(ABC):
         del columns
         return {}
 
+    def source_of(self, branches: Collection[str], where: str) -> EventSource:
+        """Find what events are made of among the names of a tree's branches; `where` begins the message of an InputError."""
+        return source_of(branches, where)
+
     def require_events(self) -> None:
         """Raise InputError where no events become this representation."""
         if not self.of_events:
@@ -199,30 +212,56 @@ def chunk_columns(
 
     batch: takes the candidates of some events, and gives the columns of those it keeps, in order, with their ROW
     among these events, and what each of its cuts lost; events with unphysical candidates, which hold none here, are
-    counted already. Then come the identity, the batch's columns, EVENT_ID, and `truth_signal` and `genWeight` where the
-    events have them. Rows that `representation.usable` does not have, and those whose weight is not finite, are left out and
-    counted. Raises UnreadableError.
+    counted already. The rest is `completed_columns`. Raises UnreadableError.
     """
-    meta = metadata_of(events)
-    where = f"{meta['filename']}: tree {meta['treename']!r}"
-    source: Source = meta.get("source") or source_of(branch_names(events), where)
-    try:
-        candidates = read_candidates(events, source)
-        extra = (*(("truth_signal",) if source.truth else ()), *(("genWeight",) if source.gen_weight else ()))
-        stored = {name: flat_branch(events, name) for name in (*IDENTITY[1:], *extra)}
-        identity = {name: _numbers(stored[name], f"{where}: branch {name!r}") for name in IDENTITY[1:]}
-        event_id = same_event(events, source)
-    except InputError as error:
-        raise UnreadableError(f"{where}: {error}") from error
+
+    def made(source: Any) -> Made:
+        candidates, event_id = read_candidates(events, source), same_event(events, source)
+        return lambda: (*_batched(candidates, batch), event_id)
+
+    return completed_columns(events, representation, made)
+
+
+Made = Callable[[], tuple[Columns, dict[str, int], npt.NDArray[np.uint64]]]
+"""Gives the columns of the events that are kept, with their ROW, the cutflow up to there, and the EVENT_ID of all events."""
+
+
+def _batched(
+    candidates: Candidates, batch: Callable[[Candidates], tuple[Columns, dict[str, int]]]
+) -> tuple[Columns, dict[str, int]]:
+    """Return the columns of all batches of candidates, and the cutflow."""
     parts, lost = zip(*(batch(piece) for piece in _batches(candidates)), strict=True)
     firsts = np.arange(len(parts)) * BATCH
     row = np.concatenate([first + part.pop(ROW) for first, part in zip(firsts, parts, strict=True)])
-    made = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    made = {ROW: row} | {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    cutflow = {"read": len(candidates.unphysical), "unphysical candidates": int(candidates.unphysical.sum())}
+    return made, cutflow | {name: sum(counts[name] for counts in lost) for name in lost[0]}
+
+
+def completed_columns(
+    events: Any, representation: Representation, read: Callable[[EventSource], Made]
+) -> tuple[Columns, dict[str, int]]:
+    """Return the columns of a chunk's kept events, beginning with ROW, and its cutflow, from what `read` makes of the stored events.
+
+    First comes the identity, then what was made, then EVENT_ID, and `truth_signal` and `genWeight` where the
+    events have them. Rows that `representation.usable` does not have, and those whose weight is not finite, are left out and
+    counted. read: takes what the file stores, and reads it; what it raises is damage. Raises UnreadableError.
+    """
+    meta = metadata_of(events)
+    where = f"{meta['filename']}: tree {meta['treename']!r}"
+    source: EventSource = meta.get("source") or representation.source_of(branch_names(events), where)
+    try:
+        make = read(source)
+        extra = (*(("truth_signal",) if source.truth else ()), *(("genWeight",) if source.gen_weight else ()))
+        stored = {name: flat_branch(events, name) for name in (*IDENTITY[1:], *extra)}
+        identity = {name: _numbers(stored[name], f"{where}: branch {name!r}") for name in IDENTITY[1:]}
+    except InputError as error:
+        raise UnreadableError(f"{where}: {error}") from error
+    made, cutflow, event_id = make()
+    row = made.pop(ROW)
     usable, unusable = representation.usable(made)
     if not usable.all():
         row, made = row[usable], {name: values[usable] for name, values in made.items()}
-    cutflow = {"read": len(candidates.unphysical), "unphysical candidates": int(candidates.unphysical.sum())}
-    cutflow |= {name: sum(counts[name] for counts in lost) for name in lost[0]}
     cutflow |= unusable
     if source.gen_weight:
         weighed = np.isfinite(stored["genWeight"][row])

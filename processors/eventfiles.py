@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import uproot
 from ..errors import InputError, nearest
 from .baskets import check_size
 from .damage import READ_ERRORS, told
-from .events import Source, source_of
+from .events import EventSource, source_of
 
 __all__ = ["EventFile", "Steps", "inspect_file"]
 
@@ -35,7 +35,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class EventFile:
-    """One checked event file: its dataset, path, tree, number of events, ROOT identifier and candidate source.
+    """One checked event file: its dataset, path, tree, number of events, ROOT identifier and what it stores.
 
     steps: the ranges of entries that are processed, in order and apart; all entries where there are none.
     """
@@ -45,7 +45,7 @@ class EventFile:
     tree: str
     entries: int
     uuid: bytes
-    source: Source
+    source: EventSource
     steps: Steps | None = None
 
     @property
@@ -67,10 +67,12 @@ def inspect_file(
     steps: Steps | None = None,
     num_entries: int | None = None,
     file_uuid: str | None = None,
+    find: Callable[[Collection[str], str], EventSource] = source_of,
 ) -> EventFile:
     """Open a file, check that it can be processed, and say what it holds; no event is read.
 
-    steps: ranges of entries to process; num_entries, file_uuid: what a fileset says of the file. Raises InputError naming file,
+    steps: ranges of entries to process; num_entries, file_uuid: what a fileset says of the file; find: what is looked for among the
+    names of the branches, `Representation.source_of`. Raises InputError naming file,
     tree and branch, what was found and what to do, for a missing file, a directory, a file that is not ROOT, is truncated or
     holds another number of events than it or the fileset says, a missing tree or branch, an address that nothing here reads;
     NoCandidatesError when it is NanoAOD without candidates.
@@ -89,7 +91,7 @@ def inspect_file(
         headers = None if remote else stack.enter_context(Path(name).open("rb"))
         try:
             branches = set(found.keys(recursive=False))
-            source = source_of(branches, where)
+            source = find(branches, where)
             check_size(found, source.branches, where=where, size=size, file=headers)
             entries, own = int(found.num_entries), file.file.fUUID
         except READ_ERRORS as error:

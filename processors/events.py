@@ -6,6 +6,7 @@ files store pt, eta and phi only). NanoAOD v15 is refused: its `PFCand_*` are no
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ from ..table import IDENTITY
 from .damage import READ_ERRORS, told
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Iterable
 
 __all__ = [
     "Candidates",
+    "EventSource",
     "IncompleteCandidatesError",
     "NoCandidatesError",
     "Source",
@@ -32,8 +34,10 @@ __all__ = [
     "flat_branch",
     "jagged_branch",
     "read_candidates",
+    "require_branches",
     "same_event",
     "source_of",
+    "told_apart",
 ]
 
 Float = npt.NDArray[np.float64]
@@ -46,7 +50,11 @@ OF_STORED_JETS = "PFCand"
 KINEMATICS = ("pt", "eta", "phi")
 GENERATED = ("genWeight", "GenPart_", "Generator_")
 """Branches, or how their names begin, that a file of simulated events has and one of collisions has not."""
-NESTED = (COLLECTION, OF_STORED_JETS, "truth", "GenPart", "Generator")
+OBJECTS = ("Electron", "Muon", "Jet")
+"""Collections of reconstructed objects, which `objects` takes (`processors/objects.py`)."""
+MISSING = ("MET", "PuppiMET", "PFMET")
+"""What the missing transverse momentum is called in NanoAOD, the first that a file has is taken; v15 has no MET."""
+NESTED = (COLLECTION, OF_STORED_JETS, *OBJECTS, *MISSING, "truth", "GenPart", "Generator")
 """Collections that some schemas put branches into: `PFCands_pt` is the field `pt` of `PFCands` then."""
 LARGEST_PT, LARGEST_ANGLE = 1e9, 100.0
 """GeV, and |eta| or |phi|: beyond this a value is a placeholder (-999), no momentum and no direction."""
@@ -62,24 +70,51 @@ class IncompleteCandidatesError(NoCandidatesError):
     """A tree that stores the candidates of some jets alone, from which no other jets can be built."""
 
 
-@dataclass(frozen=True)
-class Source:
+@dataclass(frozen=True, kw_only=True)
+class EventSource(ABC):
+    """What one file stores of an event, whatever is made of it.
+
+    truth, gen_weight: whether `truth_signal` and `genWeight` are stored; generated: whether the file has branches that only
+    simulated events have (GENERATED).
+    """
+
+    truth: bool
+    gen_weight: bool
+    generated: bool = False
+
+    @property
+    @abstractmethod
+    def branches(self) -> tuple[str, ...]:
+        """Every branch that is read, and no other."""
+
+    @property
+    def of_event(self) -> tuple[str, ...]:
+        """The branches that are read of one number an event."""
+        return (
+            *IDENTITY[1:],
+            *(("truth_signal",) if self.truth else ()),
+            *(("genWeight",) if self.gen_weight else ()),
+        )
+
+    @property
+    def counting(self) -> str:
+        """How `ntrk` counts: "charged" constituents where the charge is known, else "all"."""
+        return "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(EventSource):
     """Where one file keeps its candidates and what it stores for each.
 
     collection: branch prefix; has_mass, has_weight: stored or not (no mass means massless); counted: whether the file says
     how many candidates each event has (`nPFCands`);
-    charge: the branch that the charge comes from, None when no such branch exists;
-    truth, gen_weight: whether `truth_signal` and `genWeight` are stored; generated: whether the file has branches that only
-    simulated events have (GENERATED).
+    charge: the branch that the charge comes from, None when no such branch exists.
     """
 
     collection: str
     has_mass: bool
     has_weight: bool
     charge: str | None
-    truth: bool
-    gen_weight: bool
-    generated: bool = False
     counted: bool = False
 
     @property
@@ -87,9 +122,8 @@ class Source:
         """Every branch that is read, and no other."""
         own = (*KINEMATICS, *(("mass",) if self.has_mass else ()), *(("puppiWeight",) if self.has_weight else ()))
         own = (*own, self.charge) if self.charge else own
-        event = (*(("truth_signal",) if self.truth else ()), *(("genWeight",) if self.gen_weight else ()))
         counter = (self.counter,) if self.counted else ()
-        return (*IDENTITY[1:], *event, *counter, *(f"{self.collection}_{name}" for name in own))
+        return (*self.of_event, *counter, *(f"{self.collection}_{name}" for name in own))
 
     @property
     def counter(self) -> str:
@@ -126,9 +160,7 @@ def source_of(branches: Collection[str], where: str) -> Source:
     Raises InputError for a missing branch, NoCandidatesError when there is no candidate collection at all, and
     IncompleteCandidatesError for the one of NanoAOD v15.
     """
-    for name in IDENTITY[1:]:
-        if name not in branches:
-            raise InputError(f"{where}: no branch {name!r}, which every event file needs; {_found(branches, name)}")
+    require_branches(IDENTITY[1:], branches, where)
     stored = {c: [k for k in KINEMATICS if f"{c}_{k}" in branches] for c in (COLLECTION, OF_STORED_JETS)}
     if not stored[COLLECTION] and stored[OF_STORED_JETS]:
         raise IncompleteCandidatesError(
@@ -137,13 +169,13 @@ def source_of(branches: Collection[str], where: str) -> Source:
             f"({COLLECTION}_*) of these events; stored jets are to be read by a later version"
         )
     if not stored[COLLECTION]:
+        objects = [name for name in OBJECTS if f"{name}_pt" in branches]
+        hint = f"{', '.join(objects)} are stored, which representation: objects takes; " if objects else ""
         raise NoCandidatesError(
             f"{where}: no branch '{COLLECTION}_pt', so no candidates to cluster: event files are PFNano ({COLLECTION}_*) or "
-            f"those of hunch simulate and hunch convert; {_found(branches, '')}"
+            f"those of hunch simulate and hunch convert; {hint}{_found(branches, '')}"
         )
-    for name in (f"{COLLECTION}_{k}" for k in KINEMATICS):
-        if name not in branches:
-            raise InputError(f"{where}: no branch {name!r}, which every event file needs; {_found(branches, name)}")
+    require_branches([f"{COLLECTION}_{k}" for k in KINEMATICS], branches, where)
     return Source(
         collection=COLLECTION,
         has_mass=f"{COLLECTION}_mass" in branches,
@@ -154,6 +186,13 @@ def source_of(branches: Collection[str], where: str) -> Source:
         generated=any(name.startswith(GENERATED) for name in branches),
         counted=f"n{COLLECTION}" in branches,
     )
+
+
+def require_branches(names: Iterable[str], branches: Collection[str], where: str) -> None:
+    """Raise InputError for the first of the names that is no branch; `where` begins its message."""
+    for name in names:
+        if name not in branches:
+            raise InputError(f"{where}: no branch {name!r}, which every event file needs; {_found(branches, name)}")
 
 
 def _found(branches: Collection[str], name: str) -> str:
@@ -267,12 +306,20 @@ def same_event(events: Any, source: Source) -> npt.NDArray[np.uint64]:
     Of collisions these are of run, luminosityBlock and event. Simulated and converted files all count from 0 in run 1: there a
     hash of what the file stores joins in, the number of candidates and pt, eta and phi of the one of largest stored pt.
     """
+    return told_apart(events, source, lambda: _hardest(events, source))
+
+
+def told_apart(events: Any, source: EventSource, stored: Callable[[], Float]) -> npt.NDArray[np.uint64]:
+    """Return the hash (n,) of run, luminosityBlock and event and, in simulation, of what `stored` gives of each event, (n, k)."""
     own = hash_columns(*(flat_branch(events, name) for name in IDENTITY[1:]))
     simulated = flat_branch(events, "run") == COLLISIONS_RUN
     if source.generated:
         simulated = np.ones_like(simulated)
-    if not simulated.any():
-        return own
+    return np.where(simulated, mix(own ^ content_hash(stored())), own) if simulated.any() else own
+
+
+def _hardest(events: Any, source: Source) -> Float:
+    """Return the number of candidates of each event, and pt, eta and phi of the one of largest stored pt: (n, 4)."""
     counts, pt = jagged_branch(events, f"{source.collection}_pt")
     stored = np.zeros((len(counts), 4))
     stored[:, 0] = counts
@@ -287,7 +334,7 @@ def same_event(events: Any, source: Source) -> npt.NDArray[np.uint64]:
         for column, name in enumerate(KINEMATICS, start=1):
             values = jagged_branch(events, f"{source.collection}_{name}")[1]
             stored[filled, column] = values[hardest]
-    return np.where(simulated, mix(own ^ content_hash(stored)), own)
+    return stored
 
 
 def charge_of(pdg_id: npt.ArrayLike) -> Int:

@@ -14,6 +14,7 @@ from ..table import Observable, Table
 from .chunks import Columns, Representation, named_columns
 from .features import Features
 from .images import Images
+from .objects import Objects
 from .sets import Constituents
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "Constituents",
     "Features",
     "Images",
+    "Objects",
     "Representation",
     "UserTable",
     "read_inputs",
@@ -94,7 +96,7 @@ class UserTable(Representation):
 
 
 REPRESENTATIONS: dict[str, type[Representation]] = {
-    cls.name: cls for cls in (Features, Images, Constituents, UserTable)
+    cls.name: cls for cls in (Features, Images, Constituents, Objects, UserTable)
 }
 """Name -> class: the one place where a new representation is entered."""
 

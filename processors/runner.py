@@ -11,7 +11,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from ..workers import WorkerPool
 from .cluster import ProcessingError, dask_client, watched
 from .damage import READ_ERRORS, told
 from .eventfiles import EventFile, inspect_file
+from .events import EventSource, source_of
 from .filesets import Fileset, check_fileset, read_fileset
 
 __all__ = [
@@ -106,10 +107,15 @@ def as_fileset(fileset: FilesetLike) -> Fileset:
 
 
 def open_files(
-    fileset: FilesetLike, *, skip_bad_files: bool = False, same_counting: bool = True
+    fileset: FilesetLike,
+    *,
+    skip_bad_files: bool = False,
+    same_counting: bool = True,
+    find: Callable[[Collection[str], str], EventSource] = source_of,
 ) -> tuple[list[EventFile], Skipped]:
     """Check every file of a fileset and return those that can be processed, in order, and the others with reasons.
 
+    find: what is looked for in each, `Representation.source_of`; candidates unless given.
     Raises InputError for the first bad file, or when all are bad; also when the files cannot be in one table: some
     store charge and others do not (`ntrk` would mean two things; allowed without same_counting), only some store
     `genWeight`, or two are one file.
@@ -119,7 +125,7 @@ def open_files(
     for dataset, entry in as_fileset(fileset).items():
         for path, said in entry["files"].items():
             try:
-                files.append(_inspected(path, said, dataset))
+                files.append(_inspected(path, said, dataset, find))
             except InputError as error:
                 if not skip_bad_files:
                     raise
@@ -150,10 +156,12 @@ def open_files(
     return files, tuple(skipped)
 
 
-def _inspected(path: str, said: str | Mapping[str, Any], dataset: str) -> EventFile:
+def _inspected(
+    path: str, said: str | Mapping[str, Any], dataset: str, find: Callable[[Collection[str], str], EventSource]
+) -> EventFile:
     """Open a file as its entry of a fileset says."""
     if isinstance(said, str):
-        return inspect_file(path, tree=said, dataset=dataset)
+        return inspect_file(path, tree=said, dataset=dataset, find=find)
     steps = said.get("steps")
     return inspect_file(
         path,
@@ -162,6 +170,7 @@ def _inspected(path: str, said: str | Mapping[str, Any], dataset: str) -> EventF
         steps=None if steps is None else tuple((start, stop) for start, stop in steps),
         num_entries=said.get("num_entries"),
         file_uuid=said.get("uuid"),
+        find=find,
     )
 
 

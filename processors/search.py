@@ -217,7 +217,12 @@ def run_search(
     if running.executor != "iterative":
         threads = max(1, available_cores() // running.processes) if running.scheduler is None else 1
         hunted = replace(hunted, threads=threads)
-    files, bad = open_files(fileset, skip_bad_files=running.skip_bad_files, same_counting=representation.same_counting)
+    files, bad = open_files(
+        fileset,
+        skip_bad_files=running.skip_bad_files,
+        same_counting=representation.same_counting,
+        find=representation.source_of,
+    )
     done = process_files(files, SearchProcessor(hunted), running)
     spectra, cutflow = _sum(hunted, [(file.path, part) for file, part in done.parts], done.cutflow)
     return SearchResult(spectra, cutflow, (*bad, *done.skipped))

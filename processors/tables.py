@@ -30,7 +30,7 @@ from ..table import (
 )
 from .chunks import ROW, Representation, UnreadableError, metadata_of
 from .eventfiles import EventFile
-from .events import branch_names, source_of
+from .events import branch_names
 from .features import Features
 from .repeats import COMES_AGAIN, Repeats, settle_repeats
 from .runner import FilesetLike, Processed, Running, Skipped, as_fileset, open_files, process_files
@@ -150,14 +150,15 @@ def jets_and_features(events: Any, representation: Representation | None = None)
     """Return the table of an array of events: jets and their features, or another representation of them.
 
     events: what a coffea processor is given (NanoAODSchema, BaseSchema), or any awkward array with the fields `run`,
-    `luminosityBlock`, `event` and `PFCands_pt`, `PFCands_eta`, `PFCands_phi`, or with a record `PFCands` of them.
+    `luminosityBlock`, `event` and `PFCands_pt`, `PFCands_eta`, `PFCands_phi`, or with a record `PFCands` of them; of objects
+    `Electron_pt` and the like.
     representation: `Features()` where none is given. The column "row" says which of `events` each row is; the
     metadata have the cutflow. Raises InputError for a field that is missing, and for `PFCand` of NanoAOD v15.
     """
     representation = representation or Features()
     columns, cutflow = representation.columns(events)
     where = str(metadata_of(events)["filename"])
-    counting = source_of(branch_names(events), where).counting
+    counting = representation.source_of(branch_names(events), where).counting
     noted: dict[str, Any] = dict(representation.noted(columns))
     if "genWeight" in columns:
         noted |= _summary([weights_of(columns["genWeight"])], where)
@@ -189,7 +190,12 @@ def run_table(
     if output is not None:
         refuse_to_replace(Path(output))
     given = as_fileset(fileset)
-    files, bad = open_files(given, skip_bad_files=running.skip_bad_files, same_counting=representation.same_counting)
+    files, bad = open_files(
+        given,
+        skip_bad_files=running.skip_bad_files,
+        same_counting=representation.same_counting,
+        find=representation.source_of,
+    )
     with _folder(output) as folder:
         if pieces.folder is not None:  # workers have folders of their own to start from
             pieces = dataclasses.replace(pieces, folder=pieces.folder.resolve())

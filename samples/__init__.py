@@ -1,12 +1,15 @@
 """Where events come from: simulation, public records, converters. Everything is written as an event file."""
 
+from .adc2021 import convert_adc2021
 from .convert import ConversionReport, convert_lhco
 from .detector import Detector, reconstruct
 from .download import FetchError
-from .eventfile import EventWriter, event_writer
+from .eventfile import EventWriter, ObjectWriter, event_writer, object_writer
+from .generation import SimulationReport
+from .objects import ObjectSelection, event_objects
 from .processes import PROCESSES, Process, SimulationError
 from .records import RECORDS, Record, fetch
-from .simulation import SimulationReport, simulate
+from .simulation import simulate
 from .toptag import convert_toptag
 from .vaejet import convert_vaejet
 
@@ -17,15 +20,20 @@ __all__ = [
     "Detector",
     "EventWriter",
     "FetchError",
+    "ObjectSelection",
+    "ObjectWriter",
     "Process",
     "Record",
     "SimulationError",
     "SimulationReport",
+    "convert_adc2021",
     "convert_lhco",
     "convert_toptag",
     "convert_vaejet",
+    "event_objects",
     "event_writer",
     "fetch",
+    "object_writer",
     "reconstruct",
     "simulate",
 ]

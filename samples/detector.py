@@ -27,6 +27,8 @@ PION_MASS = 0.13957
 KINDS = ("hadron", "electron", "muon")
 ECAL_FORWARD = 2.5
 """|eta| from which the card has another resolution of electromagnetic energy."""
+HCAL_FORWARD = 3.0
+"""|eta| from which the card has another resolution of hadronic energy."""
 SEED_MASS = (PION_MASS, 0.000511, 0.105658)
 
 
@@ -91,6 +93,12 @@ class Detector:
     """Cell width in eta up to |eta| = 1.653, with 5 degrees in phi."""
     hcal_endcap_edges: tuple[float, ...] = (1.74, 1.83, 1.93, 2.043, 2.172, 2.322, 2.5, 2.65, 2.868, 2.95, 3.125)
     """Cell edges in |eta| beyond 1.653, with 10 degrees in phi."""
+    hcal_forward_edges: tuple[float, ...] = (3.3, 3.475, 3.65, 3.825, 4.0, 4.175, 4.35, 4.525, 4.7, 5.0)
+    """Cell edges in |eta| beyond the endcap's, with 20 degrees in phi."""
+    hcal_forward_stochastic: float = 2.70
+    """sqrt(GeV); beyond |eta| = 3.0."""
+    hcal_forward_constant: float = 0.13
+    """Dimensionless; beyond |eta| = 3.0."""
     hcal_energy_min: float = 1.0
     """GeV; towers below are dropped."""
     hcal_significance_min: float = 2.0
@@ -129,9 +137,12 @@ class Detector:
         forward = (self.ecal_forward_constant * energy) ** 2 + self.ecal_forward_stochastic**2 * energy
         return np.where(a <= ECAL_FORWARD, shape * np.sqrt(variance), np.sqrt(forward))
 
-    def hcal_resolution(self, energy: Floats) -> Floats:
+    def hcal_resolution(self, energy: Floats, eta: Floats) -> Floats:
         """Return sigma(E) in GeV of hadronic energy: (n,)."""
-        return np.sqrt((self.hcal_constant * energy) ** 2 + self.hcal_stochastic**2 * energy)
+        forward = np.abs(eta) > HCAL_FORWARD
+        constant = np.where(forward, self.hcal_forward_constant, self.hcal_constant)
+        stochastic = np.where(forward, self.hcal_forward_stochastic, self.hcal_stochastic)
+        return np.asarray(np.sqrt((constant * energy) ** 2 + stochastic**2 * energy))
 
 
 @dataclass(frozen=True)
@@ -233,7 +244,9 @@ def _tracks(
     mass = np.array(SEED_MASS)[kind]
     energy = np.hypot(pt * np.cosh(eta), mass)
     track = detector.track_resolution(kind, pt, eta)
-    calorimeter = np.where(kind == 0, detector.hcal_resolution(energy), detector.ecal_resolution(energy, eta)) / energy
+    calorimeter = (
+        np.where(kind == 0, detector.hcal_resolution(energy, eta), detector.ecal_resolution(energy, eta)) / energy
+    )
     combined = np.where(kind == 2, track, 1 / np.hypot(1 / track, 1 / calorimeter))
     pdg = np.where(kind == 0, 211 * charge, -np.array([0, 11, 13])[kind] * charge)
     return Particles(event, pdg, _smear(pt, combined, rng), eta, phi, mass, charge)
@@ -259,14 +272,17 @@ def _hcal_towers(
     event: Ints, energy: Floats, eta: Floats, phi: Floats, *, detector: Detector, rng: np.random.Generator
 ) -> Particles:
     barrel = np.arange(1, 20) * detector.hcal_cell
-    half = np.concatenate([barrel, np.array(detector.hcal_endcap_edges)])
+    half = np.concatenate([barrel, np.array((*detector.hcal_endcap_edges, *detector.hcal_forward_edges))])
     edges: Floats = np.asarray(np.concatenate([-half[::-1], [0.0], half]), dtype=np.float64)
-    n_phi = np.where(np.abs(edges[:-1] + edges[1:]) / 2 < barrel[-1], 72, 36)
+    middle = np.abs(edges[:-1] + edges[1:]) / 2
+    n_phi = np.select([middle < barrel[-1], middle < detector.hcal_endcap_edges[-1]], [72, 36], default=18)
     event, energy, eta, phi = _towers(
         event, energy, eta, phi, edges=edges, n_phi=n_phi, eta_max=detector.eta_max, rng=rng
     )
-    energy = _smear(energy, detector.hcal_resolution(energy) / energy, rng)
-    threshold = np.maximum(detector.hcal_energy_min, detector.hcal_significance_min * detector.hcal_resolution(energy))
+    energy = _smear(energy, detector.hcal_resolution(energy, eta) / energy, rng)
+    threshold = np.maximum(
+        detector.hcal_energy_min, detector.hcal_significance_min * detector.hcal_resolution(energy, eta)
+    )
     return _neutral(event, energy, eta, phi, number=130, keep=energy > threshold)
 
 

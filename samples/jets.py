@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from .detector import Detector
 
-__all__ = ["JET_RADIUS", "decay_quarks", "leading_jet_pt", "single_jets"]
+__all__ = ["JET_RADIUS", "clustered", "decay_quarks", "leading_jet_pt", "single_jets"]
 
 JET_RADIUS = 1.0
 QUARK_MAX = 5
@@ -34,6 +34,30 @@ def leading_jet_pt(particles: ak.Array, *, min_pt: float, radius: float = JET_RA
         jets = _sequence(_momenta(particles[possible]), radius).inclusive_jets(min_pt=min_pt)
         leading[possible] = ak.to_numpy(ak.fill_none(ak.max(np.hypot(jets.px, jets.py), axis=1), 0.0))
     return leading
+
+
+def clustered(particles: ak.Array, *, min_pt: float, radius: float) -> ak.Array:
+    """Return the anti-kT jets above `min_pt` (GeV) of each event by falling pT: lists of `pt`, `eta`, `phi`, `mass`, float32.
+
+    particles: lists per event with `pt`, `eta`, `phi`, `mass`.
+    """
+    possible = _possible(particles, min_pt)
+    counts = np.zeros(len(particles), dtype=np.int64)
+    empty = ak.zip({name: np.zeros(0, dtype=np.float32) for name in ("pt", "eta", "phi", "mass")})
+    if not len(possible):
+        return ak.unflatten(empty, counts)
+    found = _sequence(_momenta(particles[possible]), radius).inclusive_jets(min_pt=min_pt)
+    counts[possible] = ak.to_numpy(ak.num(found.px))
+    px, py, pz, e = (ak.to_numpy(ak.flatten(found[name])) for name in ("px", "py", "pz", "E"))
+    pt = np.hypot(px, py)
+    columns = {
+        "pt": pt,
+        "eta": np.arcsinh(pz / pt),
+        "phi": np.arctan2(py, px),
+        "mass": np.sqrt(np.maximum(e**2 - pt**2 - pz**2, 0.0)),
+    }
+    jets = ak.unflatten(ak.zip({name: values.astype(np.float32) for name, values in columns.items()}), counts)
+    return ak.to_packed(jets[ak.argsort(jets.pt, axis=1, ascending=False, stable=True)])
 
 
 def single_jets(

@@ -7,6 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..errors import HunchError, unknown_name
+from .event_processes import (
+    A_TO_4L,
+    COCKTAIL,
+    H0_TO_TAUTAU,
+    HCH_TO_TAUNU,
+    LQ_TO_BTAU,
+    RELATIVE_WIDTH,
+    Component,
+    resonance_settings,
+)
 from .spread import spread_settings
 
 __all__ = [
@@ -15,6 +25,7 @@ __all__ = [
     "Process",
     "SimulationError",
     "Value",
+    "common_settings",
     "pythia_settings",
     "shown_parameters",
     "spread_of",
@@ -29,13 +40,13 @@ a floor of 0.9 misses 25 % of them and accepts 62 % of its tries; 0.85: 19 %, 46
 The share missed falls with the jet's pT (34 % at the cut), so that relative to a floor of 0.8 the first 50 GeV of the
 jet pT spectrum are 6 +- 8 % lower in shape; a fit of m_jj has to start above the turn-on in any case.
 """
-RELATIVE_WIDTH = 1e-3
-"""Natural width of every new particle in units of its mass: far below the detector's 3 to 4 % in m_jj."""
 WINDOW = 0.02
 """Breit-Wigner window on both sides in units of the mass: 20 widths."""
 X, Y, H_LIGHT = 9900101, 9900102, 9900103
 TOP, W, HIGGS = 6, 24, 25
 TOP_MASS, W_MASS, Z_MASS, B_MASS = 173.0, 80.4, 91.2, 4.8
+TAU_MASS, Z_STAR_MIN = 1.777, 10.0
+"""GeV; the second is the least mass that Pythia gives a Z."""
 TOP_WIDTH, W_WIDTH = 0.0082, 0.026
 """Natural widths of top and W in units of their masses (PDG 2024), kept for other masses."""
 SQRT_S = 13_000.0
@@ -64,7 +75,8 @@ class Process:
     first parameter, as parameter names or GeV. single_jet: an event of the sample is one jet and nothing else;
     mothers: PDG numbers of the particles whose decay it has to hold, none for the leading jet whatever it is; quarks: how
     many that decay leaves. spreads: PDG number of the particle whose mass, the first parameter, may be spread flat over a
-    range; legs: the outgoing particles of the collision that are it, as Pythia counts (3, 4).
+    range; legs: the outgoing particles of the collision that are it, as Pythia counts (3, 4). components: of a sample of whole events,
+    which are told as electrons, muons, jets and missing momentum and fire a lepton trigger: the kinds of collisions that it is mixed of; the settings are theirs.
     """
 
     description: str
@@ -77,21 +89,30 @@ class Process:
     quarks: int = 0
     spreads: int = 0
     legs: tuple[int, ...] = ()
+    components: tuple[Component, ...] = ()
+
+
+def _of_components(parameters: Mapping[str, float], window: Window) -> list[str]:
+    """Raise SimulationError: of whole events each component has settings of its own."""
+    raise SimulationError(f"whole events are made of components; no settings for {dict(parameters)}, {window}")
+
+
+def _events(
+    description: str, components: tuple[Component, ...], daughters: tuple[str | float, ...] = (), **parameters: float
+) -> Process:
+    """Return a process of whole events; the cocktail, which has no mass, is no signal."""
+    return Process(
+        description,
+        parameters,
+        signal=bool(parameters),
+        settings=_of_components,
+        daughters=daughters,
+        components=components,
+    )
 
 
 def _qcd(parameters: Mapping[str, float], window: Window) -> list[str]:
     return ["HardQCD:all = on", f"PhaseSpace:pTHatMin = {parameters['pthat_fraction'] * window[0]}"]
-
-
-def _resonance(number: int, mass: float, *, width: float = RELATIVE_WIDTH) -> list[str]:
-    """Give a particle a mass, a width in units of it, and a Breit-Wigner window of 20 widths on both sides."""
-    return [
-        f"{number}:m0 = {mass}",
-        f"{number}:doForceWidth = on",
-        f"{number}:mWidth = {width * mass}",
-        f"{number}:mMin = {(1 - 20 * width) * mass}",
-        f"{number}:mMax = {(1 + 20 * width) * mass}",
-    ]
 
 
 def _singlet(number: int, name: str, mass: float, decays: tuple[str, ...]) -> list[str]:
@@ -115,7 +136,7 @@ def _to_xy(decays: tuple[str, ...]) -> Callable[[Mapping[str, float], Window], l
             "HiddenValley:ffbar2Zv = on",
             *_singlet(X, "X", parameters["m_x"], decays),
             *_singlet(Y, "Y", parameters["m_y"], decays),
-            *_resonance(4900023, parameters["m_zprime"]),
+            *resonance_settings(4900023, parameters["m_zprime"]),
             "4900023:onMode = off",
             f"4900023:addChannel = 1 0.5 101 {X} {Y}",
         ]
@@ -136,7 +157,7 @@ def _to_tt(parameters: Mapping[str, float], window: Window) -> list[str]:
     return [
         "NewGaugeBoson:ffbar2gmZZprime = on",
         "Zprime:gmZmode = 3",  # the Z' alone, no interference with photon and Z
-        *_resonance(32, parameters["m_zprime"]),
+        *resonance_settings(32, parameters["m_zprime"]),
         "32:onMode = off",
         "32:onIfAny = 6",
         *HADRONIC_WZ,
@@ -148,7 +169,7 @@ def _to_wz(parameters: Mapping[str, float], window: Window) -> list[str]:
     return [
         "NewGaugeBoson:ffbar2Wprime = on",
         "Wprime:coup2WZ = 1.",
-        *_resonance(34, parameters["m_wprime"]),
+        *resonance_settings(34, parameters["m_wprime"]),
         "34:onMode = off",
         "34:onIfAll = 24 23",
         *HADRONIC_WZ,
@@ -171,8 +192,8 @@ def _top_jet(parameters: Mapping[str, float], window: Window) -> list[str]:
     return [
         "Top:gg2ttbar = on",
         "Top:qqbar2ttbar = on",
-        *_resonance(TOP, parameters["m_top"], width=TOP_WIDTH),
-        *_resonance(W, parameters["m_w"], width=W_WIDTH),
+        *resonance_settings(TOP, parameters["m_top"], width=TOP_WIDTH),
+        *resonance_settings(W, parameters["m_w"], width=W_WIDTH),
         *HADRONIC_WZ,
         *_hard_window(parameters, window),
     ]
@@ -182,7 +203,7 @@ def _w_jet(parameters: Mapping[str, float], window: Window) -> list[str]:
     return [
         "WeakBosonAndParton:qqbar2Wg = on",
         "WeakBosonAndParton:qg2Wq = on",
-        *_resonance(W, parameters["m_w"], width=W_WIDTH),
+        *resonance_settings(W, parameters["m_w"], width=W_WIDTH),
         *HADRONIC_WZ,
         *_hard_window(parameters, window),
     ]
@@ -197,7 +218,7 @@ def _higgs_jet(parameters: Mapping[str, float], window: Window) -> list[str]:
     return [
         "HiggsSM:gg2Hg(l:t) = on",
         "HiggsSM:qg2Hq(l:t) = on",
-        *_resonance(HIGGS, parameters["m_H"]),
+        *resonance_settings(HIGGS, parameters["m_H"]),
         *_singlet(H_LIGHT, "h", parameters["m_h"], ("1 -1", "2 -2", "3 -3")),
         f"{HIGGS}:onMode = off",
         f"{HIGGS}:addChannel = 1 1. 101 {H_LIGHT} {H_LIGHT}",
@@ -276,6 +297,17 @@ PROCESSES: dict[str, Process] = {
         single_jet=True,
         mothers=(H_LIGHT,),
         quarks=4,
+    ),
+    "event_sm": _events(
+        "whole events with a lepton: W -> l nu 59.2 %, QCD (b, c) 33.8 %, Z -> l l 6.7 %, ttbar 0.3 %", COCKTAIL
+    ),
+    "event_a4l": _events("whole events with a lepton: A -> Z* Z* -> 4 l (e, mu)", A_TO_4L, (Z_STAR_MIN,) * 2, m_A=50.0),
+    "event_lqbtau": _events(
+        "whole events with a lepton: LQ LQbar, LQ -> b tau", LQ_TO_BTAU, (B_MASS, TAU_MASS), m_LQ=80.0
+    ),
+    "event_h0tautau": _events("whole events with a lepton: h0 -> tau tau", H0_TO_TAUTAU, (TAU_MASS,) * 2, m_h0=60.0),
+    "event_htaunu": _events(
+        "whole events with a lepton: h+- -> tau nu, tau -> l nu nu (e, mu)", HCH_TO_TAUNU, (TAU_MASS,), m_hch=60.0
     ),
 }
 """Every process by name. Cross sections of the X Y processes are those of an arbitrary coupling."""
@@ -373,10 +405,17 @@ def pythia_settings(
     numbers = {name: math.fsum(v) / 2 if isinstance(v, tuple) else v for name, v in parameters.items()}
     spread = spread_of(parameters)
     return [
+        *common_settings(sqrt_s=sqrt_s, multiple_interactions=multiple_interactions),
+        *recipe.settings(numbers, (min_jet_pt, max_jet_pt)),
+        *(spread_settings(recipe.spreads, spread) if spread else []),
+    ]
+
+
+def common_settings(*, sqrt_s: float, multiple_interactions: bool) -> list[str]:
+    """Return the lines for Pythia that do not depend on the process; sqrt_s: GeV."""
+    return [
         f"Beams:eCM = {sqrt_s}",
         "Print:quiet = on",
         "Random:setSeed = on",
-        *recipe.settings(numbers, (min_jet_pt, max_jet_pt)),
-        *(spread_settings(recipe.spreads, spread) if spread else []),
         *([] if multiple_interactions else ["PartonLevel:MPI = off"]),
     ]

@@ -9,7 +9,7 @@ from .detector import Detector
 from .jets import JET_RADIUS
 from .processes import PROCESSES, SimulationError
 
-__all__ = ["Selection", "checked_number", "selection_of"]
+__all__ = ["Selection", "checked_number", "refuse_jet_options", "selection_of"]
 
 MIN_JET_PT = 1200.0
 """GeV; the least pT of the leading jet of an event, unless given."""
@@ -59,6 +59,15 @@ def selection_of(
     eta = checked_number("jet_eta", jet_eta, ETA_MIN, round(CALORIMETER_ETA - radius, 9), why)
     whole = eta + radius <= usual.eta_max + ROUNDING
     return Selection(window, radius, eta, usual if whole else Detector(calorimeter_eta=CALORIMETER_ETA))
+
+
+def refuse_jet_options(process: str, **options: object) -> None:
+    """Raise SimulationError where an option of jets is given of whole events, whose jets are all that there are."""
+    for name, value in options.items():
+        if value is not None:
+            raise SimulationError(
+                f"process {process!r}: {name} = {value} is of samples that are selected by a jet; whole events are selected by a lepton"
+            )
 
 
 def checked_number(name: str, value: float, low: float, high: float, why: str = "") -> float:

@@ -9,23 +9,30 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
-import pythia8mc
-from tqdm import tqdm
 
 from .detector import reconstruct
+from .event_simulation import simulate_events
 from .eventfile import event_writer
+from .generation import (
+    BATCH_TRIES,
+    BLOCK_TRIES,
+    MB_TO_PB,
+    SimulationReport,
+    block_seeds,
+    final_state,
+    progress_bar,
+    start_pythia,
+)
 from .jets import decay_quarks, leading_jet_pt, single_jets
 from .processes import (
     PROCESSES,
@@ -37,55 +44,17 @@ from .processes import (
     spread_of,
     with_defaults,
 )
-from .selection import Selection, checked_number, selection_of
+from .selection import Selection, checked_number, refuse_jet_options, selection_of
 from .veto import EarlyVeto
 
 __all__ = ["BLOCK_TRIES", "SimulationReport", "simulate"]
 
 log = logging.getLogger(__name__)
 
-BLOCK_TRIES = 1000
-"""Tries a block: starting Pythia takes 0.3 to 0.5 s, about 4 % of the time a QCD block takes."""
-BATCH_TRIES = 100
-"""Tries between looks at Ctrl-C and at whether enough events are there; part of what a seed means."""
 HOPELESS_TRIES = 3 * BLOCK_TRIES
 """Without one accepted event after this many tries the settings are taken to be wrong."""
 SQRT_S_RANGE = (500.0, 200_000.0)
 """GeV."""
-PYTHIA_SEEDS = 900_000_000
-MB_TO_PB = 1e9
-
-
-@dataclass(frozen=True)
-class SimulationReport:
-    """What a simulation did.
-
-    min_jet_pt, max_jet_pt: the selected jet's pT, GeV; the latter is infinite but for single jets with an upper edge. jet_radius,
-    jet_eta: its radius and largest |eta|, infinite but for single jets. sqrt_s: GeV. parameters: all
-    parameters, defaults included. tries: Pythia events up to the last one kept (of single jets
-    those that were not given up early); accepted: events
-    written. seconds: wall-clock time; init_seconds: the part, summed over blocks, that starting Pythia took.
-    cross_section, cross_section_error: pb before the jet selection, as Pythia estimates it from these events (its
-    statistical error); of the X Y processes only the product with an unknown coupling means something, of H and of a mass
-    that is spread not even that.
-    """
-
-    process: str
-    path: str
-    seed: int
-    min_jet_pt: float
-    max_jet_pt: float
-    jet_radius: float
-    jet_eta: float
-    sqrt_s: float
-    multiple_interactions: bool
-    parameters: Mapping[str, Value]
-    tries: int
-    accepted: int
-    seconds: float
-    init_seconds: float
-    cross_section: float
-    cross_section_error: float
 
 
 @dataclass(frozen=True)
@@ -148,7 +117,11 @@ def simulate(
     and the like, see PROCESSES; a pair (low, high) for m_w of jet_w or m_top of jet_top spreads that mass flat over a range,
     before the jet is selected.
 
-    `event` counts from 0; `truth_signal` is 1 for every process but QCD. The same process, options, parameters and seed give the
+    Of the processes `event_*` an event is told as its electrons, muons, jets (R = 0.4) and missing transverse momentum, as
+    `ObjectSelection` has them, and is accepted when its leading isolated lepton has pT > 23 GeV; there are no options of jets. There
+    is no pile-up, and no jet is taken for a lepton.
+
+    `event` counts from 0; `truth_signal` is 1 for every process but QCD and event_sm. The same process, options, parameters and seed give the
     same events for any `workers`, and a smaller `n` the first of them. The file appears when it is complete; Ctrl-C leaves nothing behind. Raises SimulationError.
     """
     energy = checked_number("sqrt_s", sqrt_s, *SQRT_S_RANGE, " GeV; 14 TeV is 14000")
@@ -156,6 +129,19 @@ def simulate(
     for name, value, low in (("n", n, 1), ("workers", workers, 1), ("seed", seed, 0)):
         if not value >= low:
             raise SimulationError(f"{name} = {value}; allowed: {low} or more")
+    if PROCESSES[process].components:
+        refuse_jet_options(process, min_jet_pt=min_jet_pt, jet_pt=jet_pt, jet_radius=jet_radius, jet_eta=jet_eta)
+        return simulate_events(
+            process,
+            n,
+            path,
+            seed=seed,
+            workers=workers,
+            sqrt_s=energy,
+            multiple_interactions=multiple_interactions,
+            parameters={name: value for name, value in values.items() if not isinstance(value, tuple)},
+            progress=progress,
+        )
     selection = selection_of(process, min_jet_pt=min_jet_pt, jet_pt=jet_pt, jet_radius=jet_radius, jet_eta=jet_eta)
     window = selection.window
     settings = tuple(
@@ -174,7 +160,7 @@ def simulate(
     signal = int(PROCESSES[process].signal)
     start = time.perf_counter()
     tries, init_seconds, sigmas = 0, 0.0, []
-    bar = _bar(process, n, progress=progress)
+    bar = progress_bar(process, n, progress=progress)
     with bar, event_writer(path, charged=True, truth=True, weighted=True) as writer:
         for block in _blocks(job, workers, lambda: n - writer.n_events):
             init_seconds += block.init_seconds
@@ -216,20 +202,6 @@ def simulate(
     return report
 
 
-def _bar(process: str, n: int, *, progress: bool) -> tqdm[NoReturn]:
-    """Return a progress bar on stderr; outside a terminal at most one line every 30 s."""
-    interval = 0.5 if sys.stderr.isatty() else 30.0
-    bar: tqdm[NoReturn] = tqdm(
-        total=n,
-        desc=f"simulate {process}",
-        unit="event",
-        disable=not progress,
-        mininterval=interval,
-        maxinterval=interval,
-    )
-    return bar
-
-
 def _blocks(job: Job, workers: int, missing: Callable[[], int]) -> Iterator[Block]:
     """Give the blocks in order, for as long as they are asked for; closing it stops the workers at once.
 
@@ -251,28 +223,6 @@ def _blocks(job: Job, workers: int, missing: Callable[[], int]) -> Iterator[Bloc
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, kill_workers=True)
-
-
-def start_pythia(settings: tuple[str, ...], seed: int, *, veto: EarlyVeto | None = None) -> pythia8mc.Pythia:
-    """Return an initialised Pythia; seed: 1 to 900,000,000. Raises SimulationError with the line it refuses.
-
-    The caller has to hold on to `veto` as long as to Pythia.
-    """
-    pythia = pythia8mc.Pythia("", False)
-    if veto is not None:
-        pythia.setUserHooksPtr(veto)
-    for line in (*settings, f"Random:seed = {seed}"):
-        if not pythia.readString(line):
-            raise SimulationError(f"Pythia does not take the setting {line!r}")
-    if not pythia.init():
-        raise SimulationError("Pythia cannot start with the settings: " + "; ".join(settings))
-    return pythia
-
-
-def block_seeds(seed: int, block: int) -> tuple[int, np.random.Generator]:
-    """Return Pythia's seed and the detector's generator of one block."""
-    sequence = np.random.SeedSequence(entropy=seed, spawn_key=(block,))
-    return 1 + int(sequence.generate_state(1)[0]) % PYTHIA_SEEDS, np.random.default_rng(sequence.spawn(1)[0])
 
 
 def run_block(job: Job, number: int) -> Block:
@@ -326,14 +276,3 @@ def select(job: Job, batch: ak.Array, particles: ak.Array) -> tuple[npt.NDArray[
         eta_max=chosen.eta_max,
         radius=chosen.radius,
     )
-
-
-def final_state(batch: ak.Array) -> ak.Array:
-    """Return the final-state particles of a Pythia batch: lists per event of `pdg`, `px`, `py`, `pz`, `e` (GeV)."""
-    record = batch.prt
-    final = record.status > 0
-    flat = ak.to_numpy(ak.flatten(final))
-    content = ak.flatten(record)
-    columns = {"pdg": content.id, "px": content.p.px, "py": content.p.py, "pz": content.p.pz, "e": content.p.e}
-    picked = ak.zip({name: ak.to_numpy(values)[flat] for name, values in columns.items()})
-    return ak.unflatten(picked, ak.to_numpy(ak.sum(final, axis=1)))

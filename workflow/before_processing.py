@@ -62,7 +62,8 @@ def check_event_files(analysis: Analysis) -> None:
 
     for files in analysis.sample_files().values():
         if not is_table(files[0]):
-            open_files(read_fileset([files[0]]), same_counting=analysis.represented.same_counting)
+            own = analysis.represented
+            open_files(read_fileset([files[0]]), same_counting=own.same_counting, find=own.source_of)
 
 
 def missing_column(analysis: Analysis, name: str, columns: Sequence[str], where: str) -> str:

@@ -182,6 +182,25 @@ def convert_vaejet(path: Path, folder: Path) -> dict[str, Any]:
     return converted("vaejet", path, folder)
 
 
+def adc2021_file(folder: Path) -> Path:
+    """Write 60 events in the layout of arXiv:2107.02157."""
+    import h5py
+
+    rng = np.random.default_rng(8)
+    kind = np.repeat([1, 2, 3, 4], [1, 4, 4, 10])
+    with h5py.File(folder / "adc.h5", "w") as file:
+        shape = (60, 19)
+        pt = rng.exponential(30, shape) * (rng.random(shape) < 0.4) + (kind == 1)
+        angles = rng.uniform(-2, 2, (2, *shape))
+        file["Particles"] = np.stack([pt, *angles, np.broadcast_to(kind, shape)], axis=2) * (pt > 0)[:, :, None]
+    return folder / "adc.h5"
+
+
+def convert_adc2021(path: Path, folder: Path) -> dict[str, Any]:
+    """Convert events of objects to an event file and read that."""
+    return converted("adc2021", path, folder)
+
+
 # tables
 
 
@@ -436,6 +455,7 @@ FORMATS: dict[str, Format] = {
         Format("pfnano", shared("pfnano.root"), mutate_bytes, process, FEW, BARE),
         Format("lhco", lhco_file, mutate_bytes, convert_lhco, MANY, BARE),
         Format("vaejet", vaejet_file, mutate_bytes, convert_vaejet, MANY, BARE),
+        Format("adc2021", adc2021_file, mutate_bytes, convert_adc2021, MANY, BARE),
         Format("parquet", parquet_table, mutate_bytes, read_rows, MANY, BARE),
         Format("h5", h5_table, mutate_bytes, read_rows, MANY, BARE),
         Format("csv", csv_table, mutate_text, read_rows, MANY, NUMBERS),

@@ -64,6 +64,13 @@ def test_help_lists_the_commands_in_pipeline_order() -> None:
         ),
         (["convert", "toptag", "absent.h5", "x.root"], ["absent.h5"]),
         (["convert", "vaejet", "absent.h5", "x.root"], ["absent.h5"]),
+        (["convert", "adc2021", "absent.h5", "x.root"], ["absent.h5"]),
+        (["simulate", "events", "-n", "5", "-o", "x.root"], ["no process 'events'", "event_sm"]),
+        (
+            ["simulate", "event_sm", "-n", "5", "-o", "x.root", "--jet-eta", "2"],
+            ["jet_eta = 2", "selected by a lepton"],
+        ),
+        (["simulate", "event_a4l", "-n", "5", "-o", "x.root", "--set", "m_A=5"], ["m_A = 5", "20 to 13000"]),
         (["generate", "absent", "-n", "5", "-o", "x.parquet"], ["absent"]),
         (["generate", "absent", "-n", "0", "-o", "x.parquet"], ["-n", "0 is not in the range x>=1"]),
         (["generate", "absent", "-n", "5", "-o", "x.npz"], ["x.npz", ".parquet"]),

@@ -84,6 +84,7 @@ def test_a_signal_that_ends_a_run_cleans_up_and_says_so(
         ("convert", "lhco", "absent.h5", "OUT.root"),
         ("convert", "toptag", "absent.h5", "OUT.root"),
         ("convert", "vaejet", "absent.h5", "OUT.root"),
+        ("convert", "adc2021", "absent.h5", "OUT.root"),
         ("fetch", "lhco_features", "-o", "."),
         ("process", "absent.root", "-o", "OUT.parquet"),
         ("score", "--stream", "absent", "absent.csv", "-o", "OUT.csv"),

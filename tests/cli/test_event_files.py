@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import uproot
@@ -145,6 +146,32 @@ def test_a_single_jet_is_simulated_in_the_window_asked_for(tmp_path: Path, call:
     assert all(400 < pt < 560 for pt in scalar)
 
 
+def test_whole_events_are_simulated_and_processed_to_objects(tmp_path: Path, call: Call) -> None:
+    path, table = tmp_path / "a.root", tmp_path / "a.parquet"
+    options = ("--workers", "1", "--no-multiple-interactions", "--set", "m_A=80", "--sqrt-s", "14TeV")
+    status, out, _ = call("simulate", "event_a4l", "-n", "4", "-o", str(path), *options)
+    assert (status, "4 events of" in out) == (0, True)
+    arguments = ("process", str(path), "-o", str(table), "--executor", "iterative", "--as", "objects")
+    assert call(*arguments, "--set", "max_jets=3")[0] == 0
+    assert read_table(table)["objects"].shape == (4, 12, 3)
+    status, _, err = call(*arguments[:-2])
+    assert (status, "representation: objects takes" in err) == (2, True)
+
+
+def test_adc2021_files_are_converted_and_processed(tmp_path: Path, call: Call) -> None:
+    source, path, table = tmp_path / "in.h5", tmp_path / "a.root", tmp_path / "a.parquet"
+    rows = np.zeros((3, 19, 4))
+    rows[:, 0], rows[:, 5] = (20.0, 0.0, 1.0, 1.0), (30.0, 1.0, 2.0, 3.0)
+    rows[2, 5, 0] = np.inf
+    with h5py.File(source, "w") as file:
+        file["Particles"] = rows
+    status, out, err = call("convert", "adc2021", str(source), str(path), "--truth", "1")
+    assert (status, "2 events, 2 with truth_signal = 1, 1 malformed and left out" in out) == (0, True)
+    assert "row 2: slot 5, pT: found inf" in err
+    assert call("process", str(path), "-o", str(table), "--executor", "iterative", "--as", "objects")[0] == 0
+    np.testing.assert_allclose(read_table(table)["objects"], rows[:2, :, :3])
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -152,6 +179,7 @@ def test_a_single_jet_is_simulated_in_the_window_asked_for(tmp_path: Path, call:
         ["convert", "lhco", "a.h5"],
         ["convert", "toptag", "a.h5"],
         ["convert", "vaejet", "a.h5"],
+        ["convert", "adc2021", "a.h5"],
     ],
 )
 def test_an_event_file_ends_in_root(words: list[str], tmp_path: Path) -> None:

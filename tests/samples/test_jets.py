@@ -14,10 +14,10 @@ import uproot
 
 from hunch.processors import Features, Running, run_table
 from hunch.samples import Detector, SimulationError, reconstruct, simulate
+from hunch.samples.generation import final_state, start_pythia
 from hunch.samples.jets import decay_quarks, leading_jet_pt, single_jets
 from hunch.samples.processes import PROCESSES, pythia_settings, spread_of, with_defaults
 from hunch.samples.selection import Selection, selection_of
-from hunch.samples.simulation import final_state, start_pythia
 from hunch.samples.veto import MARGIN, EarlyVeto, hardest_cone
 
 UNDERLYING = 780.0

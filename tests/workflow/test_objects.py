@@ -1,0 +1,93 @@
+"""Whole events as objects in an analysis: processed, trained on, counted; nothing is hunted for a bump in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+import yaml
+
+from hunch.config import read_analysis
+from hunch.errors import HunchError
+from hunch.processors import Objects
+from hunch.table import EVENT_ID, read_table
+from hunch.workflow import run, run_stage
+
+CLASSES = (("Electron", 4, 3.0, 2.9), ("Muon", 4, 3.0, 2.0), ("Jet", 10, 15.0, 3.9))
+
+
+def write_objects(path: Path, n: int, seed: int, *, signal: bool = False) -> Path:
+    """Events of a few objects; the signal has more leptons and all of its events a truth of 1."""
+    rng = np.random.default_rng(seed)
+    branches = {
+        "run": np.ones(n, dtype=np.uint32),
+        "luminosityBlock": np.ones(n, dtype=np.uint32),
+        "event": np.arange(n, dtype=np.uint64),
+        "MET_pt": rng.exponential(20, n),
+        "MET_phi": rng.uniform(-3, 3, n),
+        "truth_signal": np.full(n, signal, dtype=np.uint8),
+    }
+    for name, most, least, edge in CLASSES:
+        counts = rng.integers(1 + 2 * signal, 1 + min(most, 2 + 2 * signal), n)
+        values = (
+            least + 1 + rng.exponential(20, counts.sum()),
+            rng.uniform(-edge, edge, counts.sum()),
+            rng.uniform(-3, 3, counts.sum()),
+        )
+        branches[name] = ak.zip({k: ak.unflatten(v, counts) for k, v in zip(("pt", "eta", "phi"), values, strict=True)})
+    kinds = {name: v.type if isinstance(v, ak.Array) else v.dtype for name, v in branches.items()}
+    with uproot.recreate(path) as file:
+        file.mktree("Events", kinds)
+        file["Events"].extend(branches)
+    return path
+
+
+@pytest.fixture
+def analysis(tmp_path: Path) -> Callable[..., Path]:
+    samples = {
+        "data": [str(write_objects(tmp_path / "data.root", 900, 1))],
+        "background": [str(write_objects(tmp_path / "background.root", 900, 2))],
+        "signals": {"many": [str(write_objects(tmp_path / "signal.root", 200, 3, signal=True))]},
+    }
+
+    def write(**keys: object) -> Path:
+        content = {
+            "samples": samples,
+            "output": str(tmp_path / "out"),
+            "representation": {"name": "objects", "max_jets": 6},
+            "scorer": {"name": "ConstituentVae", "max_epochs": 1, "latent": 2},
+            "hunt": "count",
+            "count": {"efficiency": 0.1},
+            "executor": "iterative",
+            **keys,
+        }
+        (tmp_path / "analysis.yaml").write_text(yaml.safe_dump(content))
+        return tmp_path / "analysis.yaml"
+
+    return write
+
+
+def test_objects_go_from_files_to_a_table(analysis: Callable[..., Path], tmp_path: Path) -> None:
+    read = read_analysis(analysis())
+    assert read.represented == Objects(max_jets=6)
+    run_stage(read, "process", progress=False)
+    table = read_table(tmp_path / "out" / "tables" / "data.parquet")
+    assert table["objects"].shape == (900, 15, 3)
+    assert set(Objects().scalars) <= set(table.columns)
+    assert {EVENT_ID, "truth_signal", "event"} <= set(table.columns)
+    assert table.metadata["truncated_jet"] == 0
+    assert len(set(table[EVENT_ID].tolist())) == 900
+
+
+def test_objects_are_counted_and_no_bump_is_looked_for(analysis: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(HunchError, match="representation objects has no mass to look for a bump in; hunt: count"):
+        read_analysis(analysis(hunt="bump", count={}))
+    run(read_analysis(analysis()), progress=False)
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["counting"]["result"]["observed"] > 0
+    assert result["cutflow"]["read"] == 900
