@@ -16,12 +16,12 @@ from hunch.table import Table, read_table, write_table
 
 __all__ = ["SEEDS", "reference_jets"]
 
-SEEDS = {"qcd": 1803, "top": 1804}
+SEEDS = {"qcd": 1803, "top": 1804, "w": 1805}
 """Jets of 1801 and 1802 were looked at, with their labels, while the methods were made; those of 1811 and 1812 are what settings were chosen on."""
 
 
 def reference_jets(kind: str, n: int, *, seed: int | None = None, pixels: int = 20) -> Table:
-    """Return n jets, "qcd" or "top": images as `image_1`, `mJ_1` (GeV), `pt_1`, `n_1`; seed: of SEEDS unless given.
+    """Return n jets, "qcd", "top" or "w": images as `image_1`, `mJ_1` (GeV), `pt_1`, `n_1`; seed: of SEEDS unless given.
 
     They are kept in the folder HUNCH_STUDY, .study unless set. The jets of a smaller n are the first of a larger one.
     """
