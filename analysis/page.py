@@ -89,9 +89,10 @@ VALIDATION = """{% if r.validation is defined %}<h2>Validation</h2>
 """What `hunch validate` found; after `BIAS`."""
 
 TRAINED = """{% if r.how_trained is defined %}<h2>Training</h2>
-<p>What the trainings noted epoch by epoch; no label is in it.{% if r.how_trained.axes[0].models[0].select == "wasserstein_mean" %} The model draws events of its own (negatives) and raises their energy, while that of the data falls. Energies are in
+<p>What the trainings noted epoch by epoch; no label is in it.{% if r.how_trained.axes|map(attribute="models")|map("first")|selectattr("select", "equalto", "wasserstein_mean")|list %} The model draws events of its own (negatives) and raises their energy, while that of the data falls. Energies are in
 units of E<sub>0</sub>, their mean after the first phase, the training as an autoencoder. Where the model has learnt the density of the data, negatives are like them: the gap of the energies is near 0,
-and their Wasserstein distance is near 1, which is that of data and data. The epoch with the smallest running mean of the distance is the model.{% endif %}</p>
+and their Wasserstein distance is near 1, which is that of data and data. The epoch with the smallest running mean of the distance is the model.{% endif %}{% if r.how_trained.axes[0].name == "encoder of all axes" %} The encoder has learnt from pairs of versions of the same event: their distance (alignment) is small and
+different events lie apart (uniformity far below 0, a rank far above 1) where the representation is any good; at uniformity 0 or rank 1 it has collapsed.{% if r.how_trained.axes[0].models[0].frozen is defined %} It was trained before, and taken as it is.{% endif %}{% endif %}</p>
 {% for axis in r.how_trained.axes %}{% if not loop.first %}<details><summary>{{ axis.name }}</summary>{% endif %}{{ figure("training_" ~ loop.index0, "Training of " ~ axis.name ~ ": dots mark the chosen epoch" ~ (", triangles epochs that diverged and were taken back" if axis.models|selectattr("setbacks")|list else "") ~ ".") }}
 <table><tr><th>{{ axis.name }}</th><th>epochs</th><th>chosen</th><th>chosen by</th><th>taken back</th></tr>
 {% for m in axis.models %}<tr><td>{{ m.name }}</td><td>{{ m.epochs }}</td><td>{{ m.best_epoch }}</td><td>{{ (m.select or "loss of held-out events")|replace("_", " ") }}{% if m.chosen_by is not none %}, {{ number(m.chosen_by) }}{% endif %}</td><td>{{ m.setbacks|length }}</td></tr>{% endfor %}</table>

@@ -108,7 +108,7 @@ def stopped_by_third(samples: Samples, watched: dict[str, list[float]] | None = 
             )
 
             def scores(x: torch.Tensor) -> Floats:
-                return np.asarray(network.energy(x[None], network.weights())[0][0].double().numpy())
+                return np.asarray(network.energy(x[None], network.weights())[0].double().numpy())
 
             def monitor() -> dict[str, torch.Tensor]:
                 figures = noted()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,6 +145,12 @@ def check_exposure_match(analysis: Analysis) -> None:
         )
 
 
+def first_named(said: str, options: Iterable[str]) -> str:
+    """Return the option that is named first: it is the one that is wrong, others may be what it does not go with; "" for none."""
+    named = [(at.start(), option) for option in options if (at := re.search(rf"\b{option}\b", said)) is not None]
+    return min(named)[1] if named else ""
+
+
 def check_method(analysis: Analysis) -> None:
     """Refuse a method, and what is asked of it, where it cannot be; nothing is read for that."""
     representation, method = analysis.represented, analysis.method
@@ -156,17 +163,7 @@ def check_method(analysis: Analysis) -> None:
             f"scorer: {name} takes {' or '.join(method.takes)}, and representation {representation.name} gives "
             f"{representation.kind}; methods for {representation.kind}: {fits}"
         )
-    shape = (getattr(representation, "pixels", 0),) * 2 if representation.kind == "images" else ()
-    try:
-        given = method.kind_options.get(representation.kind, {})
-        method(**{**analysis.scorer_options, **given}).check(shape if all(shape) else ())
-    except HunchError as error:
-        said = str(error)
-        sections = {**dict.fromkeys(analysis.training, "training"), **dict.fromkeys(analysis.scorer, "scorer")}
-        # the option that is named first is the one that is wrong, others may be what it does not go with
-        named = [(at.start(), o) for o in sections if (at := re.search(rf"\b{o}\b", said)) is not None]
-        blamed = f"key '{sections[min(named)[1]]}.{min(named)[1]}'" if named else "scorer"
-        raise ValueError(f"{blamed}: {said}") from error
+    check_method_options(analysis)
     check_samples(analysis, representation)
     if analysis.scorer_options.get("decorrelation", 0) > 0 and representation.observable is None:
         section = "scorer" if "decorrelation" in analysis.scorer else "training"
@@ -187,7 +184,42 @@ def check_method(analysis: Analysis) -> None:
     check_exposure(analysis)
     if name == "EventToEnsemble" and getattr(representation, "coordinates", "relative") != "relative":
         raise ValueError("representation: EventToEnsemble moves pT at eta and phi: coordinates: relative is needed")
+    check_encoded(analysis, representation)
+    check_per_jet(analysis)
+    if analysis.hunt == "bump" and representation.observable is None:
+        raise ValueError(f"hunt: representation {representation.name} has no mass to look for a bump in; hunt: count")
+    check_hunt(analysis)
+
+
+def check_method_options(analysis: Analysis) -> None:
+    """Refuse options of a method that mean nothing, naming the key of the first that is wrong, inside an option that holds others too."""
+    representation, method = analysis.represented, analysis.method
+    shape = (getattr(representation, "pixels", 0),) * 2 if representation.kind == "images" else ()
+    try:
+        given = method.kind_options.get(representation.kind, {})
+        method(**{**analysis.scorer_options, **given}).check(shape if all(shape) else ())
+    except HunchError as error:
+        said = str(error)
+        sections = {**dict.fromkeys(analysis.training, "training"), **dict.fromkeys(analysis.scorer, "scorer")}
+        option = first_named(said, sections)
+        if not option:
+            raise ValueError(f"scorer: {said}") from error
+        key, part = f"{sections[option]}.{option}", analysis.scorer_options.get(option)
+        if said.startswith(f"{option}: "):
+            said = said.removeprefix(f"{option}: ")
+            inner = first_named(said, [key for key in part if key != "name"]) if isinstance(part, Mapping) else ""
+            key += f".{inner}" if inner else ""
+        raise ValueError(f"key '{key}': {said}") from error
+
+
+def check_per_jet(analysis: Analysis) -> None:
+    """Refuse to put jets together that are not there or stand side by side already, and an axis for each jet where one is needed."""
+    representation, method = analysis.represented, analysis.method
     several = representation.kind != "rows" and len(representation.inputs) > 1
+    if "per_jet" in analysis.scorer and method.spans and several:
+        raise ValueError(
+            f"scorer.per_jet: the axes of {analysis.scorer_name} are losses of whole events, in which the jets stand side by side"
+        )
     if "per_jet" in analysis.scorer and not several:
         raise ValueError(f"scorer.per_jet: {analysis.per_jet} puts jets together, and an event here is one")
     if analysis.per_jet == "concat" and (analysis.hunt, analysis.count.expectation) != ("count", "abcd"):
@@ -195,9 +227,24 @@ def check_method(analysis: Analysis) -> None:
             "scorer.per_jet: concat keeps an axis for each jet, for hunt: count with count.expectation: abcd; "
             "regions need one background axis: sum or max"
         )
-    if analysis.hunt == "bump" and representation.observable is None:
-        raise ValueError(f"hunt: representation {representation.name} has no mass to look for a bump in; hunt: count")
-    check_hunt(analysis)
+
+
+def check_encoded(analysis: Analysis, representation: Representation) -> None:
+    """Refuse jets that an encoder of pT, eta and phi relative to the jet's axis cannot take, and a scorer that lacks the mass it is not to follow."""
+    if analysis.scorer_name != "Encoded":
+        return
+    above = analysis.scorer_options.get("scorer")
+    if isinstance(above, Mapping) and above.get("decorrelation", 0) > 0 and representation.observable is None:
+        raise ValueError("key 'scorer.scorer.decorrelation': needs an observable not to follow; name one: observable")
+    if getattr(representation, "coordinates", "relative") == "relative":
+        return
+    align = getattr(representation, "align", None)
+    if align == "rest_frame":
+        raise ValueError("key 'scorer.encoder': takes pT, eta and phi, which mean nothing at rest (align: rest_frame)")
+    if align == "none":
+        raise ValueError(
+            "key 'scorer.encoder': takes jets along eta = phi = 0, and these are not aligned; allowed: coordinates: relative, or align: longitudinal"
+        )
 
 
 def check_samples(analysis: Analysis, representation: Representation) -> None:

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..errors import nearest
+from ..errors import HunchError, nearest
 from .quantities import number
 from .sections import Options
 
@@ -18,6 +18,7 @@ __all__ = [
     "REPRESENTED_BY",
     "SPACE_KEYS",
     "checked_options",
+    "checked_parts",
     "method_class",
     "method_names",
     "methods_for",
@@ -68,6 +69,33 @@ def unknown(name: str, allowed: Collection[str]) -> str:
     guess = nearest(name, allowed)
     hint = f"did you mean {guess!r}? " if guess else ""
     return f"{name!r} is not known; {hint}allowed: {', '.join(allowed) or 'none'}"
+
+
+def checked_parts(method: Any, options: Options, sections: Mapping[str, str]) -> Options:
+    """Return a method's options, those of the classes that some of them name with the types of their fields; ValueError naming the key.
+
+    sections: option -> the section that it is given in.
+    """
+    from ..models.scorer import scorer_fields
+
+    try:
+        parts = method.parts(options)
+    except HunchError as error:
+        option, _, said = str(error).partition(": ")
+        raise ValueError(f"key '{sections.get(option, 'scorer')}.{option}': {said}") from error
+    found = dict(options)
+    for option, (cls, extra) in parts.items():
+        given = options.get(option)
+        if not isinstance(given, Mapping):
+            continue
+        # of rows, which an encoder gives whatever the representation is
+        allowed = {name for name in scorer_fields(cls) if name not in OWN_KEYS or name == "inputs"} - {"device"}
+        section = f"{sections[option]}.{option}"
+        own = {**OWN_KEYS, "device": f"{sections[option]}.device"}
+        inner = {key: value for key, value in given.items() if key not in extra}
+        checked = checked_options(section, cls, inner, allowed, extra=extra, own=own)
+        found[option] = {**{key: given[key] for key in extra if key in given}, **checked}
+    return found
 
 
 def checked_options(

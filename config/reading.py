@@ -111,7 +111,8 @@ def yaml_value(text: str, where: str) -> Any:
 
 def full_key(key: str, found: Mapping[str, Any]) -> str:
     """Return a key of --set as the file would have it."""
-    if key.split(".", maxsplit=1)[0] in Analysis.model_fields:
+    first = key.split(".", maxsplit=1)[0]
+    if first in Analysis.model_fields:
         return key
     from ..models.scorer import SCORERS, scorer_class, scorer_fields
     from ..processors.representations import REPRESENTATIONS
@@ -123,7 +124,7 @@ def full_key(key: str, found: Mapping[str, Any]) -> str:
     cls = REPRESENTATIONS.get(str(chosen["representation"]))
     if cls is not None and key in {field.name for field in dataclasses.fields(cls)}:
         return f"representation.{key}"
-    if chosen["scorer"] in SCORERS and key in {*scorer_fields(scorer_class(chosen["scorer"])), *SPACE_KEYS}:
+    if chosen["scorer"] in SCORERS and first in {*scorer_fields(scorer_class(chosen["scorer"])), *SPACE_KEYS}:
         return f"scorer.{key}"
     return key
 
@@ -276,23 +277,24 @@ def located(analysis: Analysis, path: Path, lines: Mapping[Key, int]) -> Analysi
             f"{path}: line {lines.get(('output',), 1)}: key 'output': {output} is a file; a folder is written"
         )
     started = {
-        section: located_pretrained(getattr(analysis, section), section, path, lines)
+        section: located_folders(analysis.method, getattr(analysis, section), section, path, lines)
         for section in ("scorer", "training")
     }
     return analysis.model_copy(update={"samples": moved, "output": str(output), **started})
 
 
-def located_pretrained(
-    options: Mapping[str, Any], section: str, path: Path, lines: Mapping[Key, int]
+def located_folders(
+    method: Any, options: Mapping[str, Any], section: str, path: Path, lines: Mapping[Key, int]
 ) -> dict[str, Any]:
-    """Return a section's options with the path of a pretrained scorer absolute; ConfigError where there is no folder."""
-    if not options.get("pretrained"):
-        return dict(options)
-    folder = path.resolve().parent / options["pretrained"]
-    if not folder.is_dir():
-        key = (section, "pretrained")
-        line = lines.get(key, lines.get(key[:1], 1))
-        where = f"{path}: line {line}: " if line else "on the command line: "
-        found = "is a file; a scorer is a folder" if folder.exists() else "no such folder"
-        raise ConfigError(f"{where}key {dotted(key)!r}: {folder}: {found}")
-    return {**options, "pretrained": str(folder)}
+    """Return a section's options with the paths of what was trained before absolute; ConfigError where there is no folder."""
+    located = dict(options)
+    for option, name in method.folders(options).items():
+        folder = path.resolve().parent / name
+        if not folder.is_dir():
+            key = (section, option)
+            line = lines.get(key, lines.get(key[:1], 1))
+            where = f"{path}: line {line}: " if line else "on the command line: "
+            found = "is a file; a scorer is a folder" if folder.exists() else "no such folder"
+            raise ConfigError(f"{where}key {dotted(key)!r}: {folder}: {found}")
+        located[option] = str(folder)
+    return located

@@ -12,7 +12,16 @@ from ..errors import IN_QUOTES, HunchError
 from ..folds import FoldPlan, fold_plan
 from ..table import QUAK_FEATURES, is_table
 from .checks import check_analysis
-from .methods import OWN_KEYS, REPRESENTED_BY, SPACE_KEYS, checked_options, method_class, method_names, unknown
+from .methods import (
+    OWN_KEYS,
+    REPRESENTED_BY,
+    SPACE_KEYS,
+    checked_options,
+    checked_parts,
+    method_class,
+    method_names,
+    unknown,
+)
 from .quantities import ENERGY, energies_in, known_unit, luminosity_in_fb
 from .sections import (
     CountSettings,
@@ -274,7 +283,8 @@ class Analysis(Section):
         other = checked_options("training", method, self.training, allowed)
         for key in chosen.keys() & other.keys():
             raise ValueError(f"key 'training.{key}': is given in scorer too")
-        return {**other, **chosen}
+        sections = {**dict.fromkeys(other, "training"), **dict.fromkeys(chosen, "scorer")}
+        return checked_parts(method, {**other, **chosen}, sections)
 
     @property
     def is_exposed(self) -> bool:

@@ -6,6 +6,8 @@ Read `scorer.py` (the protocol, the registry of methods), then `sample.py` and `
 from .autoencoders.constituent_vae import ConstituentVae
 from .autoencoders.conv_vae import ConvVae
 from .autoencoders.rescaled_sets import rescaled_to_masses, rescaled_to_spectrum
+from .contrastive.clr import AnomalyCLR, JetCLR, load_encoder
+from .contrastive.encoded import Encoded
 from .density.flow import Flow
 from .density.quak import ConstantColumnError, PriorNameError, Quak
 from .density.vae import Vae
@@ -53,6 +55,7 @@ __all__ = [
     "NAE",
     "PER_JET",
     "SCORERS",
+    "AnomalyCLR",
     "Chain",
     "ChainError",
     "Clouds",
@@ -63,9 +66,11 @@ __all__ = [
     "DeviceError",
     "DtypeError",
     "EmptyImageError",
+    "Encoded",
     "EventToEnsemble",
     "Flow",
     "Generative",
+    "JetCLR",
     "Langevin",
     "MedoidPath",
     "Method",
@@ -98,6 +103,7 @@ __all__ = [
     "effective_fraction",
     "elbow",
     "for_kind",
+    "load_encoder",
     "load_scorer",
     "load_space",
     "make_space",

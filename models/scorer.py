@@ -116,6 +116,20 @@ class Method:
         """Return the constructor's arguments."""
         return {name: getattr(self, name) for name in scorer_fields(type(self))}
 
+    @classmethod
+    def parts(cls, options: Mapping[str, Any]) -> dict[str, tuple[type, tuple[str, ...]]]:
+        """Return, of options that name a class and may hold options of it: option -> the class, and what else the mapping may hold; none.
+
+        Raises ScorerError, which begins with the option, where there is no such class.
+        """
+        del options
+        return {}
+
+    @classmethod
+    def folders(cls, options: Mapping[str, Any]) -> dict[str, str]:
+        """Return option -> folder of the earlier training that it names, of the options that name one."""
+        return {"pretrained": options["pretrained"]} if options.get("pretrained") else {}
+
     def check(self, shape: Sequence[int] = ()) -> None:
         """Raise ScorerError for options that mean nothing, before there is anything to fit.
 
@@ -161,6 +175,7 @@ def scorer_fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
 SCORERS: dict[str, str] = {
     "ConstituentVae": "autoencoders.constituent_vae",
     "ConvVae": "autoencoders.conv_vae",
+    "Encoded": "contrastive.encoded",
     "EventToEnsemble": "distance.event_to_ensemble",
     "Flow": "density.flow",
     "NAE": "energy.nae",

@@ -59,6 +59,7 @@ SUB_ROOMS = {
         ("density",),
         ("autoencoders",),
         ("energy",),
+        ("contrastive",),
         ("export",),
     ),
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import Analysis
 from ..errors import InputError, unknown_name
 from ..table import CUTS, TableInfo, differing_settings, is_table, table_info
-from .fine_tuning import check_pretrained_model
+from .fine_tuning import check_models_before
 
 if TYPE_CHECKING:
     from ..processors.representations import Representation
@@ -38,7 +38,7 @@ def check_before_processing(analysis: Analysis) -> dict[str, list[TableInfo]]:
     refuse_settings(analysis, named)
     check_event_files(analysis)
     check_device(analysis)
-    check_pretrained_model(analysis)
+    check_models_before(analysis)
     return found
 
 

@@ -52,7 +52,8 @@ def table_of(analysis: Analysis, sample: str) -> Table:
 def check_training_events(analysis: Analysis, hashes: dict[str, npt.NDArray[np.uint64]]) -> None:
     """Refuse samples that are too small for the method, fold by fold where the data train it."""
     plan, inputs = analysis.plan, analysis.represented.inputs
-    jets = 1 if analysis.represented.kind == "rows" else len(inputs)
+    # what spans a space by itself takes an event as one row
+    jets = 1 if analysis.represented.kind == "rows" or analysis.method.spans else len(inputs)
     found: dict[str, int] = {}
     if plan.background:
         found["background, events that are not held out"] = int((~plan.held_out_rows(hashes["background"])).sum())

@@ -19,7 +19,6 @@ __all__ = [
     "inputs_of",
     "model_paths",
     "plain_paths",
-    "pretrained_path",
     "region_axes",
     "region_settings_of",
     "running_of",
@@ -29,6 +28,7 @@ __all__ = [
     "scores_of",
     "simulated_signals",
     "stamp_path",
+    "started_from",
     "table_path",
     "tables_of",
     "training_samples",
@@ -72,10 +72,9 @@ def plain_paths(analysis: Analysis) -> list[Path]:
     return [Path(analysis.output) / "models" / f"plain_{i}" for i in range(analysis.plan.n_models)]
 
 
-def pretrained_path(analysis: Analysis) -> Path | None:
-    """Return the folder of the model that training starts from, None where it starts afresh."""
-    folder = analysis.scorer_options.get("pretrained")
-    return Path(folder) if folder else None
+def started_from(analysis: Analysis) -> dict[str, Path]:
+    """Return option -> folder of the models that training starts from, or builds on as they are; none where it starts afresh."""
+    return {option: Path(folder) for option, folder in analysis.method.folders(analysis.scorer_options).items()}
 
 
 def region_axes(analysis: Analysis, axis_names: Sequence[str]) -> tuple[str, ...]:

@@ -24,13 +24,13 @@ from .layout import (
     in_output,
     model_paths,
     plain_paths,
-    pretrained_path,
     region_settings_of,
     sample_inputs,
     score_path,
     scores_of,
     simulated_signals,
     stamp_path,
+    started_from,
     table_path,
     tables_of,
     training_samples,
@@ -137,9 +137,9 @@ def stage_key(analysis: Analysis, stage: Stage) -> Key:
 
 def training_settings(analysis: Analysis) -> dict[str, Any]:
     """Return what training depends on: neither regions but their number of hypotheses, nor signals, nor folds that are not used."""
-    plan, before = analysis.plan, pretrained_path(analysis)
+    plan, before = analysis.plan, started_from(analysis)
     # what is in the folder is an input, whatever its place
-    options = analysis.scorer_options | ({} if before is None else {"pretrained": before.name})
+    options = analysis.scorer_options | {option: folder.name for option, folder in before.items()}
     return {
         "representation": {k: v for k, v in settings_of(analysis).items() if k != "skip_bad_files"},
         "scorer": [analysis.scorer_name, options],
@@ -155,9 +155,9 @@ def training_settings(analysis: Analysis) -> dict[str, Any]:
 
 
 def training_inputs(analysis: Analysis) -> list[Path]:
-    """Return what training reads: tables, and the folder of the model that it starts from."""
-    before = pretrained_path(analysis)
-    return [*(table_path(analysis, name) for name in training_samples(analysis)), *([] if before is None else [before])]
+    """Return what training reads: tables, and the folders of the models that it starts from."""
+    tables = [table_path(analysis, name) for name in training_samples(analysis)]
+    return [*tables, *started_from(analysis).values()]
 
 
 def scoring_settings(analysis: Analysis) -> dict[str, Any]:

@@ -18,6 +18,8 @@ __all__ = ["draw_how_trained"]
 
 WHOLE = "all axes"
 """What the axes of a space are called that is trained in one go."""
+ENCODER = "encoder of all axes"
+"""What the encoder is called that a space has its representations of."""
 
 
 def draw_how_trained(analysis: Analysis) -> dict[str, Any]:
@@ -35,7 +37,7 @@ def draw_how_trained(analysis: Analysis) -> dict[str, Any]:
 
 
 def records_by_axis(analysis: Analysis) -> dict[str, list[TrainingRecord]]:
-    """Return axis -> the records of its models that have figures of their epochs, the background's first."""
+    """Return axis -> the records of its models that have figures of their epochs, the background's first, before it that of an encoder."""
     from ..analysis import training_records
 
     folders, plain = model_paths(analysis), plain_paths(analysis)
@@ -49,7 +51,11 @@ def records_by_axis(analysis: Analysis) -> dict[str, list[TrainingRecord]]:
 
 
 def axis_trainings(record: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the axes of a stored space with the record of their training: of the space itself where that is trained in one go."""
+    """Give the axes of a stored space with the record of their training, that of an encoder first: of the space itself where that is trained in one go."""
+    if "encoder" in record["training"]:
+        yield ENCODER, record["training"]["encoder"]
+        yield from axis_trainings(record["state"]["scorer"])
+        return
     axes = record["state"].get("axes")
     if axes is None:
         yield WHOLE, record["training"]

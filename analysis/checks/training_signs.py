@@ -1,7 +1,7 @@
 """What the record of a training tells without labels: how its figures went, which epoch was chosen, and the signs of trouble in them.
 
 A record is that of `training_` of a scorer, or of "training" in its folder: figures of each epoch under "monitor", the one that chose the epoch under "select",
-the epochs that diverged and were taken back under "setbacks".
+the epochs that diverged and were taken back under "setbacks". That of a contrastive encoder has what its representation has collapsed to under "collapse".
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ FIRST_OF = 3  # epochs, of which the first is chosen
 RISE = 0.25  # of the last epochs above the chosen one
 LAST = 0.1  # of the epochs, at least three, over which a figure is averaged
 
+COLLAPSES = {
+    "point": "different events have the same projection",
+    "line": "events differ in one direction of the representation alone",
+}
+"""What a representation can collapse to -> what that means."""
+
 CHAINS = {"latent_acceptance": ("the latent chain", "latent"), "input_acceptance": ("the chain of inputs", "input")}
 """Acceptance -> the chain, and how the names of its options begin."""
 
@@ -32,7 +38,8 @@ class TrainingRecord:
 
     name: of the model; figures: name -> (epochs,), NaN where there is none; best_epoch: the one that was chosen, counted from 1, 0 for the first
     parameters; select: the figure that chose it, the smaller the better, None for the loss of held-out events; setbacks: the epochs that were taken back, as often as they were;
-    given_up: whether the training ended because of them.
+    given_up: whether the training ended because of them; collapse: what the representation of the chosen epoch has collapsed to, of COLLAPSES, "" for
+    nothing; frozen: whether the model was trained before and only loaded.
     """
 
     name: str
@@ -41,6 +48,8 @@ class TrainingRecord:
     select: str | None = None
     setbacks: tuple[int, ...] = ()
     given_up: bool = False
+    collapse: str = ""
+    frozen: bool = False
 
     def __repr__(self) -> str:
         chosen = f"epoch {self.best_epoch} chosen" if self.best_epoch else "first parameters kept"
@@ -68,6 +77,8 @@ class TrainingRecord:
             "select": self.select,
             "chosen_by": None if self.select is None else self.at_best(self.select),
             "setbacks": list(self.setbacks),
+            **({"collapse": self.collapse} if self.collapse else {}),
+            **({"frozen": True} if self.frozen else {}),
             "signs": training_signs(self),
         }
 
@@ -95,6 +106,8 @@ def training_records(training: Mapping[str, Any], name: str) -> list[TrainingRec
                 training.get("select"),
                 setbacks,
                 given_up=bool(setbacks) and not waited and epochs < settings.get("max_epochs", 0),
+                collapse=str(training.get("collapse", "")),
+                frozen=bool(training.get("frozen", False)),
             )
         )
     return found
@@ -102,7 +115,27 @@ def training_records(training: Mapping[str, Any], name: str) -> list[TrainingRec
 
 def training_signs(record: TrainingRecord) -> list[str]:
     """Return a sentence for each sign of trouble, and what may help; none where there is no such sign."""
-    return [*chosen_signs(record), *setback_signs(record), *gap_signs(record), *chain_signs(record)]
+    return [
+        *collapse_signs(record),
+        *chosen_signs(record),
+        *setback_signs(record),
+        *gap_signs(record),
+        *chain_signs(record),
+    ]
+
+
+def collapse_signs(record: TrainingRecord) -> list[str]:
+    """Tell of a representation that has collapsed in the chosen epoch."""
+    if record.collapse not in COLLAPSES:
+        return []
+    figures = {name: record.at_best(name) for name in ("uniformity", "rank")}
+    beside = ", ".join(f"{name} {value:.3g}" for name, value in figures.items() if value is not None)
+    told = f"the representation has collapsed to a {record.collapse}: {COLLAPSES[record.collapse]}" + (
+        f" ({beside})" if beside else ""
+    )
+    return [
+        f"{told}. What is trained on it tells next to nothing apart; a lower learning_rate, a larger batch_size or another loss may keep it"
+    ]
 
 
 def chosen_signs(record: TrainingRecord) -> list[str]:

@@ -48,8 +48,12 @@ PANELS = (
     Panel(
         "Wasserstein\n[data to data]", {"wasserstein": "of the epoch", "wasserstein_mean": "mean of the last"}, (1.0,)
     ),
+    Panel("alignment", {"alignment": ""}, (0.0,)),
+    Panel("separation", {"separation": ""}, (0.0,)),
+    Panel("uniformity", {"uniformity": ""}, (0.0,)),
+    Panel("effective rank", {"rank": ""}, (1.0,)),
 )
-"""The panels of the figures that a normalised autoencoder notes; any other figure has a panel of its own name."""
+"""The panels of the figures that a normalised autoencoder and a contrastive encoder note; any other figure has a panel of its own name."""
 
 
 def training_figure(

@@ -34,6 +34,13 @@ def record(best: int = 12, **changed: Any) -> TrainingRecord:
     return TrainingRecord("fold 1", figures, best, "wasserstein", **more)
 
 
+def encoder(collapse: str = "", *, frozen: bool = False, **changed: float) -> TrainingRecord:
+    """Return a training of a contrastive encoder."""
+    own = {"alignment": 0.1, "uniformity": -2.0, "rank": 5.0} | changed
+    figures = {name: np.full(EPOCHS, value) for name, value in own.items()}
+    return TrainingRecord("fold 1", figures, 12, collapse=collapse, frozen=frozen)
+
+
 RISING = np.where(np.arange(EPOCHS) == 4, 1.1, np.where(np.arange(EPOCHS) > 16, 2.0, 1.2))
 SIGNS: dict[str, tuple[TrainingRecord, str]] = {
     "negatives too low": (record(gap=0.6), "negatives have a lower energy than the data (gap +0.6 beside 0.9)"),
@@ -47,6 +54,14 @@ SIGNS: dict[str, tuple[TrainingRecord, str]] = {
     "nothing better": (record(0), "no epoch was better than the start"),
     "diverged": (record(setbacks=(3,)), "the training diverged once (in epoch 3); the epoch was taken back"),
     "often": (record(setbacks=(3, 3, 7)), "diverged 3 times (in epoch 3, 7)"),
+    "a point": (
+        encoder("point", uniformity=-0.01),
+        "has collapsed to a point: different events have the same projection (uniformity -0.01, rank 5)",
+    ),
+    "a line": (
+        encoder("line", rank=1.2),
+        "has collapsed to a line: events differ in one direction of the representation alone",
+    ),
     "given up": (record(setbacks=(21,) * 5, given_up=True), "until it was given up in epoch 21: a lower learning rate"),
 }
 
@@ -114,6 +129,51 @@ def test_images_of_other_sizes_are_refused() -> None:
     for frames, events in ((images, images[0, :, :3]), (images[0], images[0]), (images[:0], images[0])):
         with pytest.raises(InputError, match=r"\(times, n, rows, columns\) and \(k, rows, columns\) of one size"):
             negatives_figure(frames, events)
+
+
+def test_an_encoder_has_a_record_of_what_it_collapsed_to_and_panels() -> None:
+    training = {
+        "monitor": {
+            "alignment": [[0.1], [0.2]],
+            "uniformity": [[-2.0], [-0.01]],
+            "rank": [[5.0], [1.0]],
+            "separation": [[1.0], [1.0]],
+        },
+        "select": None,
+        "best_epoch": [2],
+        "epochs": 2,
+        "collapse": "point",
+        "frozen": True,
+    }
+    (found,) = training_records(training, "model")
+    assert (found.collapse, found.frozen) == ("point", True)
+    assert found.as_dict()["collapse"] == "point"
+    assert found.as_dict()["frozen"] is True
+    assert not {"collapse", "frozen"} & encoder().as_dict().keys()
+    assert training_signs(encoder()) == []
+    assert [panel.label for panel in panels_of([found])] == ["alignment", "separation", "uniformity", "effective rank"]
+
+
+@pytest.mark.usefixtures("fast_hunt")
+def test_a_page_tells_of_an_encoder_and_of_energies_on_top(tmp_path: Path) -> None:
+    words = {
+        "encoder": "The encoder has learnt from pairs of versions of the same event",
+        "frozen": "It was trained before, and taken as it is",
+        "energies": "The model draws events of its own (negatives)",
+    }
+    energies = TrainingRecord("fold 1", record().figures, 12, "wasserstein_mean")
+    cases: list[tuple[dict[str, TrainingRecord], set[str]]] = [
+        ({"encoder of all axes": encoder()}, {"encoder"}),
+        ({"encoder of all axes": encoder(frozen=True), "background": energies}, set(words)),
+        ({"background": energies, "near": energies}, {"energies"}),
+        ({"near": record()}, set()),
+    ]
+    for trainings, expected in cases:
+        axes = [{"name": name, "models": [own.as_dict()]} for name, own in trainings.items()]
+        result: dict[str, Any] = {"configuration": {}, "how_trained": {"axes": axes}}
+        write_page(tmp_path / "page.html", HEAD + TRAINED, result, title="page", figure=figures_of(tmp_path))
+        page = (tmp_path / "page.html").read_text(encoding="utf-8")
+        assert {name for name, said in words.items() if said in page} == expected
 
 
 @pytest.mark.usefixtures("fast_hunt")

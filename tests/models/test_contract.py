@@ -42,6 +42,17 @@ from hunch.models.train import loop as training_module
 OPTIONS: dict[str, Any] = {"max_epochs": 6, "patience": 6, "hidden": 16, "batch_size": 64, "channels": 4, "latent": 3}
 OPTIONS |= {"k": 2, "sample": 60, "device": "cpu"}
 OPTIONS |= {"nae_epochs": 2, "latent_steps": 2, "input_steps": 2, "replay": 64}
+ENCODER = {
+    "width": 8,
+    "heads": 2,
+    "layers": 1,
+    "feedforward": 8,
+    "dims": 4,
+    "projection": 4,
+    "max_epochs": 3,
+    "batch_size": 64,
+}
+OPTIONS |= {"encoder": {"name": "JetCLR", **ENCODER}, "scorer": {"name": "Quak", "max_epochs": 6, "hidden": 16}}
 """Small sizes by the name of the option; a method takes those that it has."""
 LEAST = 100  # events that every method can be trained on
 Make = Callable[..., Any]
@@ -98,6 +109,11 @@ class Case:
 
     def make(self, **options: Any) -> Any:
         return self.cls(**{**self.options, **options})
+
+    def trained_for(self, epochs: int) -> Any:
+        """One that trains for so many epochs; of an encoder and what is on top of it, both."""
+        parts = {name: {**self.options[name], "max_epochs": epochs} for name in self.cls.parts(self.options)}
+        return self.make(**(parts or {"max_epochs": epochs}))
 
     def events(self, n: int, seed: int = 0) -> np.ndarray:
         return SAMPLES[self.kind](n, seed)
@@ -213,18 +229,18 @@ def test_a_killed_training_that_is_resumed_ends_with_the_same_bits(
     with monkeypatch.context() as patch:
         killed(patch, 2)
         with pytest.raises(KeyboardInterrupt):
-            case.make(max_epochs=4).fit(x, checkpoint=path)
+            case.trained_for(4).fit(x, checkpoint=path)
     assert path.is_file()
     epochs: list[int] = []
     train_epoch = training_module.train_epoch
     monkeypatch.setattr(
         training_module, "train_epoch", lambda *a, **k: (epochs.append(k["epoch"]), train_epoch(*a, **k))[1]
     )
-    resumed = case.make(max_epochs=4).fit(x, checkpoint=path)
+    resumed = case.trained_for(4).fit(x, checkpoint=path)
     assert epochs[:2] == [2, 3]
     assert list(tmp_path.iterdir()) == []
     after, epochs[:] = epochs.copy(), []
-    whole = case.make(max_epochs=4).fit(x)
+    whole = case.trained_for(4).fit(x)
     assert epochs[2:] == after
     assert np.array_equal(whole.score(x), resumed.score(x))
     assert whole.training_ == resumed.training_

@@ -44,6 +44,18 @@ QUICK: dict[str, Any] = {
     "batch_size": 64,
     "sample": 40,
     "k": 2,
+    "encoder": {
+        "name": "JetCLR",
+        "width": 8,
+        "heads": 2,
+        "layers": 1,
+        "feedforward": 8,
+        "dims": 4,
+        "projection": 4,
+        "max_epochs": 1,
+        "batch_size": 64,
+    },
+    "scorer": {"name": "Quak", "max_epochs": 1, "hidden": 8, "steps": 2, "batch_size": 64},
 }
 """Of every method the fields that make it small."""
 SMALL: dict[str, dict[str, Any]] = {"images": {"pixels": 8}, "constituents": {"max_constituents": 12}}
@@ -181,9 +193,9 @@ def check_export(analysis: Any, path: Path) -> None:
     from hunch.workflow.layout import model_paths, table_path
 
     space = load_space(model_paths(analysis)[0])
-    no_graph = analysis.scorer_name in ("EventToEnsemble", "ConstituentVae")
+    no_graph = analysis.scorer_name in ("Encoded", "EventToEnsemble", "ConstituentVae")
     if no_graph or {"nsf", "wasserstein"} & set(analysis.scorer_options.values()):
-        refusal = r"optimal transport|'nsf' cannot be exported as ONNX|ConstituentVae cannot be exported as ONNX"
+        refusal = r"optimal transport|('nsf'|ConstituentVae|Encoded) cannot be exported as ONNX"
         with pytest.raises(ScorerError, match=refusal):
             export_onnx(space, path)
         assert not path.exists()
