@@ -236,6 +236,7 @@ def check_encoded(analysis: Analysis, representation: Representation) -> None:
     above = analysis.scorer_options.get("scorer")
     if isinstance(above, Mapping) and above.get("decorrelation", 0) > 0 and representation.observable is None:
         raise ValueError("key 'scorer.scorer.decorrelation': needs an observable not to follow; name one: observable")
+    check_encoder_of(analysis, representation)
     if getattr(representation, "coordinates", "relative") == "relative":
         return
     align = getattr(representation, "align", None)
@@ -245,6 +246,20 @@ def check_encoded(analysis: Analysis, representation: Representation) -> None:
         raise ValueError(
             "key 'scorer.encoder': takes jets along eta = phi = 0, and these are not aligned; allowed: coordinates: relative, or align: longitudinal"
         )
+
+
+def check_encoder_of(analysis: Analysis, representation: Representation) -> None:
+    """Refuse an encoder of whole events for jets, and one of jets for whole events."""
+    from ..models.contrastive.clr import ENCODERS
+
+    given = analysis.scorer_options.get("encoder", "JetCLR")
+    name = str(given.get("name") if isinstance(given, Mapping) else given)
+    whole = {"objects": True, "constituents": False}.get(representation.name)
+    if whole is None or name not in ENCODERS or ENCODERS[name].whole_events == whole:
+        return
+    wanted = "single jets: representation: constituents" if whole else "whole events: representation: objects"
+    fits = ", ".join(other for other, cls in ENCODERS.items() if cls.whole_events == whole)
+    raise ValueError(f"key 'scorer.encoder': {name} takes {wanted}; allowed of {representation.name}: {fits}")
 
 
 def check_samples(analysis: Analysis, representation: Representation) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,12 +13,16 @@ from ..errors import HunchError, nearest
 from .quantities import number
 from .sections import Options
 
+if TYPE_CHECKING:
+    from ..processors.representations import Representation
+
 __all__ = [
     "OWN_KEYS",
     "REPRESENTED_BY",
     "SPACE_KEYS",
     "checked_options",
     "checked_parts",
+    "laid_out",
     "method_class",
     "method_names",
     "methods_for",
@@ -35,6 +39,13 @@ OWN_KEYS = {
 """Fields of scorers that an analysis sets by keys of its own."""
 REPRESENTED_BY = {"observable": "observable", "unit": "observable.unit", "features": "features"}
 """Fields of representations that an analysis sets by keys of its own."""
+SLOTS = {"electrons": "max_electrons", "muons": "max_muons", "jets": "max_jets"}
+LAYOUT = SLOTS | {
+    "lepton_pt": "min_lepton_pt",
+    "jet_pt": "min_jet_pt",
+    **{name: name for name in ("electron_eta", "muon_eta", "jet_eta")},
+}
+"""Option of an encoder of whole events -> that of the representation `objects` which says the same."""
 SPACE_KEYS = ("name", "per_jet", "metric")
 """Keys of `scorer` that are no fields of the method: which method, how two jets are put together, which metric spans the axes."""
 
@@ -96,6 +107,28 @@ def checked_parts(method: Any, options: Options, sections: Mapping[str, str]) ->
         checked = checked_options(section, cls, inner, allowed, extra=extra, own=own)
         found[option] = {**{key: given[key] for key in extra if key in given}, **checked}
     return found
+
+
+def laid_out(options: Options, representation: Representation) -> Options:
+    """Return the options of a search in representations, with the slots and the acceptance of the objects that the encoder is given.
+
+    Raises ValueError, naming the key, where an encoder of whole events is told of other slots.
+    """
+    from ..models.contrastive.clr import ENCODERS
+
+    given = options.get("encoder", "")
+    name = given.get("name") if isinstance(given, Mapping) else given
+    if representation.name != "objects" or name not in ENCODERS or not ENCODERS[name].whole_events:
+        return options
+    own = dict(given) if isinstance(given, Mapping) else {"name": name}
+    for option, key in LAYOUT.items():
+        made = getattr(representation, key)
+        if option in SLOTS and own.get(option, made) != made:
+            raise ValueError(
+                f"key 'scorer.encoder.{option}': is {own[option]}, and representation.{key} is {made}, of which it takes its own; leave it out"
+            )
+        own.setdefault(option, made)
+    return {**options, "encoder": own}
 
 
 def checked_options(

@@ -18,6 +18,7 @@ from .methods import (
     SPACE_KEYS,
     checked_options,
     checked_parts,
+    laid_out,
     method_class,
     method_names,
     unknown,
@@ -284,7 +285,8 @@ class Analysis(Section):
         for key in chosen.keys() & other.keys():
             raise ValueError(f"key 'training.{key}': is given in scorer too")
         sections = {**dict.fromkeys(other, "training"), **dict.fromkeys(chosen, "scorer")}
-        return checked_parts(method, {**other, **chosen}, sections)
+        found = checked_parts(method, {**other, **chosen}, sections)
+        return laid_out(found, self.represented) if self.scorer_name == "Encoded" else found
 
     @property
     def is_exposed(self) -> bool:

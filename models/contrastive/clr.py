@@ -63,6 +63,7 @@ class Encoder(Method):
     takes: ClassVar = ("sets",)
     least: ClassVar = MIN_EVENTS
     losses: ClassVar[tuple[str, ...]]
+    whole_events: ClassVar[bool] = False  # whether it takes objects of events, and no constituents of jets
     shown: ClassVar = ("loss", "dims")
 
     loss: str = "nt_xent"
@@ -340,6 +341,7 @@ class AnomalyCLR(Encoder):
     """
 
     losses: ClassVar = LOSSES
+    whole_events: ClassVar = True
 
     loss: str = "anomclr"
     dims: int = 32

@@ -14,6 +14,7 @@ import yaml
 
 from hunch.config import read_analysis
 from hunch.errors import HunchError
+from hunch.models import AnomalyCLR, load_space
 from hunch.processors import Objects
 from hunch.table import EVENT_ID, read_table
 from hunch.workflow import run, run_stage
@@ -91,3 +92,59 @@ def test_objects_are_counted_and_no_bump_is_looked_for(analysis: Callable[..., P
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["counting"]["result"]["observed"] > 0
     assert result["cutflow"]["read"] == 900
+
+
+ENCODED = {
+    "name": "Encoded",
+    "encoder": {
+        "name": "AnomalyCLR",
+        "max_epochs": 2,
+        "width": 8,
+        "heads": 2,
+        "layers": 1,
+        "feedforward": 8,
+        "dims": 3,
+        "projection": 4,
+    },
+    "scorer": {"name": "Vae", "max_epochs": 2, "hidden": 8},
+}
+
+
+def test_objects_are_encoded_and_counted(analysis: Callable[..., Path], tmp_path: Path) -> None:
+    run(read_analysis(analysis(representation="objects", scorer=ENCODED)), progress=False)
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["counting"]["result"]["observed"] > 0
+    assert 0 <= result["counting"]["result"]["p_value"] <= 1
+    assert [axis["name"] for axis in result["how_trained"]["axes"]] == ["encoder of all axes"]
+    encoder = load_space(tmp_path / "out" / "models" / "fold_0").encoder_
+    assert isinstance(encoder, AnomalyCLR)
+    assert encoder.jets == 10
+
+
+def test_an_encoder_of_other_slots_is_refused_before_anything_is_read(analysis: Callable[..., Path]) -> None:
+    objects = {"name": "objects", "max_jets": 6, "muon_eta": 2.4}
+    with pytest.raises(
+        HunchError, match=r"key 'scorer\.encoder\.jets': is 5, and representation\.max_jets is 6, of which it takes"
+    ):
+        read_analysis(
+            analysis(representation=objects, scorer={**ENCODED, "encoder": {"name": "AnomalyCLR", "jets": 5}})
+        )
+    # what is not given is that of the representation
+    found = read_analysis(analysis(representation=objects, scorer=ENCODED)).scorer_options["encoder"]
+    assert (found["jets"], found["muons"], found["muon_eta"], found["jet_pt"]) == (6, 4, 2.4, 15.0)
+
+
+@pytest.mark.parametrize(
+    ("representation", "encoder", "said"),
+    [
+        ("constituents", "AnomalyCLR", "takes whole events: representation: objects; allowed of constituents: JetCLR"),
+        ("objects", "JetCLR", "takes single jets: representation: constituents; allowed of objects: AnomalyCLR"),
+    ],
+)
+def test_an_encoder_of_something_else_is_refused(
+    analysis: Callable[..., Path], representation: str, encoder: str, said: str
+) -> None:
+    with pytest.raises(HunchError, match=rf"key 'scorer\.encoder': {encoder} {said}"):
+        read_analysis(
+            analysis(representation=representation, scorer={"name": "Encoded", "encoder": encoder, "scorer": "Vae"})
+        )
