@@ -121,7 +121,7 @@ def export(
     if "samples" in yaml_keys(str(target)):
         analysis = analysis_of(target, representation, values)
         with reading(Path(analysis.output)):
-            scorer = load_space(only_model(target, analysis), metric=analysis.metric, per_jet=analysis.per_jet)
+            scorer = load_space(only_model(target, analysis), metric=analysis.axis_metric, per_jet=analysis.per_jet)
     else:
         refuse({"representation": representation, "values": values}, "only with an ANALYSIS")
         scorer = load_scorer(target)

@@ -164,6 +164,7 @@ def check_method(analysis: Analysis) -> None:
             f"{representation.kind}; methods for {representation.kind}: {fits}"
         )
     check_method_options(analysis)
+    check_prior_scorer(analysis, representation)
     check_samples(analysis, representation)
     if analysis.scorer_options.get("decorrelation", 0) > 0 and representation.observable is None:
         section = "scorer" if "decorrelation" in analysis.scorer else "training"
@@ -210,6 +211,33 @@ def check_method_options(analysis: Analysis) -> None:
             inner = first_named(said, [key for key in part if key != "name"]) if isinstance(part, Mapping) else ""
             key += f".{inner}" if inner else ""
         raise ValueError(f"key '{key}': {said}") from error
+
+
+def check_prior_scorer(analysis: Analysis, representation: Representation) -> None:
+    """Refuse a method of the priors' axes that cannot be beside the background's."""
+    method = analysis.prior_method
+    if method is None:
+        return
+    if not analysis.samples.priors:
+        raise ValueError("prior_scorer: is of the axes of samples.priors, and there are none")
+    axes = [name for name in methods_for(representation.kind) if not method_class(name).spans]
+    for key, own in (("scorer", analysis.method), ("prior_scorer", method)):
+        if own.spans:
+            raise ValueError(
+                f"{key}: {own.__name__} spans a space by itself, and has no axes of another method beside it (prior_scorer); allowed: {', '.join(axes)}"
+            )
+    if representation.kind not in method.takes:
+        raise ValueError(
+            f"prior_scorer: {method.__name__} takes {' or '.join(method.takes)}, and representation {representation.name} gives "
+            f"{representation.kind}; allowed: {', '.join(axes)}"
+        )
+    try:
+        method(**{**analysis.prior_options, **method.kind_options.get(representation.kind, {})}).check()
+    except HunchError as error:
+        option = first_named(str(error), [key for key in analysis.prior_scorer or {} if key != "name"])
+        blamed = f"key 'prior_scorer.{option}'" if option else "prior_scorer"
+        raise ValueError(f"{blamed}: {error}") from error
+    _ = analysis.axis_metric
 
 
 def check_per_jet(analysis: Analysis) -> None:

@@ -58,7 +58,7 @@ class Analysis(Section):
     seed: of training, folds and pseudo-experiments; representation: what an event becomes, a name, or a mapping of `name` and the
     fields of its class; jets: cuts of the jets, fields of it too; features: columns that rows are made of; observable: the column
     that is hunted in; scorer: the method, a name, or a mapping of `name`, `per_jet`, `metric` and the fields of its class;
-    training: fields of it too; without_exposure: whether the model of an exposed search is trained without exposure too, for what the report says of
+    prior_scorer: another method for the axes of the priors, likewise, of `name`, `metric` and fields; training: fields of it too; without_exposure: whether the model of an exposed search is trained without exposure too, for what the report says of
     the sculpting before; hunt: for a bump in the observable, or a counting experiment; repeats: what happens to events
     that repeat within a sample; folds: of data where there is no background sample, or with weak_supervision, which lets the other
     folds of the data narrow down the hypotheses; width: of the signal relative to its mass, [lowest, highest] or a number; after_first: sigma of a first excess
@@ -76,6 +76,7 @@ class Analysis(Section):
     observable: ObservableKey | None = None
     jets: Options = Field(default_factory=dict)
     scorer: Options = Field(default_factory=lambda: {"name": "Quak"})
+    prior_scorer: Options | None = None
     training: Options = Field(default_factory=dict)
     without_exposure: bool = True
     hunt: Literal["bump", "count"] = "bump"
@@ -103,7 +104,7 @@ class Analysis(Section):
     scheduler: str | None = None
     skip_bad_files: bool = False
 
-    @field_validator("representation", "scorer", mode="before")
+    @field_validator("representation", "scorer", "prior_scorer", mode="before")
     @classmethod
     def named(cls, given: Any) -> Any:
         """A name alone is a mapping of `name`; a mapping without one has the default's."""
@@ -287,6 +288,42 @@ class Analysis(Section):
         sections = {**dict.fromkeys(other, "training"), **dict.fromkeys(chosen, "scorer")}
         found = checked_parts(method, {**other, **chosen}, sections)
         return laid_out(found, self.represented) if self.scorer_name == "Encoded" else found
+
+    @property
+    def prior_method(self) -> Any:
+        """The class of the axes of the priors, None where it is the method's own."""
+        if self.prior_scorer is None:
+            return None
+        name = str(self.prior_scorer.get("name", ""))
+        if name not in method_names():
+            raise ValueError(f"prior_scorer: {unknown(name, method_names())}")
+        return method_class(name)
+
+    @property
+    def prior_options(self) -> Options:
+        """The constructor's arguments of the axes of the priors, where they have a method of their own; they train on the device of the scorer."""
+        method, given = self.prior_method, dict(self.prior_scorer or {})
+        if method is None:
+            return {}
+        from ..models.scorer import scorer_fields
+
+        fields = set(scorer_fields(method))
+        own = {**OWN_KEYS, "device": "scorer.device", "exposure": "scorer.exposure", "pretrained": "scorer.pretrained"}
+        chosen = {key: value for key, value in given.items() if key not in {"name", "metric"}}
+        found = checked_options("prior_scorer", method, chosen, fields - set(own), extra={"name", "metric"}, own=own)
+        device = {"device": self.scorer_options["device"]} if {"device"} & fields & set(self.scorer_options) else {}
+        return {**device, **found}
+
+    @property
+    def axis_metric(self) -> str | tuple[tuple[str, str], ...] | None:
+        """The metric of all axes, or pairs of axis and metric where the priors have a method of their own; None for each one's default."""
+        if self.prior_method is None:
+            return self.metric
+        of_priors = (self.prior_scorer or {}).get("metric")
+        if of_priors is not None and of_priors not in self.prior_method.metrics:
+            raise ValueError(f"key 'prior_scorer.metric': {unknown(str(of_priors), self.prior_method.metrics)}")
+        pairs = [(name, str(of_priors)) for name in self.samples.priors if of_priors is not None]
+        return (*([("background", self.metric)] if self.metric is not None else []), *pairs)
 
     @property
     def is_exposed(self) -> bool:

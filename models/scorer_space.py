@@ -39,6 +39,8 @@ __all__ = ["BACKGROUND", "PER_JET", "ScorerSpace"]
 Matrix = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
 Axes = Events | Mapping[str, Events]
+Metric = str | Mapping[str, str] | tuple[tuple[str, str], ...] | None
+"""A metric of all axes, axis -> metric of those that take another one than their first, or pairs of these; None for the first of each."""
 BACKGROUND = "background"
 EXPOSED = ("exposed_rows", "exposure_effective", "exposure_unreached")
 PER_JET = ("sum", "max", "concat")
@@ -114,14 +116,14 @@ class ScorerSpace:
         priors: Mapping[str, Scorer] | None = None,
         *,
         alpha: float = 1.0,
-        metric: str | Mapping[str, str] | None = None,
+        metric: Metric = None,
         per_jet: str = "sum",
     ) -> None:
         if BACKGROUND in (priors or {}):
             raise ScorerError(f"a prior cannot be called {BACKGROUND!r}: that is the other axis")
         if per_jet not in PER_JET:
             raise ScorerError(unknown_name("per_jet", per_jet, PER_JET))
-        metric = dict(metric) if isinstance(metric, Mapping) else metric
+        metric = metric if isinstance(metric, str | None) else dict(metric)
         self.scorers: dict[str, Scorer] = {BACKGROUND: background, **(priors or {})}
         self.alpha, self.metric, self.per_jet = alpha, metric, per_jet
         self._check_metric_axes()
@@ -238,7 +240,7 @@ class ScorerSpace:
                 remove_finished(f"{checkpoint}.{number}")
         return self
 
-    def configured(self, *, metric: str | Mapping[str, str] | None = None, per_jet: str = "sum") -> Self:
+    def configured(self, *, metric: Metric = None, per_jet: str = "sum") -> Self:
         """Return a space of the same models that is read otherwise; metric, per_jet: as the constructor takes them.
 
         Raises UnknownMetricError for a metric that a scorer does not have, ScorerError for one whose spread is not known, with the
@@ -247,7 +249,7 @@ class ScorerSpace:
         if per_jet not in PER_JET:
             raise ScorerError(unknown_name("per_jet", per_jet, PER_JET))
         other = copy.copy(self)
-        other.metric, other.per_jet = dict(metric) if isinstance(metric, Mapping) else metric, per_jet
+        other.metric, other.per_jet = metric if isinstance(metric, str | None) else dict(metric), per_jet
         other._check_metric_axes()
         for name in self.scorers:
             other.axis_metric(name)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .chunks import Representation
 
 __all__ = [
+    "AxisMetric",
     "FolderTimes",
     "ScoringError",
     "SpaceLike",
@@ -36,6 +37,8 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 FolderTimes = tuple[tuple[str, int], ...]
+AxisMetric = str | tuple[tuple[str, str], ...] | None
+"""How a space is read (`load_space`): the metric of all axes, or pairs of axis and metric."""
 
 
 class ScoringError(HunchError):
@@ -184,7 +187,7 @@ def folder_times(folders: Sequence[str | Path]) -> FolderTimes:
 
 @functools.lru_cache(maxsize=4)
 def loaded_spaces(
-    folders: FolderTimes, *, metric: str | None = None, per_jet: str = "sum", threads: int | None = None
+    folders: FolderTimes, *, metric: AxisMetric = None, per_jet: str = "sum", threads: int | None = None
 ) -> tuple[SpaceLike, ...]:
     """Load spaces from their folders, once a process.
 

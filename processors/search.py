@@ -20,6 +20,7 @@ from .chunks import ROW, Representation, UnreadableError, metadata_of
 from .repeats import COMES_AGAIN, Repeats
 from .runner import FilesetLike, Running, Skipped, available_cores, open_files, process_files
 from .scoring import (
+    AxisMetric,
     FolderTimes,
     check_inputs,
     folder_times,
@@ -82,7 +83,7 @@ class Hunted:
     regions: RegionsLike
     plan: FoldPlan
     edges: tuple[float, ...]
-    metric: str | None = None
+    metric: AxisMetric = None
     per_jet: str = "sum"
     threads: int | None = None
     repeats: Repeats = "refuse"
@@ -200,7 +201,7 @@ def run_search(
     regions: RegionsLike,
     plan: FoldPlan,
     edges: Sequence[float],
-    metric: str | None = None,
+    metric: AxisMetric = None,
     per_jet: str = "sum",
     repeats: Repeats = "refuse",
 ) -> SearchResult:
@@ -236,7 +237,7 @@ def search_table(
     regions: RegionsLike,
     plan: FoldPlan,
     edges: Sequence[float],
-    metric: str | None = None,
+    metric: AxisMetric = None,
     per_jet: str = "sum",
     repeats: Repeats = "refuse",
 ) -> SearchResult:
@@ -268,7 +269,7 @@ def _hunted(
     regions: RegionsLike,
     plan: FoldPlan,
     edges: Sequence[float],
-    metric: str | None,
+    metric: AxisMetric,
     per_jet: str,
     repeats: Repeats,
 ) -> Hunted:

@@ -73,9 +73,10 @@ def check_training_events(analysis: Analysis, hashes: dict[str, npt.NDArray[np.u
         found[name] = table_info(table_path(analysis, name)).rows
     for name, n in found.items():
         each = 1 if name == "exposure" and analysis.samples.exposure_jets else jets
-        if n * each < analysis.method.least:
+        method = (analysis.prior_method if name.startswith("prior.") else None) or analysis.method
+        if n * each < method.least:
             raise InputError(
-                f"sample {name}: {n} events are too few to train {analysis.scorer_name} on; {analysis.method.least // each} are needed"
+                f"sample {name}: {n} events are too few to train {method.__name__} on; {method.least // each} are needed"
             )
 
 

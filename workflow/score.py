@@ -38,7 +38,7 @@ def loaded_spaces(analysis: Analysis, folders: Sequence[Path] | None = None) -> 
     from ..processors.scoring import check_inputs, shared_axes
 
     chosen = model_paths(analysis) if folders is None else folders
-    spaces = [load_space(folder, metric=analysis.metric, per_jet=analysis.per_jet) for folder in chosen]
+    spaces = [load_space(folder, metric=analysis.axis_metric, per_jet=analysis.per_jet) for folder in chosen]
     for space in spaces:
         space.alpha = analysis.regions.alpha  # of differences alone; no model depends on it
     shared_axes(spaces)

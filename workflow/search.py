@@ -48,7 +48,7 @@ def search_files(analysis: Analysis, files: Sequence[str], *, progress: bool = T
             "regions": read_regions(output / "regions.json"),
             "plan": analysis.plan,
             "edges": read_result(output)["fit_range"]["edges"],
-            "metric": analysis.metric,
+            "metric": analysis.axis_metric,
             "per_jet": analysis.per_jet,
             "repeats": analysis.repeats,
         }

@@ -151,6 +151,7 @@ def training_settings(analysis: Analysis) -> dict[str, Any]:
         "weak": plan.weak,
         "exposure_jets": analysis.samples.exposure_jets,
         "without_exposure": bool(plain_paths(analysis)),
+        **({"prior_scorer": [analysis.prior_method.__name__, analysis.prior_options]} if analysis.prior_method else {}),
     }
 
 
@@ -162,7 +163,7 @@ def training_inputs(analysis: Analysis) -> list[Path]:
 
 def scoring_settings(analysis: Analysis) -> dict[str, Any]:
     """Return what scoring depends on."""
-    return {**training_settings(analysis), "metric": analysis.metric, "per_jet": analysis.per_jet}
+    return {**training_settings(analysis), "metric": analysis.axis_metric, "per_jet": analysis.per_jet}
 
 
 HUNT_KEYS = (

@@ -84,6 +84,8 @@ def space_of(analysis: Analysis, priors: tuple[str, ...], *, number: int, expose
         options={**analysis.scorer_options, **unexposed},
         seed=analysis.seed + number,
         hypotheses=analysis.hypotheses,
+        prior_scorer=None if analysis.prior_method is None else analysis.prior_method.__name__,
+        prior_options=analysis.prior_options,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hunch.analysis import difference_score, fix_regions
-from hunch.models import NAE, Flow, Sample, ScorerError, ScorerSpace, UnknownMetricError, load_space
+from hunch.models import NAE, Flow, Sample, ScorerError, ScorerSpace, UnknownMetricError, load_space, make_space
 from hunch.models.generated_table import generated_table
 from hunch.models.scorer_space import BACKGROUND
 from hunch.models.train import loop
@@ -136,3 +136,37 @@ def test_how_the_columns_of_every_axis_were_made_is_kept(tmp_path: Path) -> None
             own.losses(other)
     with pytest.raises(ScorerError, match=r"prior 'near': its columns .*: smear = 2\.0, trained on 0\.0"):
         space.fit(given, priors={"near": as_columns(images(120, 2), smear=2.0)})
+
+
+def test_a_space_of_two_methods_by_name() -> None:
+    space = make_space(
+        "NAE",
+        kind="rows",
+        priors=("near", "far"),
+        options={"hidden": 8},
+        seed=3,
+        prior_scorer="Flow",
+        prior_options={"hidden": 4},
+    )
+    assert isinstance(space, ScorerSpace)
+    background, near, far = space.scorers.values()
+    assert isinstance(background, NAE)
+    assert (background.inputs, background.hidden) == ("rows", 8)
+    assert isinstance(near, Flow)
+    assert near.hidden == 4
+    # each axis has the seed that it has in a space of one method
+    alone = make_space("Flow", kind="rows", priors=("near", "far"), seed=3)
+    assert isinstance(alone, ScorerSpace)
+    assert [s.seed for s in (near, far)] == [s.seed for s in list(alone.scorers.values())[1:]]  # type: ignore[attr-defined]
+    read = space.configured(metric=(("background", "autoencoder"),))
+    assert [read.axis_metric(axis) for axis in read.axis_names] == ["autoencoder", *Flow.metrics[:1] * 2]
+
+
+def test_a_method_that_spans_has_no_axes_beside_it() -> None:
+    for first, second in (("Quak", "Flow"), ("Flow", "Quak")):
+        with pytest.raises(ScorerError, match="Quak spans a space by itself, and has no axes of another method"):
+            make_space(first, kind="rows", priors=("near",), prior_scorer=second)
+    with pytest.raises(ScorerError, match="Flow takes rows, not images; what takes images: ConvVae"):
+        make_space("NAE", kind="images", priors=("near",), prior_scorer="Flow")
+    with pytest.raises(ScorerError, match="hiden"):
+        make_space("NAE", kind="rows", priors=("near",), prior_scorer="Flow", prior_options={"hiden": 3})

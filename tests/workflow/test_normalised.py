@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from hunch.cli import main
-from hunch.config import read_analysis
+from hunch.config import ConfigError, read_analysis
 from hunch.models import NAE, Flow, ScorerSpace, load_space
 from hunch.models.train import loop
 from hunch.table import Table, write_table
@@ -294,3 +294,46 @@ def test_images_of_tables_that_cannot_be_convolved_are_said_before_the_training(
     told = error.replace(f"{tmp_path}/", "")
     assert "sample background (background.parquet): column 'image_1': " in told
     assert "images of" in told
+
+
+PRIORS: dict[str, Any] = {"name": "ConvVae", "blocks": 1, "hidden": 4, "latent": 2, "max_epochs": 1, "metric": "kl"}
+
+
+def test_the_axes_of_the_priors_have_a_method_of_their_own(written: Callable[..., Path], tmp_path: Path) -> None:
+    analysis = read_analysis(written({"metric": "autoencoder"}, prior_scorer=PRIORS))
+    result = run(analysis, progress=False)
+    assert 0 < result["best"]["p_global"] <= 1
+    space = load_space(tmp_path / "out" / "models" / "fold_0", metric=analysis.axis_metric)
+    assert isinstance(space, ScorerSpace)
+    assert [type(scorer).__name__ for scorer in space.scorers.values()] == ["NAE", "ConvVae"]
+    assert [space.axis_metric(axis) for axis in space.axis_names] == ["autoencoder", "kl"]
+    again = tmp_path / "renamed.parquet"
+    write_table(again, Table(events(300, 77), {}))
+    assert search_files(analysis, [str(again)], progress=False).spectra[0, :].values().sum() > 0
+    # another method, another training
+    models = weights(tmp_path / "out" / "models")
+    run_stage(read_analysis(written({"metric": "autoencoder"})), "train", progress=False)
+    assert weights(tmp_path / "out" / "models").keys() == models.keys()
+    assert weights(tmp_path / "out" / "models") != models
+
+
+@pytest.mark.parametrize(
+    ("prior_scorer", "more", "said"),
+    [
+        ("ConvVea", {}, "prior_scorer: 'ConvVea' is not known; did you mean 'ConvVae'?"),
+        ("Flow", {}, "prior_scorer: Flow takes rows, and representation images gives images; allowed: ConvVae, EventToEnsemble, NAE"),
+        ({"name": "ConvVae", "lattent": 3}, {}, "unknown key 'prior_scorer.lattent'; did you mean 'latent'?"),
+        ({"name": "ConvVae", "latent": 0}, {}, "key 'prior_scorer.latent': "),
+        ({"name": "ConvVae", "exposure": "kl"}, {}, "key 'prior_scorer.exposure': is the analysis' own key scorer.exposure"),
+        ({"name": "ConvVae", "metric": "energy"}, {}, "key 'prior_scorer.metric': 'energy' is not known; allowed:"),
+        ("ConvVae", {"samples": {"data": ["data.parquet"]}}, "prior_scorer: is of the axes of samples.priors, and there are none"),
+        ("Flow", {"representation": "features", "scorer": "Quak"}, "scorer: Quak spans a space by itself, and has no axes of another method"),
+        ("Quak", {"representation": "features", "scorer": "Flow"}, "prior_scorer: Quak spans a space by itself"),
+    ],
+)  # fmt: skip
+def test_what_a_method_of_the_priors_cannot_be(
+    prior_scorer: Any, more: dict[str, Any], said: str, written: Callable[..., Path]
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        read_analysis(written(prior_scorer=prior_scorer, **more))
+    assert said in str(error.value)
