@@ -25,6 +25,7 @@ NO_BENCHMARKS = {
     "jets",
     "spaces",
     "image_baselines",
+    "whole_events",
     "reference_jets",
 }
 KEYS = ("name", "ours", "reference", "ratio", "bar", "unit")

@@ -280,9 +280,10 @@ class JetCLR(Encoder):
     """Representation of a jet that rotations, translations, soft radiation and collinear splittings of its constituents leave alone (arXiv:2108.04253).
 
     Jets are (n, slots, 3) of pT (GeV), eta and phi relative to the jet's axis, or (n, slots, 4) of E, px, py, pz in a frame where the jet lies along
-    eta = phi = 0; slots whose first number is 0 are empty, and only jets with empty slots can have collinear splittings.
+    eta = phi = 0; slots whose first number is 0 are empty.
 
-    rotation, translation, collinear, soft, soft_scale: of the versions that are told to be alike (`jet_augmentations.py`); the others: see `Encoder`.
+    rotation, translation, collinear, soft, soft_scale, spare_slots: of the versions that are told to be alike (`jet_augmentations.py`), of which the spare slots
+    are for collinear splittings of jets that fill all of theirs; the others: see `Encoder`.
     """
 
     losses: ClassVar = PLAIN
@@ -292,6 +293,7 @@ class JetCLR(Encoder):
     collinear: bool = True
     soft: bool = True
     soft_scale: float = 0.1
+    spare_slots: int = 10
 
     @property
     def inputs(self) -> int:
@@ -306,6 +308,7 @@ class JetCLR(Encoder):
             collinear=self.collinear,
             soft=self.soft,
             soft_scale=self.soft_scale,
+            spare_slots=self.spare_slots,
         ).pair
 
     def features(self, sets: torch.Tensor, unit: float) -> tuple[torch.Tensor, torch.Tensor]:

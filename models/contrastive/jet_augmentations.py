@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from ...errors import shown
-from ..inputs import ScorerError
+from ..inputs import ScorerError, whole_number
 
 __all__ = ["JetAugmentations", "rotated", "smeared", "split", "translated", "wrapped"]
 
@@ -30,7 +30,8 @@ LARGEST_SMEAR = 1.0  # GeV
 class JetAugmentations:
     """Which versions of a jet a pair is made of.
 
-    rotation, translation, collinear, soft: what is done; soft_scale: Λ of the soft smearing in GeV, from 0 to 1. Raises ScorerError naming the option.
+    rotation, translation, collinear, soft: what is done; soft_scale: Λ of the soft smearing in GeV, from 0 to 1; spare_slots: empty slots that
+    are added for collinear splittings, which a jet of no empty slot could not have. Raises ScorerError naming the option.
     """
 
     rotation: bool = True
@@ -38,17 +39,25 @@ class JetAugmentations:
     collinear: bool = True
     soft: bool = True
     soft_scale: float = 0.1
+    spare_slots: int = 0
 
     def __post_init__(self) -> None:
         for name in ("rotation", "translation", "collinear", "soft"):
             if not isinstance(getattr(self, name), bool):
                 raise ScorerError(f"{name} is {shown(getattr(self, name))}, allowed: true or false")
+        if whole_number("spare_slots", self.spare_slots) < 0:
+            raise ScorerError(f"spare_slots is {self.spare_slots}, allowed: 0 or more")
         number = isinstance(self.soft_scale, int | float) and not isinstance(self.soft_scale, bool)
         if not (number and 0 <= self.soft_scale <= LARGEST_SMEAR):
             raise ScorerError(f"soft_scale is {shown(self.soft_scale)}, allowed: 0 to {LARGEST_SMEAR:g} GeV")
 
     def pair(self, jets: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return two versions (n, slots, 3) of each jet: both rotated and translated, the second one split and smeared as well."""
+        """Return two versions (n, slots + spare_slots, 3) of each jet: both rotated and translated, the second one split and smeared as well.
+
+        Without collinear splittings there are no spare slots.
+        """
+        if self.collinear and self.spare_slots:
+            jets = torch.cat([jets, jets.new_zeros((len(jets), self.spare_slots, jets.shape[2]))], dim=1)
         first = second = jets
         if self.rotation:
             first, second = rotated(first, generator), rotated(second, generator)

@@ -192,3 +192,22 @@ def test_a_pair_is_made_of_what_is_asked_for() -> None:
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ScorerError, match=told):
         JetAugmentations(**options)
+
+
+def test_a_jet_without_empty_slots_has_splittings_in_spare_ones() -> None:
+    full = jets(20)[:, :, :]
+    full[..., 0] = full[..., 0].clamp(min=1.0)
+    apart = {"rotation": False, "translation": False, "soft": False}
+    generator = torch.Generator().manual_seed(1)
+    _, same = JetAugmentations(**apart).pair(full, generator)
+    torch.testing.assert_close(same, full)
+    first, second = JetAugmentations(**apart, spare_slots=4).pair(full, generator)
+    assert first.shape == second.shape == (20, full.shape[1] + 4, 3)
+    torch.testing.assert_close(first[:, :-4], full)
+    assert ((second[..., 0] > 0).sum(dim=1) == full.shape[1] + 4).all()
+    torch.testing.assert_close(second[..., 0].sum(dim=1), full[..., 0].sum(dim=1))
+    # nothing to split, nothing to spare
+    none, _ = JetAugmentations(**apart, collinear=False, spare_slots=4).pair(full, generator)
+    assert none.shape == full.shape
+    with pytest.raises(ScorerError, match="spare_slots is -1, allowed: 0 or more"):
+        JetAugmentations(spare_slots=-1)
