@@ -257,8 +257,9 @@ class Analysis(Section):
     def per_jet(self) -> str:
         """How the losses of two jets are put together: "sum", "max" or "concat"."""
         given = self.scorer.get("per_jet", "sum")
-        if given not in {"sum", "max", "concat"}:
-            raise ValueError(f"key 'scorer.per_jet': {unknown(str(given), ('sum', 'max', 'concat'))}")
+        allowed = ("sum", "max", "concat")
+        if given not in allowed:
+            raise ValueError(f"key 'scorer.per_jet': {unknown(str(given), allowed)}")
         return str(given)
 
     @property
@@ -295,6 +296,10 @@ class Analysis(Section):
         if self.prior_scorer is None:
             return None
         name = str(self.prior_scorer.get("name", ""))
+        if "name" not in self.prior_scorer:
+            raise ValueError(
+                "key 'prior_scorer': has no name of a method; allowed: a name, or a mapping of name and options"
+            )
         if name not in method_names():
             raise ValueError(f"prior_scorer: {unknown(name, method_names())}")
         return method_class(name)

@@ -226,9 +226,11 @@ def branch(events: Any, name: str) -> Any:
 
 
 def flat_branch(events: Any, name: str) -> npt.NDArray[Any]:
-    """Return a branch of one number an event: (n,). Raises InputError where its bytes are damaged."""
+    """Return a branch of one number an event: (n,). Raises InputError where it holds anything else, and where its bytes are damaged."""
     try:
-        return np.asarray(ak.to_numpy(branch(events, name)))
+        stored = branch(events, name)
+        _check_numbers(stored, name, axes=1)
+        return np.asarray(ak.to_numpy(stored))
     except READ_ERRORS as error:
         raise InputError(f"branch {name!r} cannot be read, damaged: {told(error)}") from error
 
@@ -236,16 +238,32 @@ def flat_branch(events: Any, name: str) -> npt.NDArray[Any]:
 def jagged_branch(events: Any, name: str, *, counts: Int | None = None) -> tuple[Int, Float]:
     """Return a branch of numbers as how many each event has (n,), and all of them side by side, in double precision.
 
-    counts: how many each event should have (n,). Raises InputError where the branch has others, and where its bytes are damaged.
+    counts: how many each event should have (n,). Raises InputError where the branch has others, or no list of numbers an event, and where its bytes
+    are damaged.
     """
     try:
         jagged = branch(events, name)
+        _check_numbers(jagged, name, axes=2)
         own = np.asarray(ak.to_numpy(ak.num(jagged, axis=1)), dtype=np.int64)
         if counts is not None:
             _same_counts(own, counts, name)  # before damaged numbers of them are taken for sizes
         return own, np.asarray(ak.to_numpy(ak.flatten(jagged, axis=1)), dtype=np.float64)
     except READ_ERRORS as error:
         raise InputError(f"branch {name!r} cannot be read, damaged: {told(error)}") from error
+
+
+def _check_numbers(stored: Any, name: str, *, axes: int) -> None:
+    """Raise InputError where a branch holds no numbers of so many axes: 1, a number an event, or 2, a list of them an event."""
+    inner, found = ak.type(stored).content, 1
+    while isinstance(inner, ak.types.ListType | ak.types.RegularType):
+        inner, found = inner.content, found + 1
+    text = inner.parameters.get("__array__") in {"char", "byte"}
+    if found != axes or text or not isinstance(inner, ak.types.NumpyType | ak.types.UnknownType):
+        held = "text" if text else getattr(inner, "primitive", "what is no number")
+        wanted = "a number" if axes == 1 else "a list of numbers"
+        raise InputError(
+            f"branch {name!r} holds {'a list of ' * (found - 1 - text)}{held} an event, {wanted} is expected"
+        )
 
 
 def read_candidates(events: Any, source: Source) -> Candidates:

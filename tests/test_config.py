@@ -176,6 +176,16 @@ MISTAKES |= {
     "metric of Quak": (MINIMAL + "scorer: {name: Quak, metric: family}\n", 7, "key 'scorer.metric'"),
     "per_jet of rows": (MINIMAL + "scorer: {name: Vae, per_jet: max}\n", 7, "scorer.per_jet: max puts jets together"),
     "concat": (MINIMAL + "representation: images\nscorer: {name: ConvVae, per_jet: concat}\n", 8, "hunt: count"),
+    "per_jet that is a list": (
+        MINIMAL + "representation: images\nscorer: {name: ConvVae, per_jet: [max]}\n",
+        8,
+        "key 'scorer.per_jet': \"['max']\" is not known",
+    ),
+    "axes of the priors without a method": (
+        MINIMAL + "scorer: Vae\nprior_scorer: {latent: 3}\n",
+        8,
+        "key 'prior_scorer': has no name of a method",
+    ),
     "weak without family": (MINIMAL + "scorer: Vae\nweak_supervision: true\n", 8, "narrow down (Quak); scorer is Vae"),
     "family of none": (MINIMAL + "scorer: Vae\nregions: {axis: family}\n", 8, "with hypotheses (Quak); scorer is Vae"),
     "exposure": (MINIMAL.replace("output", "  exposure: [data2.root]\noutput"), 6, "Quak has no outlier exposure"),

@@ -241,3 +241,24 @@ def test_rows_of_a_table_that_hold_no_event_are_counted() -> None:
     usable, lost = Objects().usable({"objects": sets})
     assert usable.tolist() == [True, False, False, False]
     assert lost == {"an input or the observable is no finite number": 1, "no object": 1, "an object of negative pT": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "wanted"),
+    [
+        ("MET_pt", "a list of float64", "a number"),
+        ("event", "a list of int64", "a number"),
+        ("Jet_pt", "float64", "a list"),
+    ],
+)
+def test_a_branch_of_another_shape_is_named(tmp_path: Path, name: str, held: str, wanted: str) -> None:
+    branches = events_of(*[[[(30.0, 0.1, 0.2)]] * 3] * 3, [(9.0, 0.0)] * 3)
+    if name == "Jet_pt":
+        jets = branches.pop("Jet")
+        branches |= {f"Jet_{k}": ak.flatten(jets[k]) if k == "pt" else jets[k] for k in ("pt", "eta", "phi")}
+    else:
+        branches[name] = ak.unflatten(np.arange(3) + (0 if name == "event" else 0.5), [1, 1, 1])
+    path = write(tmp_path / "a.root", branches)
+    with pytest.raises(InputError, match=r"a\.root") as caught:
+        run_table(path, Objects(), RUNNING)
+    assert f"branch {name!r} holds {held} an event, {wanted}" in str(caught.value)
