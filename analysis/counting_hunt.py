@@ -305,7 +305,9 @@ def notes_of(choice: CountingChoice, closure: Closure | None, *, blind: bool, in
     if blind:
         notes.append("blind: the events above the threshold were not counted")
     if not independent:
-        notes.append("no closure test: the held-out events are data, in which a signal would be part of the test")
+        notes.append(
+            "no closure test: the held-out events are data, in which a signal would be part of the test; that the two axes are independent of each other is taken for granted"
+        )
     elif closure is None:
         notes.append("no closure test: held-out background leaves a control region empty")
     elif abs(closure.ratio - 1) > FAR * closure.error + choice.systematic:
