@@ -15,6 +15,7 @@ NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 
 STUDIES = {
+    NOTEBOOKS / "contrastive.ipynb": "without rotations  half a turn: mean cosine",
     NOTEBOOKS / "normalised_autoencoder.ipynb": "trained on top, tagging qcd: normalised autoencoder",
     NOTEBOOKS / "outlier_exposure.ipynb": "global p",
 }
@@ -126,4 +127,19 @@ def test_normalised_autoencoders_tag_in_both_directions(tmp_path: Path, monkeypa
     # so few updates do not find a maximum, but neither do they leave QCD jets below tops
     assert aucs["top", "normalised autoencoder"] > 0.8
     assert aucs["qcd", "normalised autoencoder"] > 0.6
+    assert figures == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_representations_go_to_a_p_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = {"EVENTS": "1500", "WORKERS": "2", "PSEUDO_EXPERIMENTS": "50", "EPOCHS": "3"}
+    notebook = executed("contrastive.ipynb", tmp_path, monkeypatch, **size)
+    result = json.loads((tmp_path / "contrastive" / "out" / "result.json").read_text())
+    assert 0 < result["best"]["p_global"] <= 1
+    text, figures = outputs_of(notebook)
+    cosine = {
+        name: float(found) for name, found in re.findall(r"(with\w*) rotations +half a turn: mean cosine (\S+);", text)
+    }
+    assert cosine["with"] > cosine["without"]
     assert figures == 3

@@ -75,7 +75,7 @@ class ContrastiveObjective(Objective):
         """Return projections (m, b, d) of all versions of sets x (m, b, slots, numbers), and the representation (m, b, dims) of the first."""
         m, b = x.shape[:2]
         # versions may have more slots than what they are made of
-        made = [part.unflatten(0, (m, b)) for part in self.versions(x.flatten(0, 1), generator)]
+        made = [part.reshape(m, b, *part.shape[1:]) for part in self.versions(x.flatten(0, 1), generator)]
         inputs, pt = self.features(torch.cat(made, dim=1))
         representations, projections = self.network(inputs, pt, generator=generator if dropout else None)
         return [*projections.view(m, len(made), b, -1).unbind(dim=1)], representations[:, :b]
