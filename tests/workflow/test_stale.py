@@ -146,6 +146,7 @@ EDITS: dict[str, tuple[Any, str]] = {
     "observable": (ObservableKey(name="c"), "process"),
     "jets": ({"min_mjj": 100.0}, "process"),
     "scorer": ({"name": "Vae"}, "train"),
+    "prior_scorer": ({"name": "Vae"}, "train"),
     "training": ({"max_epochs": 1}, "train"),
     "without_exposure": (False, ""),
     "hunt": ("count", "process"),
