@@ -3,7 +3,8 @@
 The bare passes are those that a step contains: all versions of a batch (two of jets, three of events), drawn beforehand, through the same encoder with
 the same dropout, and the gradient of the squared projections; no augmentation, no contrastive loss, no optimiser. The training is `train_stack` with
 shuffled batches, fresh augmentations, loss, Adam, the figures of the epoch, validation on as many events as `fit` would split off, and the best epoch
-kept. Jets have 30 slots of which 20 to 30 are filled, events 19 of which some 40 % are; one thread; in turns in one run.
+kept. Jets have 30 slots of which 20 to 30 are filled, and versions of them the spare ones of `JetCLR` beside; events have 19, of which some 40 % are filled.
+One thread; in turns in one run.
 """
 
 from __future__ import annotations

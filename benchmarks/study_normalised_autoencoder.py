@@ -92,7 +92,7 @@ def tagged(background: Floats, signal: Floats) -> tuple[float, float]:
 def stopped_by_third(samples: Samples, watched: dict[str, list[float]] | None = None, signal: str = "") -> type[NAE]:
     """Return a method whose second phase takes the epoch in which the third class has the largest AUC among held-out jets.
 
-    watched: where the AUC of the signal after each epoch is noted, under "signal", and the distance, under "distance"; it takes no part in the training.
+    watched: where the AUC of the signal after each epoch is noted, under "signal", beside "distance" and the third class' AUC, "third"; it takes no part in the training.
     """
 
     class Stopped(NAE):
@@ -119,7 +119,7 @@ def stopped_by_third(samples: Samples, watched: dict[str, list[float]] | None = 
                     watched["third"].append(1 - float(figures["third_class"][0]))
                 return figures
 
-            objective.monitor = monitor  # type: ignore[method-assign]
+            objective.monitor = monitor
             objective.select = "third_class"
             return objective
 
