@@ -1,7 +1,7 @@
 """JetCLR: what a linear classifier finds in representations of jets that were learned without labels (arXiv:2108.04253).
 
 `make study ONLY=jetclr`; EVENTS is the number of jets that an encoder is trained on (20,000, tops and QCD alike unless said), SEEDS how often each is
-trained (3), EPOCHS for how long (100), WIDTH, LAYERS and HEADS of its transformer (128, 2, 4; all its other sizes are WIDTH), CONSTITUENTS how many of a jet
+trained (3), EPOCHS for how long (100; a run that was stopped goes on in the folder HUNCH_STUDY), WIDTH, LAYERS and HEADS of its transformer (128, 2, 4; all its other sizes are WIDTH), CONSTITUENTS how many of a jet
 are kept (30), SPARE how many empty slots a jet has beside them for collinear splittings (10), PARTS which parts run. Jets are those of `reference_jets.py`,
 with SAMPLE=settings those that settings may be chosen on. Nothing was chosen on the jets that are tested; the encoder's options are its defaults.
 
@@ -44,7 +44,7 @@ from hunch.models.train.objective import Batch, Objective
 
 from .jets import mean_and_error
 from .reference_jets import SEEDS as RESULT_SEEDS
-from .reference_jets import SETTING_SEEDS, reference_constituents, reference_features
+from .reference_jets import SETTING_SEEDS, reference_constituents, reference_features, study_folder
 from .simulated import told
 
 Floats = npt.NDArray[np.float64]
@@ -135,11 +135,18 @@ def encoder_of(seed: int, **others: Any) -> JetCLR:
 
 @functools.cache
 def trained(name: str, share: float, seed: int) -> JetCLR:
-    """Return an encoder trained without labels on a mixture, once; name: of AUGMENTATIONS."""
-    options = AUGMENTATIONS[name]
-    return encoder_of(seed, spare_slots=SPARE, **options).fit(
-        training_jets(share, seed)[0], progress=sys.stderr.isatty()
-    )
+    """Return an encoder trained without labels on a mixture; name: of AUGMENTATIONS.
+
+    It is kept in the folder HUNCH_STUDY, with the checkpoint of a training that was stopped, from which the next run goes on.
+    """
+    sizes = "_".join(str(number) for number in (JETS, EPOCHS, WIDTH, LAYERS, HEADS, CONSTITUENTS, SPARE))
+    folder = study_folder() / f"jetclr_{SAMPLE}_{name.replace(' ', '_')}_{share:g}_{seed}_{sizes}"
+    if folder.is_dir():
+        return JetCLR.load(folder)
+    encoder = encoder_of(seed, spare_slots=SPARE, **AUGMENTATIONS[name])
+    jets, checkpoint = training_jets(share, seed)[0], folder.with_suffix(".checkpoint")
+    encoder.fit(jets, checkpoint=checkpoint, progress=sys.stderr.isatty()).save(folder)
+    return encoder
 
 
 @functools.cache
