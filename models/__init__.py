@@ -5,6 +5,7 @@ Read `scorer.py` (the protocol, the registry of methods), then `sample.py` and `
 
 from .autoencoders.constituent_vae import ConstituentVae
 from .autoencoders.conv_vae import ConvVae
+from .autoencoders.event_vae import EventAutoencoder, EventVae
 from .autoencoders.rescaled_sets import rescaled_to_masses, rescaled_to_spectrum
 from .contrastive.clr import AnomalyCLR, JetCLR, load_encoder
 from .contrastive.encoded import Encoded
@@ -67,7 +68,9 @@ __all__ = [
     "DtypeError",
     "EmptyImageError",
     "Encoded",
+    "EventAutoencoder",
     "EventToEnsemble",
+    "EventVae",
     "Flow",
     "Generative",
     "JetCLR",
