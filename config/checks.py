@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import HunchError
 from ..table import EVENT_ID, IDENTITY, is_table
@@ -259,35 +259,51 @@ def check_per_jet(analysis: Analysis) -> None:
 
 def check_encoded(analysis: Analysis, representation: Representation) -> None:
     """Refuse jets that an encoder of pT, eta and phi relative to the jet's axis cannot take, and a scorer that lacks the mass it is not to follow."""
-    if analysis.scorer_name != "Encoded":
-        return
-    above = analysis.scorer_options.get("scorer")
-    if isinstance(above, Mapping) and above.get("decorrelation", 0) > 0 and representation.observable is None:
-        raise ValueError("key 'scorer.scorer.decorrelation': needs an observable not to follow; name one: observable")
-    check_encoder_of(analysis, representation)
-    if getattr(representation, "coordinates", "relative") == "relative":
-        return
-    align = getattr(representation, "align", None)
-    if align == "rest_frame":
-        raise ValueError("key 'scorer.encoder': takes pT, eta and phi, which mean nothing at rest (align: rest_frame)")
-    if align == "none":
-        raise ValueError(
-            "key 'scorer.encoder': takes jets along eta = phi = 0, and these are not aligned; allowed: coordinates: relative, or align: longitudinal"
-        )
+    for section, options in encoded_parts(analysis):
+        above = options.get("scorer")
+        if isinstance(above, Mapping) and above.get("decorrelation", 0) > 0 and representation.observable is None:
+            raise ValueError(
+                f"key '{section}.scorer.decorrelation': needs an observable not to follow; name one: observable"
+            )
+        check_encoder_of(section, options, representation)
+        if getattr(representation, "coordinates", "relative") == "relative":
+            continue
+        align = getattr(representation, "align", None)
+        if align == "rest_frame":
+            raise ValueError(
+                f"key '{section}.encoder': takes pT, eta and phi, which mean nothing at rest (align: rest_frame)"
+            )
+        if align == "none":
+            raise ValueError(
+                f"key '{section}.encoder': takes jets along eta = phi = 0, and these are not aligned; allowed: coordinates: relative, or align: longitudinal"
+            )
 
 
-def check_encoder_of(analysis: Analysis, representation: Representation) -> None:
-    """Refuse an encoder of whole events for jets, and one of jets for whole events."""
+def encoded_parts(analysis: Analysis) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return section and options of every `Encoded` of an analysis: the method itself, or some of those that `Combined` combines."""
+    options = analysis.scorer_options
+    if analysis.scorer_name == "Encoded":
+        return [("scorer", options)]
+    inside = options.get("scorers", ()) if analysis.scorer_name == "Combined" else ()
+    return [
+        (f"scorer.scorers[{number}]", one if isinstance(one, Mapping) else {})
+        for number, one in enumerate(inside)
+        if (one.get("name") if isinstance(one, Mapping) else one) == "Encoded"
+    ]
+
+
+def check_encoder_of(section: str, options: Mapping[str, Any], representation: Representation) -> None:
+    """Refuse an encoder of whole events for jets, and one of jets for whole events; section: of the options."""
     from ..models.contrastive.clr import ENCODERS
 
-    given = analysis.scorer_options.get("encoder", "JetCLR")
+    given = options.get("encoder", "JetCLR")
     name = str(given.get("name") if isinstance(given, Mapping) else given)
     whole = {"objects": True, "constituents": False}.get(representation.name)
     if whole is None or name not in ENCODERS or ENCODERS[name].whole_events == whole:
         return
     wanted = "single jets: representation: constituents" if whole else "whole events: representation: objects"
     fits = ", ".join(other for other, cls in ENCODERS.items() if cls.whole_events == whole)
-    raise ValueError(f"key 'scorer.encoder': {name} takes {wanted}; allowed of {representation.name}: {fits}")
+    raise ValueError(f"key '{section}.encoder': {name} takes {wanted}; allowed of {representation.name}: {fits}")
 
 
 def check_samples(analysis: Analysis, representation: Representation) -> None:

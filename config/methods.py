@@ -87,26 +87,42 @@ def checked_parts(method: Any, options: Options, sections: Mapping[str, str]) ->
 
     sections: option -> the section that it is given in.
     """
-    from ..models.scorer import scorer_fields
-
     try:
         parts = method.parts(options)
     except HunchError as error:
         option, _, said = str(error).partition(": ")
         raise ValueError(f"key '{sections.get(option, 'scorer')}.{option}': {said}") from error
     found = dict(options)
-    for option, (cls, extra) in parts.items():
-        given = options.get(option)
-        if not isinstance(given, Mapping):
-            continue
-        # of rows, which an encoder gives whatever the representation is
-        allowed = {name for name in scorer_fields(cls) if name not in OWN_KEYS or name == "inputs"} - {"device"}
-        section = f"{sections[option]}.{option}"
-        own = {**OWN_KEYS, "device": f"{sections[option]}.device"}
-        inner = {key: value for key, value in given.items() if key not in extra}
-        checked = checked_options(section, cls, inner, allowed, extra=extra, own=own)
-        found[option] = {**{key: given[key] for key in extra if key in given}, **checked}
+    for option, part in parts.items():
+        given, section = options.get(option), f"{sections.get(option, 'scorer')}.{option}"
+        if isinstance(part, list):
+            found[option] = [
+                checked_part(own, one, f"{section}[{number}]")
+                for number, (own, one) in enumerate(zip(part, given or (), strict=True))
+            ]
+        elif isinstance(given, Mapping):
+            found[option] = checked_part(part, given, section)
     return found
+
+
+def checked_part(part: tuple[Any, tuple[str, ...]], given: Any, section: str) -> Any:
+    """Return what is given of a part of a method: a name as it is, the options of a mapping with the types of the fields of its class.
+
+    part: the class, and further keys of the mapping; ValueError naming the key.
+    """
+    from ..models.scorer import scorer_fields
+
+    if not isinstance(given, Mapping):
+        return given
+    cls, extra = part
+    # of rows, which an encoder gives whatever the representation is
+    allowed = {name for name in scorer_fields(cls) if name not in OWN_KEYS or name == "inputs"} - {"device"}
+    own = {**OWN_KEYS, "device": f"{section.split('.', maxsplit=1)[0]}.device"}
+    inner = {key: value for key, value in given.items() if key not in extra}
+    checked = checked_options(section, cls, inner, allowed, extra=extra, own=own)
+    if hasattr(cls, "parts"):
+        checked = checked_parts(cls, checked, dict.fromkeys(checked, section))
+    return {**{key: given[key] for key in extra if key in given}, **checked}
 
 
 def laid_out(options: Options, representation: Representation) -> Options:
@@ -116,6 +132,12 @@ def laid_out(options: Options, representation: Representation) -> Options:
     """
     from ..models.contrastive.clr import ENCODERS
 
+    if "scorers" in options:
+        inside = [dict(one) if isinstance(one, Mapping) else {"name": one} for one in options["scorers"]]
+        return {
+            **options,
+            "scorers": [laid_out(one, representation) if one.get("name") == "Encoded" else one for one in inside],
+        }
     given = options.get("encoder", "")
     name = given.get("name") if isinstance(given, Mapping) else given
     if representation.name != "objects" or name not in ENCODERS or not ENCODERS[name].whole_events:

@@ -288,7 +288,7 @@ class Analysis(Section):
             raise ValueError(f"key 'training.{key}': is given in scorer too")
         sections = {**dict.fromkeys(other, "training"), **dict.fromkeys(chosen, "scorer")}
         found = checked_parts(method, {**other, **chosen}, sections)
-        return laid_out(found, self.represented) if self.scorer_name == "Encoded" else found
+        return laid_out(found, self.represented) if self.scorer_name in {"Encoded", "Combined"} else found
 
     @property
     def prior_method(self) -> Any:

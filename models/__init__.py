@@ -7,6 +7,7 @@ from .autoencoders.constituent_vae import ConstituentVae
 from .autoencoders.conv_vae import ConvVae
 from .autoencoders.event_vae import EventAutoencoder, EventVae
 from .autoencoders.rescaled_sets import rescaled_to_masses, rescaled_to_spectrum
+from .combined import Combined
 from .contrastive.clr import AnomalyCLR, JetCLR, load_encoder
 from .contrastive.encoded import Encoded
 from .density.flow import Flow
@@ -60,6 +61,7 @@ __all__ = [
     "Chain",
     "ChainError",
     "Clouds",
+    "Combined",
     "ConstantColumnError",
     "ConstituentVae",
     "ConvVae",

@@ -117,8 +117,10 @@ class Method:
         return {name: getattr(self, name) for name in scorer_fields(type(self))}
 
     @classmethod
-    def parts(cls, options: Mapping[str, Any]) -> dict[str, tuple[type, tuple[str, ...]]]:
-        """Return, of options that name a class and may hold options of it: option -> the class, and what else the mapping may hold; none.
+    def parts(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return, of options that name a class and may hold options of it: option -> (the class, what else the mapping may hold); none.
+
+        Of an option that is a list of such, a list of these.
 
         Raises ScorerError, which begins with the option, where there is no such class.
         """
@@ -173,6 +175,7 @@ def scorer_fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
 
 
 SCORERS: dict[str, str] = {
+    "Combined": "combined",
     "ConstituentVae": "autoencoders.constituent_vae",
     "ConvVae": "autoencoders.conv_vae",
     "Encoded": "contrastive.encoded",

@@ -81,7 +81,7 @@ class Encoded(Method):
     jets_: int = field(default=0, init=False)
 
     @classmethod
-    def parts(cls, options: Mapping[str, Any]) -> dict[str, tuple[type, tuple[str, ...]]]:
+    def parts(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return option -> the class of its own options, and further keys of its mapping; ScorerError naming an option that is none."""
         found: dict[str, tuple[type, tuple[str, ...]]] = {}
         name, _ = named("encoder", options.get("encoder", "JetCLR"))
