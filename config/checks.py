@@ -294,15 +294,15 @@ def encoded_parts(analysis: Analysis) -> list[tuple[str, Mapping[str, Any]]]:
 
 def check_encoder_of(section: str, options: Mapping[str, Any], representation: Representation) -> None:
     """Refuse an encoder of whole events for jets, and one of jets for whole events; section: of the options."""
-    from ..models.contrastive.clr import ENCODERS
+    from ..models.contrastive.encoders import ENCODERS
 
     given = options.get("encoder", "JetCLR")
     name = str(given.get("name") if isinstance(given, Mapping) else given)
     whole = {"objects": True, "constituents": False}.get(representation.name)
-    if whole is None or name not in ENCODERS or ENCODERS[name].whole_events == whole:
+    if whole is None or name not in ENCODERS or ENCODERS[name].whole_events in {None, whole}:
         return
     wanted = "single jets: representation: constituents" if whole else "whole events: representation: objects"
-    fits = ", ".join(other for other, cls in ENCODERS.items() if cls.whole_events == whole)
+    fits = ", ".join(other for other, cls in ENCODERS.items() if cls.whole_events in {None, whole})
     raise ValueError(f"key '{section}.encoder': {name} takes {wanted}; allowed of {representation.name}: {fits}")
 
 

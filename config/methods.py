@@ -130,7 +130,7 @@ def laid_out(options: Options, representation: Representation) -> Options:
 
     Raises ValueError, naming the key, where an encoder of whole events is told of other slots.
     """
-    from ..models.contrastive.clr import ENCODERS
+    from ..models.contrastive.encoders import ENCODERS
 
     if "scorers" in options:
         inside = [dict(one) if isinstance(one, Mapping) else {"name": one} for one in options["scorers"]]

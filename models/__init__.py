@@ -6,10 +6,12 @@ Read `scorer.py` (the protocol, the registry of methods), then `sample.py` and `
 from .autoencoders.constituent_vae import ConstituentVae
 from .autoencoders.conv_vae import ConvVae
 from .autoencoders.event_vae import EventAutoencoder, EventVae
+from .autoencoders.four_vectors import FourVectors
 from .autoencoders.rescaled_sets import rescaled_to_masses, rescaled_to_spectrum
 from .combined import Combined
-from .contrastive.clr import AnomalyCLR, JetCLR, load_encoder
+from .contrastive.clr import AnomalyCLR, JetCLR
 from .contrastive.encoded import Encoded
+from .contrastive.encoders import load_encoder
 from .density.flow import Flow
 from .density.quak import ConstantColumnError, PriorNameError, Quak
 from .density.vae import Vae
@@ -74,6 +76,7 @@ __all__ = [
     "EventToEnsemble",
     "EventVae",
     "Flow",
+    "FourVectors",
     "Generative",
     "JetCLR",
     "Langevin",

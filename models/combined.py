@@ -42,7 +42,6 @@ from .scorer import (
 )
 from .space import axis_seed, of_kind
 from .storage import read_folder
-from .train.loop import named_device
 
 __all__ = ["BackgroundQuantiles", "Combined"]
 
@@ -131,7 +130,6 @@ class Combined(Method):
 
     def check(self, shape: Sequence[int] = ()) -> None:
         """Raise ScorerError for options that mean nothing."""
-        named_device(self.device)
         if self.inputs not in KINDS:
             raise ScorerError(f"inputs is {shown(self.inputs)}, allowed: {', '.join(KINDS)}")
         for number, scorer in enumerate(self.fresh_scorers()):
@@ -139,7 +137,7 @@ class Combined(Method):
                 if isinstance(scorer, Method):
                     scorer.check(shape)
             except ScorerError as error:
-                raise ScorerError(f"scorers: number {number + 1}: {error}") from error
+                raise type(error)(f"scorers: number {number + 1}: {error}") from error
 
     def fresh_scorers(self) -> list[Scorer]:
         """Return the scorers before their training; raises ScorerError for options that they do not have, and for what does not take the kind of events."""

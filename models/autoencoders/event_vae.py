@@ -57,7 +57,7 @@ class EventCoder(Method):
     takes: ClassVar = ("sets",)
     least: ClassVar = MIN_EVENTS
     shown: ClassVar[tuple[str, ...]] = ("latent",)
-    whole_events: ClassVar = True
+    whole_events: ClassVar = None  # constituents of jets are objects as good
     variational: ClassVar[bool]
     metrics: ClassVar[tuple[str, ...]]
 
@@ -209,7 +209,7 @@ class EventCoder(Method):
             "training": dict(self.training_),
         }
         tensors = {name: p.detach() for name, p in network.named_parameters()}
-        tensors |= {f"{COORDINATES}{name}": torch.from_numpy(value) for name, value in vars(coordinates).items()}
+        tensors |= coordinates_stored(coordinates)
         return record, {**tensors, TRAINED_ON: torch.from_numpy(self.trained_on)}
 
     def save(self, path: str | Path) -> None:
@@ -224,9 +224,7 @@ class EventCoder(Method):
         scorer.check()
         weights = dict(tensors)
         scorer.trained_on = weights.pop(TRAINED_ON).numpy()
-        coordinates = EventCoordinates(
-            **{name: weights.pop(f"{COORDINATES}{name}").numpy() for name in EventCoordinates.__dataclass_fields__}
-        )
+        coordinates = coordinates_from(weights)
         slots, numbers = (whole_number(name, record["state"][name]) for name in ("slots", "numbers"))
         if coordinates.shape != (slots, numbers) or record["n_features"] != slots * numbers:
             raise ScorerError(
@@ -241,10 +239,7 @@ class EventCoder(Method):
         if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
             raise ScorerError("a weight is not finite")
         scorer.network_, scorer.coordinates_ = network, coordinates
-        names = record.get("input_names", [])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ScorerError(f"input_names is {shown(names)}, a list of names is expected")
-        scorer.input_names, scorer.made_ = tuple(names), dict(record.get("inputs_made", {}))
+        scorer.input_names, scorer.made_ = names_from(record), dict(record.get("inputs_made", {}))
         scorer.training_ = dict(record["training"])
         return scorer
 
@@ -403,3 +398,22 @@ class EventAutoencoder(EventCoder):
     def weight_of_kl(self) -> float:
         """0: there is no KL."""
         return 0.0
+
+
+def coordinates_stored(coordinates: EventCoordinates) -> dict[str, torch.Tensor]:
+    """Return the tensors of coordinates."""
+    return {f"{COORDINATES}{name}": torch.from_numpy(value) for name, value in vars(coordinates).items()}
+
+
+def coordinates_from(tensors: dict[str, torch.Tensor]) -> EventCoordinates:
+    """Take coordinates out of the tensors of a folder; raises KeyError where one is missing."""
+    names = EventCoordinates.__dataclass_fields__
+    return EventCoordinates(**{name: tensors.pop(f"{COORDINATES}{name}").numpy() for name in names})
+
+
+def names_from(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the inputs of a record; raises ScorerError for what are none."""
+    names = record.get("input_names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ScorerError(f"input_names is {shown(names)}, a list of names is expected")
+    return tuple(names)

@@ -34,7 +34,7 @@ from .losses import LOSSES, PLAIN, WITH_ANOMALIES
 from .set_transformer import SetTransformer, TransformerSizes
 from .training import ContrastiveObjective, Versions, collapse_of
 
-__all__ = ["ENCODERS", "AnomalyCLR", "Encoder", "JetCLR", "encoder_class", "load_encoder"]
+__all__ = ["AnomalyCLR", "Encoder", "JetCLR", "rebuilt_encoder"]
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ class Encoder(Method):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Return the fitted encoder of a folder; raises ScorerFolderError naming the file and what is wrong with it, another class too."""
-        found = load_encoder(path)
+        found = rebuilt_encoder(path, {own.__name__: own for own in (AnomalyCLR, JetCLR, cls)})
         if not isinstance(found, cls):
             raise ScorerFolderError(
                 f"{Path(path) / RECORD}: holds a {type(found).__name__}, a {cls.__name__} is expected"
@@ -416,17 +416,6 @@ class AnomalyCLR(Encoder):
         return as_objects(x, name, self.layout)
 
 
-ENCODERS: dict[str, type[Encoder]] = {"AnomalyCLR": AnomalyCLR, "JetCLR": JetCLR}
-"""Class name -> class of every encoder."""
-
-
-def encoder_class(name: str, *, where: str = "") -> type[Encoder]:
-    """Return the class of an encoder; raises ScorerError with the nearest name."""
-    if name not in ENCODERS:
-        raise ScorerError(unknown_name("encoder", name, ENCODERS, where))
-    return ENCODERS[name]
-
-
 def inner_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record of the encoder in that of an `Encoded`; empty where there is none."""
     state = record.get("state")
@@ -434,8 +423,11 @@ def inner_record(record: Mapping[str, Any]) -> dict[str, Any]:
     return dict(inner) if isinstance(inner, Mapping) else {}
 
 
-def load_encoder(path: str | Path) -> Encoder:
-    """Return the fitted encoder of a folder, or that of an `Encoded`; raises ScorerFolderError naming the file and what is wrong with it."""
+def rebuilt_encoder(path: str | Path, classes: Mapping[str, type[Any]]) -> Any:
+    """Return the fitted encoder of a folder, or that of an `Encoded`, one of some classes by name.
+
+    Raises ScorerFolderError naming the file and what is wrong with it.
+    """
     record, tensors = read_folder(path)
     where = Path(path) / RECORD
     name = record.get("class")
@@ -446,10 +438,10 @@ def load_encoder(path: str | Path) -> Encoder:
         name = record.get("class")
     if not isinstance(name, str):
         raise ScorerFolderError(f"{where}: damaged, no class name in it")
-    if name not in ENCODERS:
-        raise ScorerFolderError(unknown_name("encoder", name, ENCODERS, str(where)))
+    if name not in classes:
+        raise ScorerFolderError(unknown_name("encoder", name, classes, str(where)))
     try:
-        return ENCODERS[name].from_stored(record, tensors)
+        return classes[name].from_stored(record, tensors)
     except ScorerError as error:
         raise ScorerFolderError(f"{where}: does not describe a fitted {name}: {error}") from error
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, OverflowError) as error:

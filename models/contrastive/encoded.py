@@ -36,7 +36,8 @@ from ..scorer_space import BACKGROUND, MAX_JETS, ScorerSpace, called
 from ..space import Space, axis_seed, make_space
 from ..storage import ScorerFolderError, read_folder
 from ..train.loop import named_device
-from .clr import ENCODERS, LEAST_HELD, MIN_EVENTS, Encoder, encoder_class, load_encoder
+from .clr import LEAST_HELD, MIN_EVENTS
+from .encoders import ENCODERS, RowEncoder, encoder_class, load_encoder
 
 __all__ = ["Encoded"]
 
@@ -76,7 +77,7 @@ class Encoded(Method):
     scorer: str | dict[str, Any] = "Quak"
     alpha: float = 1.0
     trained_on: npt.NDArray[np.uint64] = field(default_factory=lambda: event_hashes([]), init=False)
-    encoder_: Encoder | None = field(default=None, init=False)
+    encoder_: RowEncoder | None = field(default=None, init=False)
     space_: Space | None = field(default=None, init=False)
     jets_: int = field(default=0, init=False)
 
@@ -141,13 +142,14 @@ class Encoded(Method):
             except ScorerError as error:
                 raise ScorerError(f"{key}: {str(error).removeprefix(f'{key}: ')}") from error
 
-    def fresh_encoder(self) -> Encoder:
+    def fresh_encoder(self) -> RowEncoder:
         """Return the encoder before its training; raises ScorerError for options that it does not have, and without a name of one."""
         name, options = named("encoder", self.encoder)
         cls = class_of_encoder(name)
         refuse_own(options)
         check_options(cls, options)
-        return cls(**{**options, "seed": axis_seed(self.seed, SEED), "device": self.device})
+        found: RowEncoder = cls(**{**options, "seed": axis_seed(self.seed, SEED), "device": self.device})
+        return found
 
     def fresh_space(self, priors: Sequence[str]) -> Space:
         """Return the space of rows before its training, with an axis for each prior.
@@ -252,7 +254,7 @@ class Encoded(Method):
             Path(checkpoint).unlink(missing_ok=True)
         return self
 
-    def _encoder(self, background: Sample, made: Mapping[str, Any]) -> Encoder:
+    def _encoder(self, background: Sample, made: Mapping[str, Any]) -> RowEncoder:
         """Return the encoder before its training, or the one of the folder, or say why that does not fit the events."""
         if not self.frozen:
             return self.fresh_encoder()
@@ -271,7 +273,7 @@ class Encoded(Method):
             )
         return encoder
 
-    def _check_events(self, encoder: Encoder, samples: Mapping[str, Sample], held: Sample | None) -> None:
+    def _check_events(self, encoder: RowEncoder, samples: Mapping[str, Sample], held: Sample | None) -> None:
         """Raise TooFewRowsError, ShapeError, NonFiniteError and the like for what cannot be trained on, before the first training."""
         least = dict.fromkeys(samples, method_class(named("scorer", self.scorer)[0]).least)
         least[BACKGROUND] = self.least if held is None else max(MIN_EVENTS, least[BACKGROUND])
@@ -386,7 +388,7 @@ def is_path(name: str) -> bool:
     return "/" in name and name not in ENCODERS
 
 
-def class_of_encoder(name: str) -> type[Encoder]:
+def class_of_encoder(name: str) -> type[Any]:
     """Return the class of an encoder; raises ScorerError with the nearest name, and how a path is told from a name."""
     try:
         return encoder_class(name)
@@ -406,7 +408,7 @@ def jets_of(sample: Sample, made: Mapping[str, Any]) -> Sample:
     return Sample(single_jets(sample.inputs), event=of_each_jet(sample.event, sample), made=dict(made))
 
 
-def encoded(encoder: Encoder, sample: Sample) -> Sample:
+def encoded(encoder: RowEncoder, sample: Sample) -> Sample:
     """Return events as rows (n, jets · dims), the representations of their jets side by side."""
     found = encoder.encode(single_jets(sample.inputs))
     return Sample(

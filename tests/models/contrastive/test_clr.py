@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from hunch.models.contrastive import clr as clr_module
-from hunch.models.contrastive.clr import ENCODERS, AnomalyCLR, Encoder, JetCLR, encoder_class, load_encoder
+from hunch.models.contrastive.clr import AnomalyCLR, Encoder, JetCLR
+from hunch.models.contrastive.encoders import ENCODERS, encoder_class, load_encoder
 from hunch.models.contrastive.jet_augmentations import rotated, smeared, translated
 from hunch.models.contrastive.jet_augmentations import split as split_jets
 from hunch.models.contrastive.losses import LOSSES
@@ -134,7 +135,7 @@ def test_a_stored_one_encodes_the_same(fitted: tuple[np.ndarray, Encoder], tmp_p
     record, tensors = encoder.stored()
     inside = type(encoder).from_stored(json.loads(json.dumps(record)), {name: t.clone() for name, t in tensors.items()})
     np.testing.assert_array_equal(inside.encode(x), encoder.encode(x))
-    other = next(cls for cls in ENCODERS.values() if not isinstance(encoder, cls))
+    other = next(ENCODERS[name] for name in MAKE if name != type(encoder).__name__)
     with pytest.raises(ScorerFolderError, match=f"holds a {type(encoder).__name__}, a {other.__name__} is expected"):
         other.load(tmp_path / "e")
 
