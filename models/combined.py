@@ -26,7 +26,7 @@ import torch
 
 from ..errors import shown
 from .axis_fit import Axis, fit_axes, in_order, remove_finished
-from .inputs import ScorerError, TooFewRowsError, check_metric
+from .inputs import ScorerError, TooFewRowsError, check_metric, whole_number
 from .sample import MIN_VALIDATION, Events, Sample, as_sample, named_inputs, refuse_unused, split_rows
 from .scorer import (
     KINDS,
@@ -36,6 +36,7 @@ from .scorer import (
     for_kind,
     method_class,
     rebuilt,
+    require_columns,
     require_fitted,
     save_scorer,
     scorer_fields,
@@ -95,7 +96,7 @@ class Combined(Method):
 
     metrics: "or" (default), "and", "average", "product", see the module; models are not trained again for another one.
 
-    scorers_: the fitted ones; quantiles_: of each the held-out scores of the background.
+    scorers_: the fitted ones; quantiles_: of each the held-out scores of the background; n_features_: numbers of an event.
     """
 
     takes: ClassVar = KINDS
@@ -112,6 +113,7 @@ class Combined(Method):
     inputs: str = "rows"
     scorers: tuple[str | dict[str, Any], ...] = ("Flow", "Vae")
     scorers_: list[Any] | None = field(default=None, init=False)
+    n_features_: int = field(default=0, init=False)
     quantiles_: list[BackgroundQuantiles] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -216,6 +218,7 @@ class Combined(Method):
             except ScorerError as error:
                 raise ScorerError(f"scorers: number {number + 1}, {type(scorer).__name__}: {error}") from error
         self.scorers_, self.quantiles_ = scorers, quantiles
+        self.n_features_ = int(np.prod(train.inputs.shape[1:]))
         self.input_names, self.made_ = names, made
         self.training_ = {
             "rows": [len(train)],
@@ -269,7 +272,7 @@ class Combined(Method):
             path,
             self,
             parameters={**self.parameters(), "scorers": list(self.scorers)},
-            n_features=int(records[0]["n_features"]),
+            n_features=self.n_features_,
             state={"scorers": records},
             training=self.training_,
             tensors=tensors,
@@ -285,8 +288,9 @@ class Combined(Method):
             raise ScorerError(
                 f"holds {', '.join(shown(own['class']) for own in records)}, the options name {', '.join(scorer.described())}"
             )
-        if any(own["n_features"] != record["n_features"] for own in records):
-            raise ScorerError("the scorers are of other numbers of columns")
+        scorer.n_features_ = whole_number("n_features", record["n_features"])
+        if record.get("input_names"):
+            require_columns(record, scorer.n_features_)
         found: list[Any] = []
         for number, own in enumerate(records):
             begin = f"scorer.{number}."

@@ -72,6 +72,23 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 """Options of a method that are each a search of their own."""
 
 
+COMBINED = {
+    kind: [
+        {"name": name, **{k: v for k, v in QUICK.items() if k in scorer_fields(scorer_class(name))}} for name in names
+    ]
+    for kind, names in {
+        "rows": ("Flow", "Vae"),
+        "images": ("ConvVae", "EventToEnsemble"),
+        "sets": ("ConstituentVae", "EventVae"),
+    }.items()
+}
+"""What is combined, by the kind of events."""
+
+
+NO_GRAPH = ("Combined", "ConstituentVae", "Encoded", "EventAutoencoder", "EventToEnsemble", "EventVae")
+"""Methods that ONNX cannot hold."""
+
+
 def pairs() -> list[tuple[str, str, dict[str, Any]]]:
     """Return representation, method and options of every search that can be."""
     found = []
@@ -80,7 +97,8 @@ def pairs() -> list[tuple[str, str, dict[str, Any]]]:
             continue
         for scorer in SCORERS:
             if cls.kind in scorer_class(scorer).takes:
-                found += [(representation, scorer, options) for options in VARIANTS.get(scorer, [{}])]
+                own = [{"scorers": COMBINED[cls.kind]}] if scorer == "Combined" else VARIANTS.get(scorer, [{}])
+                found += [(representation, scorer, options) for options in own]
     return found
 
 
@@ -92,7 +110,13 @@ def marked() -> list[Any]:
         pytest.param(
             *pair,
             folds,
-            id="-".join((*pair[:2], *map(str, pair[2].values()), "folds" if folds else "background")),
+            id="-".join(
+                (
+                    *pair[:2],
+                    *(str(v) for v in pair[2].values() if not isinstance(v, list)),
+                    "folds" if folds else "background",
+                )
+            ),
             marks=[] if pair[:2] in FAST and not pair[2] and folds == (pair[1] == "Vae") else [pytest.mark.slow],
         )
         for pair in pairs()
@@ -193,9 +217,9 @@ def check_export(analysis: Any, path: Path) -> None:
     from hunch.workflow.layout import model_paths, table_path
 
     space = load_space(model_paths(analysis)[0])
-    no_graph = analysis.scorer_name in ("Encoded", "EventToEnsemble", "ConstituentVae")
-    if no_graph or {"nsf", "wasserstein"} & set(analysis.scorer_options.values()):
-        refusal = r"optimal transport|('nsf'|ConstituentVae|Encoded) cannot be exported as ONNX"
+    chosen = [value for value in analysis.scorer_options.values() if isinstance(value, str)]
+    if analysis.scorer_name in NO_GRAPH or {"nsf", "wasserstein"} & set(chosen):
+        refusal = rf"optimal transport|('nsf'|{'|'.join(NO_GRAPH)}) cannot be exported as ONNX"
         with pytest.raises(ScorerError, match=refusal):
             export_onnx(space, path)
         assert not path.exists()
