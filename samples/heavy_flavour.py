@@ -45,12 +45,12 @@ def heavy_collisions(
         allow(pythia, decays.hadrons, decay=False)
         if not pythia.next():
             continue
-        size = pythia.event.size()
-        if not any(abs(p.id()) in hadrons and p.pT() > LOOSE_PT * selection.trigger_pt for p in final(pythia, 0)):
+        heavy = [p for p in of_kind(pythia.event, hadrons) if p.isFinal()]
+        if not any(p.pT() > LOOSE_PT * selection.trigger_pt for p in heavy):
             continue
         allow(pythia, decays.hadrons, decay=True)
         found: list[Floats] = []
-        for state in redecayed(pythia, size, wanted, repeats=decays.repeats, least=LOOSE_PT * selection.trigger_pt):
+        for state in redecayed(pythia, heavy, wanted, repeats=decays.repeats, least=LOOSE_PT * selection.trigger_pt):
             if leaves_lepton(state, wanted, selection):
                 found.append(state)
                 if len(found) == MOST:
@@ -78,32 +78,51 @@ def allow(pythia: pythia8mc.Pythia, hadrons: tuple[int, ...], *, decay: bool) ->
         pythia.particleData.mayDecay(number, decay)
 
 
-def final(pythia: pythia8mc.Pythia, first: int) -> Iterator[pythia8mc.Particle]:
-    """Give the final particles of the event from number `first` on."""
-    event = pythia.event
+def of_kind(event: pythia8mc.Event, numbers: frozenset[int], first: int = 0) -> Iterator[pythia8mc.Particle]:
+    """Give the particles of an event from number `first` on whose PDG number, without its sign, is one of some."""
+    for i in range(first, event.size()):
+        particle = event[i]
+        if abs(particle.id()) in numbers:
+            yield particle
+
+
+def final(event: pythia8mc.Event, first: int) -> Iterator[pythia8mc.Particle]:
+    """Give the final particles of an event from number `first` on."""
     for i in range(first, event.size()):
         if event[i].isFinal():
             yield event[i]
 
 
 def redecayed(
-    pythia: pythia8mc.Pythia, size: int, wanted: tuple[int, ...], *, repeats: int, least: float
+    pythia: pythia8mc.Pythia,
+    heavy: list[pythia8mc.Particle],
+    wanted: tuple[int, ...],
+    *,
+    repeats: int,
+    least: float,
 ) -> Iterator[Floats]:
-    """Decay the event of the first `size` particles again and again; give the final state, (k, 5) of PDG number, px, py, pz and E,
-    where a lepton of the wanted numbers has a pT above `least`.
+    """Decay the heavy hadrons of an event again and again; give the final state, (k, 5) of PDG number, px, py, pz and E, where a lepton of
+    the wanted numbers has a pT above `least`.
+
+    The hadrons are decayed in an event of their own, which is soon copied.
     """
-    before = pythia8mc.Event(pythia.event)
+    whole = pythia8mc.Event(pythia.event)
+    numbers = frozenset(p.index() for p in heavy)
+    alone = pythia8mc.Event(pythia.event)
+    alone.reset()
+    for hadron in heavy:
+        at = alone.append(hadron)
+        alone[at].mothers(0, 0)
+    size, leptons = alone.size(), frozenset(abs(code) for code in wanted)
     base: Floats | None = None
-    for repeat in range(repeats):
-        if repeat:
-            pythia.event = before
+    for _ in range(repeats):
+        pythia.event = alone
         pythia.moreDecays()
-        decayed = momenta(final(pythia, size))
-        if not np.any(np.isin(decayed[:, 0], wanted) & (np.hypot(decayed[:, 1], decayed[:, 2]) > least)):
+        if not any(p.id() in wanted and p.isFinal() and p.pT() > least for p in of_kind(pythia.event, leptons, size)):
             continue
         if base is None:  # what was final before, but for the hadrons that have decayed, is the same each time
-            base = momenta(p for p in final(pythia, 0) if p.index() < size)
-        yield np.concatenate([base, decayed])
+            base = momenta(p for p in final(whole, 0) if p.index() not in numbers)
+        yield np.concatenate([base, momenta(final(pythia.event, size))])
 
 
 def momenta(particles: Iterator[pythia8mc.Particle]) -> Floats:
