@@ -19,7 +19,7 @@ from .detector import INVISIBLE
 from .event_processes import ForcedDecays
 from .objects import ObjectSelection
 
-__all__ = ["allow", "heavy_collisions", "leaves_lepton", "redecayed"]
+__all__ = ["allow", "heavy_collisions", "leaves_lepton", "of_kind", "redecayed"]
 
 MOST = 2
 LOOSE_PT, LOOSE_ISOLATION = 0.9, 1.4

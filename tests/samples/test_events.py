@@ -16,7 +16,7 @@ from hunch.samples.detector import Detector, reconstruct
 from hunch.samples.event_processes import COCKTAIL
 from hunch.samples.event_simulation import mixture
 from hunch.samples.generation import final_state, start_pythia
-from hunch.samples.heavy_flavour import allow, heavy_collisions, leaves_lepton, redecayed
+from hunch.samples.heavy_flavour import allow, heavy_collisions, leaves_lepton, of_kind, redecayed
 from hunch.samples.processes import common_settings, with_defaults
 
 EVENTS = [name for name, recipe in PROCESSES.items() if recipe.components]
@@ -251,7 +251,8 @@ def test_a_collision_of_heavy_quarks_is_whole_and_has_the_lepton() -> None:
     allow(pythia, decays.hadrons, decay=False)
     assert pythia.next()
     allow(pythia, decays.hadrons, decay=True)
-    states = list(redecayed(pythia, pythia.event.size(), (-11, -13), repeats=8, least=0.1))
+    heavy = [p for p in of_kind(pythia.event, frozenset(decays.hadrons)) if p.isFinal()]
+    states = list(redecayed(pythia, heavy, (-11, -13), repeats=8, least=0.1))
     assert len(states) > 4
     assert len({float(one[np.isin(one[:, 0], (-11, -13)), 4].max()) for one in states}) == len(states)
     again = made(-1)
