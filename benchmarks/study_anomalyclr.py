@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hunch.analysis import evaluate
-from hunch.analysis.regions.metrics import MIN_BACKGROUND, roc, significance_improvement
+from hunch.analysis.regions.metrics import MIN_BACKGROUND, efficiency_at, roc, significance_improvement
 from hunch.models import NAE, Flow, Vae
 from hunch.models.contrastive.clr import AnomalyCLR
 from hunch.models.contrastive.event_augmentations import ANOMALIES
@@ -121,27 +121,6 @@ def repeated(loss: str, left_out: str, method: str) -> list[Scores]:
     return [scores_of(encoder_of(loss, left_out, seed), method, seed) for seed in range(SEEDS)]
 
 
-def efficiency(background: Floats, signal: Floats, level: float) -> tuple[float, float] | None:
-    """Return eps_S and its statistical error where the part `level` of the background passes; None where that is fewer than 20 events.
-
-    The error is the binomial one of the signal and, in quadrature, half of what eps_S changes where one standard deviation (the root) more and fewer
-    background events pass.
-    """
-    passing = int(np.floor(level * len(background) * (1 + 1e-9)))
-    if passing < MIN_BACKGROUND:
-        return None
-    falling = np.sort(background)[::-1]
-
-    def at(number: int) -> float:
-        # what has the score of the first event that does not pass does not pass either
-        return float((signal > falling[min(number, len(falling) - 1)]).mean())
-
-    root = round(passing**0.5)
-    eps_s = at(passing)
-    threshold = 0.5 * (at(passing + root) - at(passing - root))
-    return eps_s, float(np.hypot((eps_s * (1 - eps_s) / len(signal)) ** 0.5, threshold))
-
-
 def row_of(found: Sequence[Scores], signal: str) -> dict[str, Any]:
     """Return the figures of merit of scores of one signal, over trainings."""
     row: dict[str, Any] = {}
@@ -151,7 +130,7 @@ def row_of(found: Sequence[Scores], signal: str) -> dict[str, Any]:
         [m.auc for m in metrics], float(np.mean([m.auc_error for m in metrics])), digits=4
     )
     for level in LEVELS:
-        each = [efficiency(scores["background"], scores[signal], level) for scores in found]
+        each = [efficiency_at(scores["background"], scores[signal], level) for scores in found]
         known = [pair for pair in each if pair is not None]
         values, errors = zip(*known, strict=True) if known else ((), ())
         name = f"eps_s_{level:.0e}"

@@ -15,6 +15,7 @@ import click
 from .. import __version__
 from ..errors import HunchError
 from ..files import WITHOUT_NAME, write_reason
+from .compare import compare
 from .models import export, generate, score
 from .samples import convert, fetch, simulate
 from .spectra import hunt, limits
@@ -67,6 +68,7 @@ for command in (
     validate,
     report,
     search,
+    compare,
 ):
     cli.add_command(command)
 

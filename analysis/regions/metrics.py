@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from ...errors import InputError
 
-__all__ = ["Metrics", "evaluate", "roc", "significance_improvement"]
+__all__ = ["Metrics", "efficiency_at", "evaluate", "roc", "significance_improvement"]
 
 Floats = npt.NDArray[np.float64]
 MIN_BACKGROUND = 20
@@ -68,6 +68,27 @@ def significance_improvement(eps_b: Floats, eps_s: Floats, n_background: int) ->
     """Return (eps_b, SIC = eps_s / sqrt(eps_b)) where at least 20 background events are left."""
     keep = eps_b * n_background >= MIN_BACKGROUND - 0.5
     return eps_b[keep], eps_s[keep] / np.sqrt(eps_b[keep])
+
+
+def efficiency_at(background: Floats, signal: Floats, level: float) -> tuple[float, float] | None:
+    """Return eps_S and its statistical error where the part `level` of background scores (n,) passes; None where that is fewer than 20 events.
+
+    The error is the binomial one of the signal scores (m,) and, in quadrature, half of what eps_S changes where one standard deviation (the root) more
+    and fewer background events pass.
+    """
+    passing = int(np.floor(level * len(background) * (1 + 1e-9)))
+    if passing < MIN_BACKGROUND:
+        return None
+    falling = np.sort(background)[::-1]
+
+    def at(number: int) -> float:
+        # what has the score of the first event that does not pass does not pass either
+        return float((signal > falling[min(number, len(falling) - 1)]).mean())
+
+    root = round(passing**0.5)
+    eps_s = at(passing)
+    threshold = 0.5 * (at(passing + root) - at(passing - root))
+    return eps_s, float(np.hypot((eps_s * (1 - eps_s) / len(signal)) ** 0.5, threshold))
 
 
 def evaluate(score: npt.ArrayLike, label: npt.ArrayLike) -> Metrics:

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import study_anomalyclr as study
 from benchmarks import whole_events as samples
+from hunch.analysis.regions.metrics import efficiency_at
 from hunch.table import Table, write_table
 
 
@@ -16,7 +17,7 @@ def test_the_efficiency_is_where_the_stated_part_of_the_background_passes() -> N
     background = np.random.default_rng(1).permutation(20_000).astype(np.float64)
     signal = np.concatenate([np.full(300, 19_979.5), np.full(100, 19_980.5), np.zeros(600)])
     # the 20 hardest of the background are 19,980 and above
-    eps_s, error = study.efficiency(background, signal, 1e-3) or (0, 0)
+    eps_s, error = efficiency_at(background, signal, 1e-3) or (0, 0)
     assert eps_s == 0.4
     # 4 fewer events: none of the signal is above 19,984; 4 more: all 400 are
     assert error == pytest.approx(np.hypot((0.4 * 0.6 / 1000) ** 0.5, 0.2))
@@ -24,14 +25,14 @@ def test_the_efficiency_is_where_the_stated_part_of_the_background_passes() -> N
 
 def test_ties_of_the_background_with_the_signal_are_not_told_from_it() -> None:
     background = np.repeat([0.0, 1.0], [900, 100])
-    assert study.efficiency(background, np.ones(50), 0.05) == (0.0, pytest.approx(0.0))
-    assert study.efficiency(background, np.full(50, 2.0), 0.05) == (1.0, pytest.approx(0.0))
+    assert efficiency_at(background, np.ones(50), 0.05) == (0.0, pytest.approx(0.0))
+    assert efficiency_at(background, np.full(50, 2.0), 0.05) == (1.0, pytest.approx(0.0))
 
 
 @pytest.mark.parametrize(("events", "given"), [(19_999, False), (20_000, True)])
 def test_no_efficiency_of_fewer_than_20_events(events: int, given: bool) -> None:
     background = np.arange(events, dtype=np.float64)
-    assert (study.efficiency(background, background, 1e-3) is not None) is given
+    assert (efficiency_at(background, background, 1e-3) is not None) is given
     row = study.row_of([{"background": background, "event_a4l": background + 5}] * 2, "event_a4l")
     assert (row["eps_s_1e-03"] is not None) is given
     assert row["eps_s_1e-04"] is None

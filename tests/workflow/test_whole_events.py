@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from hunch.analysis.regions.challenge import read_challenge
+from hunch.cli import main
 from hunch.config import read_analysis
 from hunch.errors import HunchError
 from hunch.models import load_space
+from hunch.table import read_table
 from hunch.workflow import run
+from hunch.workflow.compare import challenge_rows
 
 from .test_objects import write_objects
 
@@ -67,6 +73,47 @@ def test_whole_events_are_counted(scorer: dict[str, Any], priors: bool, tmp_path
     assert space.axis_names == (("background", "near") if priors else ("background",))
     # half of the background, and the prior
     assert 300 < len(space.trained_on) - 200 * priors < 400
+
+
+def test_an_analysis_stands_beside_published_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = analysis(tmp_path, VAE)
+    with pytest.raises(HunchError, match=r"calibration\.parquet: no such table; run hunch score first"):
+        challenge_rows(read_analysis(path), model="mine", channel="1")
+    run(read_analysis(path), progress=False)
+    with pytest.raises(HunchError, match=r"no channel: .* give --channel"):
+        challenge_rows(read_analysis(path), model="mine")
+    rows = challenge_rows(read_analysis(path), model="mine", channel="1")
+    assert [(row.signal, row.model) for row in rows] == [
+        ("many", "mine"),
+        ("many", "number of objects"),
+        ("many", "MET"),
+        ("many", "HT"),
+    ]
+    scored = {
+        name: read_table(tmp_path / "out" / "scores" / f"{name}.parquet") for name in ("calibration", "signal.many")
+    }
+    loss = {name: table["loss_background"] for name, table in scored.items()}
+    above = (loss["signal.many"][:, None] > loss["calibration"][None]).mean()
+    assert rows[0].auc == pytest.approx(above, abs=1e-3)
+    # the signal has more objects, which needs no training to see; of some 340 held-out events none has 20 above a hundredth
+    assert rows[1].auc > 0.9
+    assert all(math.isnan(value) for value in rows[0].eps_s)
+    (tmp_path / "published.csv").write_text(
+        "Signal,Model,Chan,AUC,1e-2,1e-3,1e-4\nmany,theirs,1,0.9,0.5,0.1,0.01\nfew,theirs,1,0.9,0.2,0.1,0.01\n"
+    )
+    out = tmp_path / "all.csv"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            sys,
+            "argv",
+            ["hunch", "compare", str(path), str(tmp_path / "published.csv"), "--channel", "1", "-o", str(out)],
+        )
+        main()
+    said = capsys.readouterr()
+    assert "many, EventVae, channel 1: AUC" in said.out
+    assert "theirs" in said.out
+    assert "are of other events" in said.err
+    assert len(read_challenge(out)) == 6
 
 
 @pytest.mark.parametrize(
