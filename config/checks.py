@@ -277,13 +277,22 @@ def check_encoded(analysis: Analysis, representation: Representation) -> None:
 
 
 def check_encoder_of(analysis: Analysis, representation: Representation) -> None:
-    """Refuse an encoder of whole events for jets, and one of jets for whole events."""
+    """Refuse an encoder of whole events for jets, one of jets for whole events, and objects that an encoder of whole events does not know."""
     from ..models.contrastive.clr import ENCODERS
 
     given = analysis.scorer_options.get("encoder", "JetCLR")
     name = str(given.get("name") if isinstance(given, Mapping) else given)
     whole = {"objects": True, "constituents": False}.get(representation.name)
-    if whole is None or name not in ENCODERS or ENCODERS[name].whole_events == whole:
+    if whole is None or name not in ENCODERS:
+        return
+    if ENCODERS[name].whole_events == whole:
+        for key, known in (("layout", "classes"), ("max_photons", 0)) if whole else ():
+            found = getattr(representation, key)
+            if found != known:
+                raise ValueError(
+                    f"key 'representation.{key}': is {found}, and scorer.encoder: {name} takes pT, eta and phi of missing momentum, electrons, muons and jets; "
+                    f"allowed: {known}"
+                )
         return
     wanted = "single jets: representation: constituents" if whole else "whole events: representation: objects"
     fits = ", ".join(other for other, cls in ENCODERS.items() if cls.whole_events == whole)
