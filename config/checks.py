@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_analysis"]
 
+OF_POLAR = ("ConstituentVae", "EventToEnsemble", "NAE")
+"""Methods of sets whose slots hold momenta and nothing else."""
+
 
 def check_analysis(analysis: Analysis) -> None:
     """Raise ValueError, which names the key, where an analysis cannot be."""
@@ -185,6 +188,7 @@ def check_method(analysis: Analysis) -> None:
     check_exposure(analysis)
     if name == "EventToEnsemble" and getattr(representation, "coordinates", "relative") != "relative":
         raise ValueError("representation: EventToEnsemble moves pT at eta and phi: coordinates: relative is needed")
+    check_listed(analysis, representation)
     check_encoded(analysis, representation)
     check_per_jet(analysis)
     if analysis.hunt == "bump" and representation.observable is None:
@@ -254,6 +258,15 @@ def check_per_jet(analysis: Analysis) -> None:
         raise ValueError(
             "scorer.per_jet: concat keeps an axis for each jet, for hunt: count with count.expectation: abcd; "
             "regions need one background axis: sum or max"
+        )
+
+
+def check_listed(analysis: Analysis, representation: Representation) -> None:
+    """Refuse methods of sets of pT, eta and phi, or of four-vectors, for a list of objects, which have a category beside."""
+    if getattr(representation, "layout", "classes") == "list" and analysis.scorer_name in OF_POLAR:
+        raise ValueError(
+            f"key 'representation.layout': is list, of pT, eta, phi, E and a category, and scorer: {analysis.scorer_name} takes pT, eta and phi; "
+            "allowed: classes"
         )
 
 

@@ -27,7 +27,6 @@ from tqdm import tqdm
 from ..errors import InputError, shown, unknown_name
 from ..files import write_aside
 from .convert import LARGEST_ETA, LARGEST_PHI, LARGEST_PT, ConversionReport, check_conversion
-from .event_objects import open_objects
 from .eventfile import ObjectWriter, object_writer
 from .phenoml_text import (
     BLANK,
@@ -51,6 +50,7 @@ from .phenoml_text import (
     scan,
     written,
 )
+from .stored_events import open_objects
 
 __all__ = ["UNITS", "convert_phenoml", "write_phenoml"]
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from hunch.errors import InputError
 from hunch.samples import convert_phenoml, object_writer, write_phenoml
-from hunch.samples.event_objects import open_objects
 from hunch.samples.phenoml_text import decimal, of_two, shortest, with_power, write_decimal
+from hunch.samples.stored_events import open_objects
 
 SYMBOLS = {"j": "Jet", "b": "Jet", "e-": "Electron", "e+": "Electron", "m-": "Muon", "m+": "Muon", "g": "Photon"}
 ORDER = ("Jet", "Electron", "Muon", "Photon")

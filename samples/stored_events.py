@@ -142,7 +142,7 @@ def open_objects(path: str | Path) -> Iterator[ObjectFile]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        file = uproot.open({str(path): None})
+        file = uproot.open({str(path): None}, array_cache=None)  # a chunk is read once
     except (ValueError, OSError, EOFError, IndexError, KeyError, AssertionError) as error:
         raise InputError(f"{path}: no ROOT file, or damaged: {error}") from error
     with file:
