@@ -263,8 +263,63 @@ def adc2021(obj: dict[str, Any], source: Path, target: Path, *, truth: int | Non
     say(f"{target}: {report.n_events} events, {counted(report)}")
 
 
+@convert.command()
+@click.argument("source", type=ANALYSIS, metavar="IN.csv|IN.root")
+@click.argument("target", type=ANALYSIS, metavar="OUT.root|OUT.csv")
+@click.option(
+    "--unit",
+    type=click.Choice(["MeV", "GeV"]),
+    default=None,
+    help="To ROOT: of energies and momenta [default: MeV; an error where they are far too small for it].",
+)
+@click.option(
+    "--truth",
+    type=click.IntRange(min=0, max=1),
+    default=None,
+    help="To ROOT: truth_signal of every event: the format has no label.",
+)
+@click.option(
+    "--numbers",
+    type=click.IntRange(min=3, max=4),
+    default=None,
+    help="To CSV: numbers an object; 4: E, pT, eta, phi with 5 leading fields, 3: no E and 3 fields [default: 4 where there are masses].",
+)
+@click.option("--process", "name", default=None, help="To CSV: the processID of every event [default: events].")
+@click.pass_obj
+def phenoml(
+    obj: dict[str, Any],
+    source: Path,
+    target: Path,
+    *,
+    unit: str | None,
+    truth: int | None,
+    numbers: int | None,
+    name: str | None,
+) -> None:
+    """Convert the CSV of phenoML and DarkMachines (MeV, .gz too) to an event file, or back where OUT ends in .csv or .csv.gz.
+
+    A line is an event: eventID;processID;weight;MET;METphi;obj,E,pt,eta,phi;... or weight;MET;METphi;obj,pt,eta,phi;...
+    """
+    from ..samples import convert_phenoml, write_phenoml
+
+    back = target.name.endswith((".csv", ".csv.gz"))
+    given = {"--unit": unit, "--truth": truth} if back else {"--numbers": numbers, "--process": name}
+    for option, value in given.items():
+        if value is not None:
+            raise HunchError(f"{option}: is of the way to {'an event file' if back else 'CSV'}, and {target} is not")
+    if back:
+        with only_writer(target):
+            report = write_phenoml(source, target, numbers=numbers, process=name or "events", progress=obj["progress"])
+        say(f"{target}: {report.n_events} events, {report.key}")
+        return
+    with only_writer(event_file(target)):
+        report = convert_phenoml(source, target, unit=unit, truth=truth, progress=obj["progress"])
+    say(f"{target}: {report.n_events} events, {counted(report)}")
+
+
 def counted(report: ConversionReport) -> str:
-    """Return what is said of the events of a conversion: their labels, those without a particle, and those left out."""
+    """Return what is said of the events of a conversion: their labels, those without a particle, those sorted, and those left out."""
     labels = "no label" if report.n_signal is None else f"{report.n_signal} with truth_signal = 1"
     empty = f", {report.n_empty} without a particle" if report.n_empty else ""
-    return labels + empty + (f", {report.n_malformed} malformed and left out" if report.n_malformed else "")
+    unordered = f", {report.n_unordered} with objects out of order, sorted" if report.n_unordered else ""
+    return labels + empty + unordered + (f", {report.n_malformed} malformed and left out" if report.n_malformed else "")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_analysis"]
 
+OF_POLAR = ("ConstituentVae", "EventToEnsemble", "NAE")
+"""Methods of sets whose slots hold momenta and nothing else."""
+
 
 def check_analysis(analysis: Analysis) -> None:
     """Raise ValueError, which names the key, where an analysis cannot be."""
@@ -185,6 +188,7 @@ def check_method(analysis: Analysis) -> None:
     check_exposure(analysis)
     if name == "EventToEnsemble" and getattr(representation, "coordinates", "relative") != "relative":
         raise ValueError("representation: EventToEnsemble moves pT at eta and phi: coordinates: relative is needed")
+    check_listed(analysis, representation)
     check_encoded(analysis, representation)
     check_per_jet(analysis)
     if analysis.hunt == "bump" and representation.observable is None:
@@ -257,6 +261,20 @@ def check_per_jet(analysis: Analysis) -> None:
         )
 
 
+def check_listed(analysis: Analysis, representation: Representation) -> None:
+    """Refuse methods of sets of pT, eta and phi, or of four-vectors, for a list of objects, which have a category beside."""
+    if getattr(representation, "layout", "classes") != "list":
+        return
+    inside = analysis.scorer_options.get("scorers", ()) if analysis.scorer_name == "Combined" else ()
+    names = [one.get("name") if isinstance(one, Mapping) else one for one in inside]
+    for name in (analysis.scorer_name, *names):
+        if name in OF_POLAR:
+            raise ValueError(
+                f"key 'representation.layout': is list, of pT, eta, phi, E and a category, and scorer: {name} takes pT, eta and phi; "
+                "allowed: classes"
+            )
+
+
 def check_encoded(analysis: Analysis, representation: Representation) -> None:
     """Refuse jets that an encoder of pT, eta and phi relative to the jet's axis cannot take, and a scorer that lacks the mass it is not to follow."""
     for section, options in encoded_parts(analysis):
@@ -299,7 +317,16 @@ def check_encoder_of(section: str, options: Mapping[str, Any], representation: R
     given = options.get("encoder", "JetCLR")
     name = str(given.get("name") if isinstance(given, Mapping) else given)
     whole = {"objects": True, "constituents": False}.get(representation.name)
-    if whole is None or name not in ENCODERS or ENCODERS[name].whole_events in {None, whole}:
+    if whole is None or name not in ENCODERS:
+        return
+    if ENCODERS[name].whole_events in {None, whole}:
+        for key, known in (("layout", "classes"), ("max_photons", 0)) if whole else ():
+            found = getattr(representation, key)
+            if ENCODERS[name].whole_events and found != known:
+                raise ValueError(
+                    f"key 'representation.{key}': is {found}, and {section}.encoder: {name} takes pT, eta and phi of missing momentum, electrons, muons and jets; "
+                    f"allowed: {known}"
+                )
         return
     wanted = "single jets: representation: constituents" if whole else "whole events: representation: objects"
     fits = ", ".join(other for other, cls in ENCODERS.items() if cls.whole_events in {None, whole})

@@ -17,7 +17,6 @@ from .image_filters import filtered_images
 from .images import IMAGE_AXES, ImageSettings, ImageSettingsError, JetImages, jet_images
 from .jet_features import FEATURE_LABELS, constituent_features, constituent_images, image_features
 from .jets import single_jet_of
-from .objects import NoObjectsError
 from .representations import (
     REPRESENTATIONS,
     Constituents,
@@ -33,6 +32,7 @@ from .runner import EXECUTORS, ProcessingError, Running, open_files
 from .scoring import sample_of, score_events, trained_events
 from .search import RegionsLike, SearchProcessor, SearchResult, run_search, search_table
 from .sets import aligned_four_vectors, relative_constituents
+from .stored_objects import NoObjectsError
 from .tables import TableProcessor, TableResult, jets_and_features, run_table
 
 __all__ = [

@@ -52,9 +52,11 @@ GENERATED = ("genWeight", "GenPart_", "Generator_")
 """Branches, or how their names begin, that a file of simulated events has and one of collisions has not."""
 OBJECTS = ("Electron", "Muon", "Jet")
 """Collections of reconstructed objects, which `objects` takes (`processors/objects.py`)."""
+PHOTON = "Photon"
+"""The collection that `objects` takes too where photons are asked for."""
 MISSING = ("MET", "PuppiMET", "PFMET")
 """What the missing transverse momentum is called in NanoAOD, the first that a file has is taken; v15 has no MET."""
-NESTED = (COLLECTION, OF_STORED_JETS, *OBJECTS, *MISSING, "truth", "GenPart", "Generator")
+NESTED = (COLLECTION, OF_STORED_JETS, *OBJECTS, PHOTON, *MISSING, "truth", "GenPart", "Generator")
 """Collections that some schemas put branches into: `PFCands_pt` is the field `pt` of `PFCands` then."""
 LARGEST_PT, LARGEST_ANGLE = 1e9, 100.0
 """GeV, and |eta| or |phi|: beyond this a value is a placeholder (-999), no momentum and no direction."""

@@ -7,6 +7,7 @@ from .download import FetchError
 from .eventfile import EventWriter, ObjectWriter, event_writer, object_writer
 from .generation import SimulationReport
 from .objects import ObjectSelection, event_objects
+from .phenoml import convert_phenoml, write_phenoml
 from .processes import PROCESSES, Process, SimulationError
 from .records import RECORDS, Record, fetch
 from .simulation import simulate
@@ -28,6 +29,7 @@ __all__ = [
     "SimulationReport",
     "convert_adc2021",
     "convert_lhco",
+    "convert_phenoml",
     "convert_toptag",
     "convert_vaejet",
     "event_objects",
@@ -36,6 +38,7 @@ __all__ = [
     "object_writer",
     "reconstruct",
     "simulate",
+    "write_phenoml",
 ]
 
 

@@ -45,7 +45,7 @@ class ConversionReport:
     n_empty: of the events, those whose row holds no particle; they are written, so that events count as rows do.
     n_spacelike: particles whose stored energy is below their momentum by more than rounding, written massless; formats
     without an energy have none. n_malformed: events that are no jet, named in the log and left out; formats of which each
-    must be one have none.
+    must be one have none. n_unordered: events whose objects were out of order, and are sorted.
     """
 
     source: str
@@ -57,6 +57,7 @@ class ConversionReport:
     n_empty: int = 0
     n_spacelike: int = 0
     n_malformed: int = 0
+    n_unordered: int = 0
 
 
 def convert_lhco(

@@ -69,7 +69,7 @@ class ObjectWriter:
         weights: npt.ArrayLike | None = None,
         event: npt.ArrayLike | None = None,
     ) -> None:
-        """Append events; objects: a record an event, of lists `Electron`, `Muon`, `Jet` and numbers `MET_pt`, `MET_phi`.
+        """Append events; objects: a record an event, of lists `Electron`, `Muon`, `Jet`, and `Photon` where the file has it, and numbers `MET_pt`, `MET_phi`.
 
         event, truth_signal: as of EventWriter; truth_process: (n,) number of the kind of collision, None only where the file was
         opened without it.
@@ -126,17 +126,27 @@ def event_writer(path: str | Path, *, charged: bool, truth: bool, weighted: bool
 
 @contextlib.contextmanager
 def object_writer(
-    path: str | Path, *, measured: bool, truth: bool, process: bool = False, weighted: bool = False
+    path: str | Path,
+    *,
+    measured: bool,
+    truth: bool,
+    process: bool = False,
+    weighted: bool = False,
+    charged: bool | None = None,
+    photons: bool = False,
+    btag: bool = False,
 ) -> Iterator[ObjectWriter]:
     """Open an event file of objects for writing; it appears under its name only when the block ends without an error.
 
-    measured: objects carry `mass`, and leptons `charge`; truth, process, weighted: events carry `truth_signal`, `truth_process`,
-    `genWeight`. Branches: `run`, `luminosityBlock`, `event`, `MET_pt`, `MET_phi`, and of `Electron`, `Muon` and `Jet` their number
-    (`nElectron`) and `_pt`, `_eta`, `_phi` (GeV, radians).
+    measured: objects carry `mass`, and leptons `charge`, unless charged says otherwise of that; photons: events have lists `Photon`; btag: jets carry `btag`, 0 or 1;
+    truth, process, weighted: events carry `truth_signal`, `truth_process`, `genWeight`. Branches: `run`, `luminosityBlock`, `event`, `MET_pt`, `MET_phi`,
+    and of `Electron`, `Muon`, `Jet` and `Photon` their number (`nElectron`) and `_pt`, `_eta`, `_phi` (GeV, radians).
     """
-    jet = dict(KINEMATICS) if measured else {name: kind for name, kind in KINEMATICS.items() if name != "mass"}
-    lepton = {**jet, "charge": CHARGED["charge"]} if measured else jet
-    kinds = {"Electron": lepton, "Muon": lepton, "Jet": jet}
+    plain = dict(KINEMATICS) if measured else {name: kind for name, kind in KINEMATICS.items() if name != "mass"}
+    has_charge = measured if charged is None else charged
+    lepton = {**plain, "charge": CHARGED["charge"]} if has_charge else plain
+    jet = {**plain, "btag": "uint8"} if btag else plain
+    kinds = {"Electron": lepton, "Muon": lepton, "Jet": jet, **({"Photon": plain} if photons else {})}
     branches = {
         **IDENTITY,
         **{name: f"var * {{{', '.join(f'{f}: {kind}' for f, kind in own.items())}}}" for name, own in kinds.items()},

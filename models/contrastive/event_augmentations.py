@@ -308,7 +308,7 @@ def as_objects(x: npt.ArrayLike, name: str, layout: EventLayout) -> npt.NDArray[
         wanted = ", ".join(f"{count} of {kind}" for kind, count in zip(CLASSES, layout.counts, strict=True))
         raise ShapeError(
             f"{name}: events of {events.shape[1:]} numbers; allowed: ({layout.slots}, 3) of pT, eta, phi, or ({layout.slots}, 4) "
-            f"with a class: slots are {wanted}"
+            f"with a class: slots are {wanted}; no photons, and no list of objects (representation objects of layout: classes)"
         )
     pt = events[..., 0]
     negative = (pt < 0).any(axis=1)

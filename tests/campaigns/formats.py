@@ -201,6 +201,25 @@ def convert_adc2021(path: Path, folder: Path) -> dict[str, Any]:
     return converted("adc2021", path, folder)
 
 
+def phenoml_csv(folder: Path) -> Path:
+    """Write 40 events in the CSV of phenoML."""
+    rng = np.random.default_rng(9)
+    lines = []
+    for i in range(40):
+        found = [f"{i};ttbar;1;{rng.exponential(1e5):.6g};{rng.uniform(-3, 3):.6g}"]
+        for symbol in rng.choice(["j", "b", "e-", "e+", "m-", "m+", "g"], rng.integers(1, 9)):
+            pt, eta, phi = 2e4 + rng.exponential(5e4), rng.uniform(-2, 2), rng.uniform(-3, 3)
+            found.append(f"{symbol},{pt * np.cosh(eta) * 1.01:.6g},{pt:.6g},{eta:.6g},{phi:.6g}")
+        lines.append(";".join(found) + ";\n")
+    (folder / "events.csv").write_text("".join(lines))
+    return folder / "events.csv"
+
+
+def convert_phenoml(path: Path, folder: Path) -> dict[str, Any]:
+    """Convert lines of events to an event file and read that."""
+    return converted("phenoml", path, folder)
+
+
 # tables
 
 
@@ -456,6 +475,7 @@ FORMATS: dict[str, Format] = {
         Format("lhco", lhco_file, mutate_bytes, convert_lhco, MANY, BARE),
         Format("vaejet", vaejet_file, mutate_bytes, convert_vaejet, MANY, BARE),
         Format("adc2021", adc2021_file, mutate_bytes, convert_adc2021, MANY, BARE),
+        Format("phenoml", phenoml_csv, mutate_text, convert_phenoml, MANY, NUMBERS),
         Format("parquet", parquet_table, mutate_bytes, read_rows, MANY, BARE),
         Format("h5", h5_table, mutate_bytes, read_rows, MANY, BARE),
         Format("csv", csv_table, mutate_text, read_rows, MANY, NUMBERS),

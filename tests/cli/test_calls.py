@@ -65,6 +65,9 @@ def test_help_lists_the_commands_in_pipeline_order() -> None:
         (["convert", "toptag", "absent.h5", "x.root"], ["absent.h5"]),
         (["convert", "vaejet", "absent.h5", "x.root"], ["absent.h5"]),
         (["convert", "adc2021", "absent.h5", "x.root"], ["absent.h5"]),
+        (["convert", "phenoml", "absent.csv", "x.root"], ["absent.csv"]),
+        (["convert", "phenoml", "absent.root", "x.csv"], ["absent.root"]),
+        (["convert", "phenoml", "absent.csv", "x.root", "--unit", "keV"], ["keV", "GeV"]),
         (["simulate", "events", "-n", "5", "-o", "x.root"], ["no process 'events'", "event_sm"]),
         (
             ["simulate", "event_sm", "-n", "5", "-o", "x.root", "--jet-eta", "2"],

@@ -85,6 +85,8 @@ def test_a_signal_that_ends_a_run_cleans_up_and_says_so(
         ("convert", "toptag", "absent.h5", "OUT.root"),
         ("convert", "vaejet", "absent.h5", "OUT.root"),
         ("convert", "adc2021", "absent.h5", "OUT.root"),
+        ("convert", "phenoml", "absent.csv", "OUT.root"),
+        ("convert", "phenoml", "absent.root", "OUT.csv"),
         ("fetch", "lhco_features", "-o", "."),
         ("process", "absent.root", "-o", "OUT.parquet"),
         ("score", "--stream", "absent", "absent.csv", "-o", "OUT.csv"),

@@ -172,6 +172,35 @@ def test_adc2021_files_are_converted_and_processed(tmp_path: Path, call: Call) -
     np.testing.assert_allclose(read_table(table)["objects"], rows[:2, :, :3])
 
 
+def test_phenoml_files_are_converted_processed_and_written_back(tmp_path: Path, call: Call) -> None:
+    source, path, table = tmp_path / "in.csv", tmp_path / "a.root", tmp_path / "a.parquet"
+    lines = [f"{i};zz;1;{50 + i};1;j,90,80.5,0.1,2;e-,30,20.25,-0.5,1;g,30,30,0,0" for i in range(20)]
+    source.write_text("\n".join([*lines, "20;zz;1;50;1;x,1,2,3,4"]) + "\n")
+    status, _, err = call("convert", "phenoml", str(source), str(path))
+    assert (status, "--unit GeV, or --unit MeV to insist" in err) == (2, True)
+    status, out, err = call("convert", "phenoml", str(source), str(path), "--unit", "GeV", "--truth", "1")
+    assert (status, "20 events, 20 with truth_signal = 1, 1 malformed and left out" in out) == (0, True)
+    assert "line 21: object 1, symbol: found 'x'" in err
+    arguments = ("process", str(path), "-o", str(table), "--executor", "iterative", "--as", "objects")
+    assert call(*arguments, "--set", "layout=list", "--set", "max_objects=10", "--set", "channel=2b")[0] == 0
+    assert read_table(table)["objects"].shape == (0, 11, 5)
+    assert call(*arguments, "--set", "layout=list")[0] == 0
+    assert read_table(table)["objects"][3, :5, 4].tolist() == [0, 1, 7, 3, 0]
+    back = tmp_path / "back.csv"
+    status, out, _ = call("convert", "phenoml", str(path), str(back), "--process", "zz")
+    assert (status, "20 events, 5 leading fields, 4 numbers an object" in out) == (0, True)
+    assert (
+        back.read_text().splitlines()[3] == "3;zz;1;53000;1;j,90000,80500,0.1,2;e-,30000,20250,-0.5,1;g,30000,30000,0,0"
+    )
+    assert call("convert", "phenoml", str(path), str(back), "--numbers", "3")[0] == 0
+    assert back.read_text().splitlines()[3] == "1;53000;1;j,80500,0.1,2;e-,20250,-0.5,1;g,30000,0,0"
+    for option, target, said in (("--unit", back, "an event file"), ("--numbers", path, "CSV")):
+        status, _, err = call(
+            "convert", "phenoml", str(path), str(target), option, "4" if option == "--numbers" else "GeV"
+        )
+        assert (status, f"{option}: is of the way to {said}" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -180,6 +209,7 @@ def test_adc2021_files_are_converted_and_processed(tmp_path: Path, call: Call) -
         ["convert", "toptag", "a.h5"],
         ["convert", "vaejet", "a.h5"],
         ["convert", "adc2021", "a.h5"],
+        ["convert", "phenoml", "a.csv"],
     ],
 )
 def test_an_event_file_ends_in_root(words: list[str], tmp_path: Path) -> None:

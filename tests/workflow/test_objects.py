@@ -148,3 +148,27 @@ def test_an_encoder_of_something_else_is_refused(
         read_analysis(
             analysis(representation=representation, scorer={"name": "Encoded", "encoder": encoder, "scorer": "Vae"})
         )
+
+
+@pytest.mark.parametrize(
+    ("objects", "key"),
+    [({"layout": "list"}, "layout': is list"), ({"max_photons": 2}, "max_photons': is 2")],
+)
+def test_objects_that_an_encoder_does_not_know_are_refused(
+    analysis: Callable[..., Path], objects: dict[str, object], key: str
+) -> None:
+    with pytest.raises(HunchError, match=rf"key 'representation\.{key}, and scorer\.encoder: AnomalyCLR takes pT"):
+        read_analysis(analysis(representation={"name": "objects", **objects}, scorer=ENCODED))
+
+
+@pytest.mark.parametrize("scorer", ["ConstituentVae", "EventToEnsemble", "NAE"])
+def test_methods_of_momenta_refuse_a_list_with_categories(analysis: Callable[..., Path], scorer: str) -> None:
+    with pytest.raises(HunchError, match=rf"key 'representation\.layout': is list, .* scorer: {scorer} takes pT"):
+        read_analysis(analysis(representation={"name": "objects", "layout": "list"}, scorer=scorer))
+    read_analysis(analysis(representation="objects", scorer=scorer))
+
+
+@pytest.mark.parametrize(("channel", "read"), [(1, "1"), ("2a", "2a"), ("none", "none")])
+def test_a_channel_is_given_as_yaml_reads_it(analysis: Callable[..., Path], channel: object, read: str) -> None:
+    objects = {"name": "objects", "channel": channel, "max_photons": 1}
+    assert read_analysis(analysis(representation=objects)).represented == Objects(channel=read, max_photons=1)
