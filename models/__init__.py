@@ -34,7 +34,7 @@ from .distance.transport import (
 )
 from .energy.langevin import Chain, ChainError, Langevin, sample_chain
 from .energy.nae import NAE
-from .generation import Generative, traversal
+from .generation import Generative, principal_walk, traversal
 from .inputs import (
     DtypeError,
     MissingPackageError,
@@ -119,6 +119,7 @@ __all__ = [
     "matched_weights",
     "mean_power_distance",
     "medoid_path",
+    "principal_walk",
     "rescaled_to_masses",
     "rescaled_to_spectrum",
     "resolve_device",

@@ -10,7 +10,15 @@ import numpy.typing as npt
 from ..errors import shown
 from .inputs import NonFiniteError, ScorerError, ShapeError, whole_number
 
-__all__ = ["Generative", "as_latent", "can_generate", "checked_draws", "prior_draws", "traversal"]
+__all__ = [
+    "Generative",
+    "as_latent",
+    "can_generate",
+    "checked_draws",
+    "principal_walk",
+    "prior_draws",
+    "traversal",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -70,3 +78,22 @@ def traversal(latent: int, dimension: int, values: npt.ArrayLike, *, draws: int 
     points = np.tile(others, (len(at), 1))
     points[:, dimension] = np.repeat(at, len(others))
     return points
+
+
+def principal_walk(means: npt.ArrayLike, axis: int, values: npt.ArrayLike) -> Array:
+    """Return points (k, latent) along a principal axis of latent means (n, latent), through their middle; raises ScorerError for an axis that there is not.
+
+    axis: counted from 0, that of the largest variance first, in the direction in which its largest number is positive; values: (k,) steps from the middle in units of
+    the standard deviation along it.
+    """
+    given = np.asarray(means, dtype=np.float64)
+    if given.ndim != 2 or len(given) < 2:
+        raise ShapeError(f"means: has shape {given.shape}, two latent points or more (n, latent) are needed")
+    if not 0 <= whole_number("axis", axis) < given.shape[1]:
+        raise ScorerError(f"axis is {shown(axis)}, allowed: 0 to {given.shape[1] - 1}")
+    middle = given.mean(axis=0)
+    variances, vectors = np.linalg.eigh(np.cov(given, rowvar=False).reshape(given.shape[1], -1))
+    chosen = vectors[:, ::-1][:, axis]
+    chosen = chosen * np.sign(chosen[np.abs(chosen).argmax()])
+    steps = np.asarray(values, dtype=np.float64).ravel() * np.sqrt(max(float(variances[::-1][axis]), 0.0))
+    return np.asarray(middle + steps[:, None] * chosen)

@@ -21,6 +21,7 @@ from hunch.models import (
     ShapeError,
     Vae,
     load_scorer,
+    principal_walk,
     scorer_fields,
     traversal,
 )
@@ -245,3 +246,17 @@ def test_what_generates_nothing_says_what_does() -> None:
         generated_table(Quak(), 4)
     with pytest.raises(ScorerError, match="axis 'near': Vae is one model"):
         generated_table(Vae(), 4, axis="near")
+
+
+def test_a_walk_goes_through_the_middle_along_the_axis_of_largest_variance() -> None:
+    rng = np.random.default_rng(0)
+    means = np.array([1.0, -2.0, 0.5]) + rng.normal(size=(4000, 3)) * [0.5, 3.0, 1.0]
+    walk = principal_walk(means, 0, [-2.0, 0.0, 1.0])
+    np.testing.assert_allclose(walk[1], means.mean(axis=0))
+    np.testing.assert_allclose(walk[2] - walk[1], [0, 3, 0], atol=0.15)
+    np.testing.assert_allclose(walk[0] - walk[1], -2 * (walk[2] - walk[1]))
+    np.testing.assert_allclose(np.abs(principal_walk(means, 2, [1.0])[0] - means.mean(axis=0)), [0.5, 0, 0], atol=0.05)
+    with pytest.raises(ScorerError, match="axis is 3, allowed: 0 to 2"):
+        principal_walk(means, 3, [0.0])
+    with pytest.raises(ShapeError, match="two latent points"):
+        principal_walk(means[:1], 0, [0.0])

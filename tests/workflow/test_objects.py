@@ -137,7 +137,11 @@ def test_an_encoder_of_other_slots_is_refused_before_anything_is_read(analysis: 
 @pytest.mark.parametrize(
     ("representation", "encoder", "said"),
     [
-        ("constituents", "AnomalyCLR", "takes whole events: representation: objects; allowed of constituents: .*JetCLR"),
+        (
+            "constituents",
+            "AnomalyCLR",
+            "takes whole events: representation: objects; allowed of constituents: .*JetCLR",
+        ),
         ("objects", "JetCLR", "takes single jets: representation: constituents; allowed of objects: AnomalyCLR"),
     ],
 )
