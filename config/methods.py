@@ -128,7 +128,8 @@ def checked_part(part: tuple[Any, tuple[str, ...]], given: Any, section: str) ->
 def laid_out(options: Options, representation: Representation) -> Options:
     """Return the options of a search in representations, with the slots and the acceptance of the objects that the encoder is given.
 
-    Raises ValueError, naming the key, where an encoder of whole events is told of other slots.
+    Raises ValueError, naming the key, where an encoder of whole events is told of other ones, which its versions of events would be made with,
+    and where there is no smallest pT.
     """
     from ..models.contrastive.encoders import ENCODERS
 
@@ -145,9 +146,13 @@ def laid_out(options: Options, representation: Representation) -> Options:
     own = dict(given) if isinstance(given, Mapping) else {"name": name}
     for option, key in LAYOUT.items():
         made = getattr(representation, key)
-        if option in SLOTS and own.get(option, made) != made:
+        if own.get(option, made) != made:
             raise ValueError(
                 f"key 'scorer.encoder.{option}': is {own[option]}, and representation.{key} is {made}, of which it takes its own; leave it out"
+            )
+        if option not in SLOTS and not made:
+            raise ValueError(
+                f"key 'representation.{key}': is {made}, and {name} adds objects of pT above 0; allowed: above 0"
             )
         own.setdefault(option, made)
     return {**options, "encoder": own}

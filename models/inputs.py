@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import HunchError, unknown_name
+from ..errors import HunchError, shown, unknown_name
 
 __all__ = [
     "DtypeError",
@@ -22,6 +23,9 @@ __all__ = [
     "UnknownMetricError",
     "as_matrix",
     "check_metric",
+    "require_numbers",
+    "require_switches",
+    "require_whole",
     "required_package",
     "whole_number",
 ]
@@ -127,3 +131,29 @@ def whole_number(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ScorerError(f"{name} is {value!r}; a whole number is expected")
     return int(value)
+
+
+def require_whole(options: Any, least: Mapping[str, int]) -> None:
+    """Raise ScorerError for the first of some attributes that is no whole number, or below the least that it may be."""
+    for name, low in least.items():
+        value = getattr(options, name)
+        if whole_number(name, value) < low:
+            raise ScorerError(f"{name} is {shown(value)}, allowed: {low} or more")
+
+
+def require_numbers(options: Any, names: Iterable[str], *, zero: bool = False) -> None:
+    """Raise ScorerError for the first of some attributes that is no finite number above 0; zero: whether 0 is one of them."""
+    for name in names:
+        value = getattr(options, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and 0 <= value < math.inf) or (value == 0 and not zero):
+            allowed = "0, or a finite number above" if zero else "a finite number above 0"
+            raise ScorerError(f"{name} is {shown(value)}, allowed: {allowed}")
+
+
+def require_switches(options: Any, names: Iterable[str]) -> None:
+    """Raise ScorerError for the first of some attributes that is neither true nor false."""
+    for name in names:
+        value = getattr(options, name)
+        if not isinstance(value, bool):
+            raise ScorerError(f"{name} is {shown(value)}, allowed: true or false")

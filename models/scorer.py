@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
@@ -193,10 +193,10 @@ STORED = {**SCORERS, "ScorerSpace": "scorer_space"}
 """Likewise, of everything that `load_scorer` reads: the methods, and the space put together from them."""
 
 
-def method_class(name: str) -> type[Method]:
-    """Return the class of a method; raises ScorerError with the nearest name."""
+def method_class(name: str, *, among: Collection[str] = ()) -> type[Method]:
+    """Return the class of a method; raises ScorerError with the nearest name; among: those that are named in it, all where none is given."""
     if name not in SCORERS:
-        raise ScorerError(unknown_name("scorer", name, SCORERS))
+        raise ScorerError(unknown_name("scorer", name, among or SCORERS))
     found: type[Method] = getattr(importlib.import_module(f".{SCORERS[name]}", __package__), name)
     return found
 

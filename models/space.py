@@ -91,8 +91,8 @@ def make_space(
     train them; prior_scorer, prior_options: another method for the axes of the priors, as NAE beside Flow, and its options; neither may be one that spans a space by itself. Raises ScorerError for a method that there is not, one
     that does not take the kind, an option that it does not have, and hypotheses that it cannot train, naming what fits.
     """
-    cls, options = method_class(scorer), dict(options or {})
     fitting = for_kind(kind)
+    cls, options = method_class(scorer, among=fitting), dict(options or {})
     if scorer not in fitting:
         takes = " and ".join(cls.takes)
         raise ScorerError(f"{scorer} takes {takes}, not {kind}; what takes {kind}: {', '.join(fitting) or 'nothing'}")
@@ -102,7 +102,7 @@ def make_space(
     if hypotheses and not cls.mosaic:
         able = ", ".join(name for name in fitting if method_class(name).mosaic)
         raise ScorerError(f"{scorer} cannot train {hypotheses} hypotheses for a mosaic; what can: {able or 'nothing'}")
-    prior_cls = cls if prior_scorer is None else method_class(prior_scorer)
+    prior_cls = cls if prior_scorer is None else method_class(prior_scorer, among=fitting)
     if prior_scorer is not None:
         for name, own_class in ((scorer, cls), (prior_scorer, prior_cls)):
             if own_class.spans:

@@ -93,14 +93,21 @@ def open_scorer(path: str | Path) -> Opened:
         return Opened(exported, exported.n_features, exported.input_names)
     scorer: Scorer = load_scorer(path)
     record = read_json(Path(path) / RECORD)
+    names = tuple(getattr(scorer, "input_names", ()))
     for part in [axis["scorer"] for axis in record["state"].get("axes", ())] or [record]:
         if "rows" not in stored_kinds(part):
             raise InputError(
                 f"{path}: {part['class']} scores jets (n, rows, columns), a stream holds rows of numbers; "
-                "in Python: load_scorer(path).score(read_table(table)['image_1'])"
+                f"in Python: load_scorer(path).score({taken(names)})"
             )
-    names = tuple(getattr(scorer, "input_names", ()))
     return Opened(scorer, len(names) or int(record["n_features"]), names)
+
+
+def taken(names: Sequence[str]) -> str:
+    """Return the Python that takes a scorer's inputs out of a table; names: of their columns, none where they are not known."""
+    if len(names) > 1:
+        return f"np.stack([read_table(table)[name] for name in {tuple(names)!r}], axis=1)"
+    return f"read_table(table)[{next(iter(names), 'image_1')!r}]"
 
 
 def stream_scores(

@@ -63,8 +63,10 @@ def as_sets(x: npt.ArrayLike, name: str, *, shape: tuple[int, ...] | None = None
         raise ShapeError(f"{name}: jets of {jets.shape[1:]} numbers, {shape} are expected")
     negative = (jets[..., 0] < 0).any(axis=1)
     if negative.any():
+        first = int(np.flatnonzero(negative)[0])
         raise NegativePixelError(
-            f"{name}: {negative.sum()} of {len(jets)} jets have a constituent of E or pT below 0, first {np.flatnonzero(negative)[0]}"
+            f"{name}: {negative.sum()} of {len(jets)} jets have a constituent of E or pT below 0, first {first}: {jets[first, :, 0].min():g}; "
+            "allowed: 0 or more"
         )
     there = filled_slots(jets).any(axis=1)
     if not there.all():

@@ -22,7 +22,15 @@ from ... import __version__
 from ...errors import shown, unknown_name
 from ..autoencoders.set_scaling import as_sets, polar
 from ..distance.clouds import EmptyImageError
-from ..inputs import ScorerError, TooFewRowsError, whole_number
+from ..inputs import (
+    NonFiniteError,
+    ScorerError,
+    TooFewRowsError,
+    require_numbers,
+    require_switches,
+    require_whole,
+    whole_number,
+)
 from ..sample import Events, event_hashes, refuse_unused, sample_names, single_jet, split_rows
 from ..scorer import Method, require_fitted
 from ..storage import RECORD, ScorerFolderError, read_folder, write_folder
@@ -43,6 +51,7 @@ MIN_EVENTS = 100
 LEAST_HELD = 2  # held-out events: a loss takes each against the others
 ENCODE_ROWS = 512  # events a step of encoding: fixed, so that representations do not depend on how many come at once
 ENCODE_THREADS = 4
+LARGEST_PT, LARGEST_ANGLE = 1e9, 100.0  # GeV, and |eta| or |phi|
 TRAINED_ON = "trained_on"  # the tensor of a folder that is no weight
 AROUND = "Encoded"  # the class of a folder that holds an encoder and what is trained on its representations
 
@@ -54,7 +63,8 @@ class Encoder(Method):
     loss: one of `losses` (`losses.py`); temperature: τ of it; width, heads, layers, feedforward: of the transformer (`set_transformer.py`);
     dims: numbers of the representation; projection: of what the loss sees; dropout: part that is left out while training; infrared_safe: whether
     what has little pT fades out. seed, device, max_epochs, patience, batch_size, learning_rate: see `TrainingSettings`; a batch is what each event is
-    told from, and is no larger than the training sample.
+    told from: it is no larger than the training sample, and no event is twice in it. An epoch has 50 to 300 batches, so that a small sample is passed through several
+    times, and of one of more than 300 batches an epoch sees a part; "steps_per_epoch" of the record says how many.
 
     unit_: the median over training events of the sum of pT, in GeV, in which the network takes pT; network_: the fitted network; slots_: of an event;
     trained_on: the sorted hashes of the events that it has seen in `fit`, those for validation too, none where they had none.
@@ -238,19 +248,12 @@ class Encoder(Method):
         del shape
         if self.loss not in self.losses:
             raise ScorerError(unknown_name("loss", str(self.loss), self.losses, type(self).__name__))
-        for name, low, high, told in (
-            ("temperature", 0.0, math.inf, "a finite number above 0"),
-            ("learning_rate", 0.0, math.inf, "a finite number above 0"),
-            ("dropout", -1e-300, 1.0, "0 to 1, and below 1"),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
-                raise ScorerError(f"{name} is {shown(value)}, allowed: {told}")
-        for name, least in (("max_epochs", 1), ("patience", 1), ("batch_size", 2)):
-            if whole_number(name, getattr(self, name)) < least:
-                raise ScorerError(f"{name} is {getattr(self, name)}, allowed: {least} or more")
-        if not isinstance(self.infrared_safe, bool):
-            raise ScorerError(f"infrared_safe is {shown(self.infrared_safe)}, allowed: true or false")
+        require_numbers(self, ("temperature", "learning_rate"))
+        require_numbers(self, ("dropout",), zero=True)
+        if self.dropout >= 1:
+            raise ScorerError(f"dropout is {self.dropout}, allowed: 0 to 1, and below 1")
+        require_whole(self, {"seed": 0, "max_epochs": 1, "patience": 1, "batch_size": 2})
+        require_switches(self, ("infrared_safe",))
         named_device(self.device)
         _ = self._sizes
         self.versions()
@@ -327,7 +330,7 @@ class JetCLR(Encoder):
             raise EmptyImageError(
                 f"{name}: {nothing.sum()} of {len(jets)} jets have no constituents with pT, first {np.flatnonzero(nothing)[0]}"
             )
-        return np.where(there, sets, 0.0)
+        return measured(np.where(there, sets, 0.0), name)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -413,7 +416,20 @@ class AnomalyCLR(Encoder):
     def sets_of(self, x: npt.ArrayLike, name: str, *, slots: int = 0) -> Array:
         """Return events (n, slots, 3), of as many slots as the options say."""
         del slots
-        return as_objects(x, name, self.layout)
+        return measured(as_objects(x, name, self.layout), name)
+
+
+def measured(sets: Array, name: str) -> Array:
+    """Return sets (n, slots, 3), or raise NonFiniteError for numbers that no momentum has and that single precision would not hold."""
+    far = np.asarray((np.abs(sets) > (LARGEST_PT, LARGEST_ANGLE, LARGEST_ANGLE)).any(axis=1))
+    if not far.any():
+        return sets
+    event, number = np.argwhere(far)[0]
+    found = sets[event, :, number][np.abs(sets[event, :, number]).argmax()]
+    raise NonFiniteError(
+        f"{name}: {far.any(axis=1).sum()} of {len(sets)} events have numbers that no momentum has, first {event}: {('pT', 'eta', 'phi')[number]} "
+        f"{found:g}; allowed: pT up to {LARGEST_PT:g} GeV, eta and phi within ±{LARGEST_ANGLE:g}"
+    )
 
 
 def inner_record(record: Mapping[str, Any]) -> dict[str, Any]:

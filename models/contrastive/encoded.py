@@ -20,7 +20,7 @@ import torch
 from ...errors import shown
 from ..axis_fit import SPLIT, in_order, n_jets, of_each_jet, single_jets
 from ..columns import refuse_other_settings
-from ..inputs import ScorerError, ShapeError, TooFewRowsError, check_metric, whole_number
+from ..inputs import ScorerError, ShapeError, TooFewRowsError, check_metric, require_whole, whole_number
 from ..sample import (
     MIN_VALIDATION,
     Events,
@@ -31,7 +31,7 @@ from ..sample import (
     refuse_unused,
     split_rows,
 )
-from ..scorer import Method, check_options, method_class, rebuilt, require_fitted, save_scorer
+from ..scorer import Method, check_options, for_kind, method_class, rebuilt, require_fitted, save_scorer
 from ..scorer_space import BACKGROUND, MAX_JETS, ScorerSpace, called
 from ..space import Space, axis_seed, make_space
 from ..storage import ScorerFolderError, read_folder
@@ -90,7 +90,7 @@ class Encoded(Method):
             found["encoder"] = (class_of_encoder(name), ("name",))
         name, _ = named("scorer", options.get("scorer", "Quak"))
         try:
-            found["scorer"] = (method_class(name), ("name", "metric"))
+            found["scorer"] = (class_of_scorer(name), ("name", "metric"))
         except ScorerError as error:
             raise ScorerError(f"scorer: {error}") from error
         return found
@@ -133,6 +133,7 @@ class Encoded(Method):
         """Raise ScorerError for options that mean nothing, which it begins with; no folder is read for that."""
         del shape
         named_device(self.device)
+        require_whole(self, {"seed": 0})
         for key in ("scorer",) if self.frozen else ("encoder", "scorer"):
             try:
                 found = self.fresh_encoder() if key == "encoder" else self.fresh_space(())
@@ -159,7 +160,7 @@ class Encoded(Method):
         name, options = named("scorer", self.scorer)
         metric = options.pop("metric", None)
         refuse_own(options)
-        cls = method_class(name)
+        cls = class_of_scorer(name)
         for option, allowed in (("family", False), ("hypotheses", 0), ("exposure", "none"), ("pretrained", "")):
             if options.get(option, allowed) != allowed:
                 raise ScorerError(
@@ -394,6 +395,11 @@ def class_of_encoder(name: str) -> type[Any]:
         return encoder_class(name)
     except ScorerError as error:
         raise ScorerError(f"encoder: {error}; or the path of a folder, which has a / in it, as ./{name}") from error
+
+
+def class_of_scorer(name: str) -> type[Method]:
+    """Return the class of a method; raises ScorerError with the nearest of those that take rows, where there is no such method."""
+    return method_class(name, among=for_kind(ROWS))
 
 
 def refuse_own(options: Mapping[str, Any]) -> None:

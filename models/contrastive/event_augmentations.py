@@ -26,9 +26,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...errors import shown
 from ..distance.clouds import EmptyImageError, NegativePixelError, as_jets
-from ..inputs import ScorerError, ShapeError, whole_number
+from ..inputs import ScorerError, ShapeError, require_numbers, require_switches, require_whole
 from .jet_augmentations import normal, uniform, with_angles
 
 __all__ = [
@@ -73,12 +72,9 @@ class EventLayout:
     trigger_pt: float = 23.0
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name in {"electrons", "muons", "jets"}:
-                if whole_number(name, value) < 0:
-                    raise ScorerError(f"{name} is {value}, allowed: 0 or more")
-            elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ScorerError(f"{name} is {shown(value)}, allowed: a finite number above 0")
+        counts = ("electrons", "muons", "jets")
+        require_whole(self, dict.fromkeys(counts, 0))
+        require_numbers(self, (name for name in vars(self) if name not in counts))
         if self.slots < 2:
             raise ScorerError("electrons, muons and jets are 0, allowed: a slot of one of them at least")
 
@@ -130,9 +126,7 @@ class EventAugmentations:
     shifted: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("rotation", "smearing", *ANOMALIES):
-            if not isinstance(getattr(self, name), bool):
-                raise ScorerError(f"{name} is {shown(getattr(self, name))}, allowed: true or false")
+        require_switches(self, ("rotation", "smearing", *ANOMALIES))
 
     @property
     def anomalies(self) -> tuple[str, ...]:
@@ -303,7 +297,7 @@ def as_objects(x: npt.ArrayLike, name: str, layout: EventLayout) -> npt.NDArray[
     Raises ShapeError, NegativePixelError for a pT below 0, EmptyImageError for an event without electron, muon and jet, ScorerError for a class
     that does not go with pT or slot, and what `as_jets` raises.
     """
-    events = as_jets(x, name=name)
+    events = as_jets(x, name=name, each="event")
     if events.shape[1] != layout.slots or events.shape[2] not in {POLAR, POLAR + 1}:
         wanted = ", ".join(f"{count} of {kind}" for kind, count in zip(CLASSES, layout.counts, strict=True))
         raise ShapeError(
@@ -315,7 +309,7 @@ def as_objects(x: npt.ArrayLike, name: str, layout: EventLayout) -> npt.NDArray[
     if negative.any():
         first = int(np.flatnonzero(negative)[0])
         raise NegativePixelError(
-            f"{name}: {negative.sum()} of {len(events)} events have an object of pT below 0, first {first}: {pt[first].min():g}"
+            f"{name}: {negative.sum()} of {len(events)} events have an object of pT below 0, first {first}: {pt[first].min():g}; allowed: 0 or more"
         )
     if events.shape[2] > POLAR:
         classes = np.repeat(np.arange(1, len(CLASSES) + 1), layout.counts)

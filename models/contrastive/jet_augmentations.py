@@ -17,20 +17,21 @@ from dataclasses import dataclass
 import torch
 
 from ...errors import shown
-from ..inputs import ScorerError, whole_number
+from ..inputs import ScorerError, require_switches, whole_number
 
 __all__ = ["JetAugmentations", "rotated", "smeared", "split", "translated", "wrapped"]
 
 SPLIT_PASSES = 2
 LEAST_PT = 0.1  # GeV, below which a constituent is smeared as one of this pT
 LARGEST_SMEAR = 1.0  # GeV
+MOST_SPARE = 1000
 
 
 @dataclass(frozen=True)
 class JetAugmentations:
     """Which versions of a jet a pair is made of.
 
-    rotation, translation, collinear, soft: what is done; soft_scale: Λ of the soft smearing in GeV, from 0 to 1; spare_slots: empty slots that
+    rotation, translation, collinear, soft: what is done; soft_scale: Λ of the soft smearing in GeV, from 0 to 1; spare_slots: empty slots, 1000 at most, that
     are added for collinear splittings, which a jet of no empty slot could not have. Raises ScorerError naming the option.
     """
 
@@ -42,11 +43,9 @@ class JetAugmentations:
     spare_slots: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("rotation", "translation", "collinear", "soft"):
-            if not isinstance(getattr(self, name), bool):
-                raise ScorerError(f"{name} is {shown(getattr(self, name))}, allowed: true or false")
-        if whole_number("spare_slots", self.spare_slots) < 0:
-            raise ScorerError(f"spare_slots is {self.spare_slots}, allowed: 0 or more")
+        require_switches(self, ("rotation", "translation", "collinear", "soft"))
+        if not 0 <= whole_number("spare_slots", self.spare_slots) <= MOST_SPARE:
+            raise ScorerError(f"spare_slots is {self.spare_slots}, allowed: 0 to {MOST_SPARE}")
         number = isinstance(self.soft_scale, int | float) and not isinstance(self.soft_scale, bool)
         if not (number and 0 <= self.soft_scale <= LARGEST_SMEAR):
             raise ScorerError(f"soft_scale is {shown(self.soft_scale)}, allowed: 0 to {LARGEST_SMEAR:g} GeV")

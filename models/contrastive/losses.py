@@ -135,9 +135,10 @@ def uniformity(z: torch.Tensor) -> torch.Tensor:
 def effective_rank(z: torch.Tensor) -> torch.Tensor:
     """Return exp of the entropy (...,) of the shares that directions have of the covariance: d where they are alike, 1 for a line.
 
-    (Roy and Vetterli 2007.) It is 0 where all rows (..., b, d) are the same, and b − 1 at most.
+    (Roy and Vetterli 2007.) It is 0 where all rows (..., b, d) are the same, b − 1 at most, and NaN where a number is not finite.
     """
-    rows = z.double()
+    finite = z.isfinite().all(dim=-1).all(dim=-1)
+    rows = torch.where(finite[..., None, None], z.double(), 0.0)  # the decomposition takes no others
     centred = rows - rows.mean(dim=-2, keepdim=True)
     shares = torch.linalg.svdvals(centred).square()
     total = shares.sum(dim=-1, keepdim=True)
@@ -145,4 +146,4 @@ def effective_rank(z: torch.Tensor) -> torch.Tensor:
     size = (rows.square().sum(dim=(-2, -1)) * (ROUNDING * torch.finfo(z.dtype).eps) ** 2)[..., None]
     shares = shares / total.clamp(min=torch.finfo(torch.float64).tiny)
     rank = torch.special.entr(shares).sum(dim=-1).exp()
-    return torch.where((total > size)[..., 0], rank, 0.0)
+    return torch.where(finite, torch.where((total > size)[..., 0], rank, 0.0), math.nan)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from ..inputs import ScorerError, whole_number
+from ..inputs import ScorerError, require_whole
 
 __all__ = ["SetTransformer", "TransformerSizes"]
 
@@ -45,9 +45,7 @@ class TransformerSizes:
     projection: int = 128
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if whole_number(name, value) < 1:
-                raise ScorerError(f"{name} is {value}, allowed: 1 or more")
+        require_whole(self, dict.fromkeys(vars(self), 1))
         if self.width % self.heads:
             raise ScorerError(f"width is {self.width}, allowed: a multiple of heads, {self.heads}")
 

@@ -91,10 +91,11 @@ def require_unit(sums: Array, name: str, way: str) -> None:
         raise NotNormalisedError(f"{name}: {len(bad)} of {len(sums)} do not sum to one, {first}; {way}")
 
 
-def as_jets(x: Any, *, name: str = "x", shape: tuple[int, ...] | None = None) -> Array:
+def as_jets(x: Any, *, name: str = "x", shape: tuple[int, ...] | None = None, each: str = "jet") -> Array:
     """Return jets (n, a, b) as float64, or say what is wrong with them.
 
-    x: (n, height, width) images or (n, m, columns) constituents, of real numbers; shape: the (a, b) that is required.
+    x: (n, height, width) images or (n, m, columns) constituents, of real numbers; shape: the (a, b) that is required; each: what one of
+    them is called in errors.
     Raises DtypeError, ShapeError, NonFiniteError.
     """
     if isinstance(x, np.ma.MaskedArray):
@@ -102,21 +103,21 @@ def as_jets(x: Any, *, name: str = "x", shape: tuple[int, ...] | None = None) ->
     try:
         values = np.asarray(x)
     except ValueError as error:  # a list of arrays of different shapes
-        raise ShapeError(f"{name}: the jets have different shapes: {error}") from error
+        raise ShapeError(f"{name}: the {each}s have different shapes: {error}") from error
     if values.dtype.kind not in "fiub":
         raise DtypeError(f"{name}: holds {values.dtype}, not real numbers; allowed: float, integer and boolean arrays")
     if values.ndim != 3 or 0 in values.shape[1:]:
         hint = {
-            2: "; one jet is x[None], and rows of numbers are another representation",
+            2: f"; one {each} is x[None], and rows of numbers are another representation",
             4: "; events of several jets are for a space of a method (make_space)",
         }.get(values.ndim, "")
-        raise ShapeError(f"{name}: has shape {values.shape}, (jets, rows, columns) is needed{hint}")
+        raise ShapeError(f"{name}: has shape {values.shape}, ({each}s, rows, columns) is needed{hint}")
     if shape is not None and values.shape[1:] != shape:
         raise ShapeError(f"{name}: jets have the shape {values.shape[1:]}, the references {shape}")
     bad = ~np.isfinite(values).all(axis=(1, 2))
     if bad.any():
         raise NonFiniteError(
-            f"{name}: NaN or infinity in {bad.sum()} of {len(values)} jets, first {np.flatnonzero(bad)[0]}"
+            f"{name}: NaN or infinity in {bad.sum()} of {len(values)} {each}s, first {np.flatnonzero(bad)[0]}"
         )
     return values.astype(np.float64)
 

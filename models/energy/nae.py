@@ -16,11 +16,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...errors import shown, unknown_name
+from ...errors import unknown_name
 from ..autoencoders.set_scaling import as_sets
 from ..distance.clouds import as_jets, require_unit, require_weights
 from ..generation import as_latent, checked_draws
-from ..inputs import NonFiniteError, ScorerError, ShapeError, TooFewRowsError, as_matrix, check_metric, whole_number
+from ..inputs import (
+    NonFiniteError,
+    ScorerError,
+    ShapeError,
+    TooFewRowsError,
+    as_matrix,
+    check_metric,
+    require_numbers,
+    require_switches,
+    require_whole,
+    whole_number,
+)
 from ..sample import Events, named_inputs, refuse_unused, sample_names, single_jet, split_rows
 from ..scorer import KINDS, SECOND_PHASE, Method, require_columns, require_fitted, save_scorer
 from ..train.loop import TrainingSettings, named_device, resolve_device, train_stack
@@ -43,7 +54,7 @@ SECOND = 1  # sets the random numbers of the second phase apart from those of th
 
 LEAST = dict.fromkeys(
     ("channels", "hidden", "max_epochs", "patience", "batch_size", "nae_epochs", "nae_patience"), 1
-) | {"latent": 2}
+) | {"latent": 2, "seed": 0}
 AT_LEAST_ZERO = ("lipschitz", "gamma", "clip", "latent_temperature", "input_temperature")
 ABOVE_ZERO = ("learning_rate", "nae_learning_rate", "latent_step", "latent_noise", "input_step", "input_noise")
 
@@ -364,7 +375,12 @@ class NAE(Method):
                 raise ScorerError(unknown_name(name, value, allowed, type(self).__name__))
         if self.architecture == "conv" and self.inputs != "images":
             raise ScorerError(f"architecture is 'conv', which takes images, not {self.inputs}; allowed: 'dense'")
-        refuse_numbers(self)
+        require_whole(self, LEAST)
+        require_numbers(self, (*AT_LEAST_ZERO, "restart"), zero=True)
+        require_numbers(self, ABOVE_ZERO)
+        require_switches(self, ("normalise", "adapt", "anneal", "input_replay"))
+        if self.restart > 1:
+            raise ScorerError(f"restart is {self.restart}, allowed: 0 to 1")
         if whole_number("replay", self.replay) < whole_number("batch_size", self.batch_size):
             raise ScorerError(f"replay is {self.replay}, allowed: batch_size, {self.batch_size}, or more")
         named_device(self.device)
@@ -503,24 +519,6 @@ class NAE(Method):
         drawn = rng.choice(slots + 1, number, p=coordinates.filled / coordinates.filled.sum())
         there = np.arange(slots) < drawn[:, None]
         return torch.from_numpy(np.repeat(there, numbers, axis=1).astype(np.float64))
-
-
-def refuse_numbers(options: Any) -> None:
-    """Raise ScorerError for options of the wrong type or out of their ranges, the first of them."""
-    for name, least in LEAST.items():
-        if whole_number(name, getattr(options, name)) < least:
-            raise ScorerError(f"{name} is {shown(getattr(options, name))}, allowed: {least} or more")
-    for name in (*AT_LEAST_ZERO, *ABOVE_ZERO, "restart"):
-        value = getattr(options, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if name == "restart" and not (number and 0 <= value <= 1):
-            raise ScorerError(f"{name} is {shown(value)}, allowed: 0 to 1")
-        if not (number and 0 <= value < math.inf) or (value == 0 and name in ABOVE_ZERO):
-            allowed = "a finite number above 0" if name in ABOVE_ZERO else "0, or a finite number above"
-            raise ScorerError(f"{name} is {shown(value)}, allowed: {allowed}")
-    for name in ("normalise", "adapt", "anneal", "input_replay"):
-        if not isinstance(getattr(options, name), bool):
-            raise ScorerError(f"{name} is {shown(getattr(options, name))}, allowed: true or false")
 
 
 def packed(coordinates: Array, mask: Array | None, *, single: bool = True) -> torch.Tensor:

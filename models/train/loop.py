@@ -232,17 +232,21 @@ class Resident:
         """Return the rows (m, b, ...) at indices (m, b), or (b, ...) at (b,); a third of the time of `rows[indices]`."""
         return self.rows.index_select(0, indices.flatten()).view(*indices.shape, *self.rows.shape[1:])
 
-    def shuffled(self, members: Sequence[int], steps: int, batch: int, seed: int, epoch: int) -> torch.Tensor:
+    def shuffled(
+        self, members: Sequence[int], steps: int, batch: int, seed: int, epoch: int, *, once: bool = False
+    ) -> torch.Tensor:
         """Return row indices (steps, members, batch): each one's own permutations, repeated where its sample is short.
 
-        A member's order depends on seed, epoch and its number alone, not on which others still train.
+        A member's order depends on seed, epoch and its number alone, not on which others still train. once: no row is twice in a batch of a
+        sample that has as many rows, so that the rest of a permutation that fills no batch is left out.
         """
         per_member = []
         for member in members:
             size, offset = self.sizes[member], self.offsets[member]
             generator = epoch_generator(seed, epoch, torch.device("cpu"), member)
-            repeats = math.ceil(steps * batch / size)
-            order = torch.cat([torch.randperm(size, generator=generator) for _ in range(repeats)])
+            taken = size - size % batch if once and size >= batch else size
+            repeats = math.ceil(steps * batch / taken)
+            order = torch.cat([torch.randperm(size, generator=generator)[:taken] for _ in range(repeats)])
             per_member.append(int(offset) + order[: steps * batch].view(steps, batch))
         return torch.stack(per_member, dim=1).to(self.device)
 
@@ -272,7 +276,7 @@ def train_epoch(
     slower: what the learning rate is multiplied by.
     """
     noise = epoch_generator(seed, epoch, data.device)
-    indices = data.shuffled(active.tolist(), steps, settings.batch_size, seed, epoch)
+    indices = data.shuffled(active.tolist(), steps, settings.batch_size, seed, epoch, once=objective.whole_batch)
     orders = {
         name: rows.stream_order(steps, settings.batch_size, seed, epoch, number)
         for number, (name, rows) in enumerate(streams.items())

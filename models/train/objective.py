@@ -20,7 +20,7 @@ class Objective:
     overrides `losses`.
 
     select: the name of the figure of `monitor` that chooses the best epoch, the smaller the better; None takes the loss
-    of the validation sample. whole_batch: the loss of a row depends on its batch, which is then never divided: the validation
+    of the validation sample. whole_batch: the loss of a row depends on its batch, which then has no row twice and is never divided: the validation
     sample comes in batches as large as those of the training. by_member: every member's loss is computed by itself, so the number
     of threads changes no rounding. rolls_back: an epoch that `diverged` tells of is taken back, and tried again at half the learning rate.
     """

@@ -22,6 +22,18 @@ Call = Callable[..., tuple[int, str, str]]
 HUNCH = str(Path(sys.executable).with_name("hunch"))
 
 
+def test_the_package_runs_as_the_program_does(tmp_path: Path) -> None:
+    done = [
+        subprocess.run(
+            [*start, "train", "nowhere.yaml"], capture_output=True, text=True, cwd=tmp_path, check=False, timeout=60
+        )
+        for start in ([HUNCH], [sys.executable, "-m", "hunch"])
+    ]
+    assert done[1].returncode == 2
+    assert done[1].stderr == done[0].stderr
+    assert "nowhere.yaml" in done[1].stderr
+
+
 def test_an_interrupted_simulation_leaves_nothing(tmp_path: Path, heeds_interrupts: Callable[[], None]) -> None:
     command = [HUNCH, "simulate", "qcd", "-n", "100000", "-o", "x.root", "--workers", "1"]
     with subprocess.Popen(

@@ -116,7 +116,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         {"scorer": {"name": "Vea"}},
         {},
         "scorer",
-        "key 'scorer.scorer': no scorer 'Vea'; did you mean 'Vae'?",
+        "key 'scorer.scorer': no scorer 'Vea'; did you mean 'Vae'? allowed: Vae, Flow, NAE, Quak",
     ),
     "a scorer of images": (
         {"scorer": "ConvVae"},

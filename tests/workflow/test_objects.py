@@ -129,6 +129,14 @@ def test_an_encoder_of_other_slots_is_refused_before_anything_is_read(analysis: 
         read_analysis(
             analysis(representation=objects, scorer={**ENCODED, "encoder": {"name": "AnomalyCLR", "jets": 5}})
         )
+    with pytest.raises(
+        HunchError, match=r"key 'scorer\.encoder\.muon_eta': is 2.1, and representation\.muon_eta is 2\.4"
+    ):
+        read_analysis(
+            analysis(representation=objects, scorer={**ENCODED, "encoder": {"name": "AnomalyCLR", "muon_eta": 2.1}})
+        )
+    with pytest.raises(HunchError, match=r"key 'representation\.min_jet_pt': is 0\.0, and AnomalyCLR adds objects"):
+        read_analysis(analysis(representation={"name": "objects", "min_jet_pt": 0.0}, scorer=ENCODED))
     # what is not given is that of the representation
     found = read_analysis(analysis(representation=objects, scorer=ENCODED)).scorer_options["encoder"]
     assert (found["jets"], found["muons"], found["muon_eta"], found["jet_pt"]) == (6, 4, 2.4, 15.0)

@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from hunch.errors import InputError
-from hunch.models import NAE, EventToEnsemble, Flow, ScorerError, ScorerSpace, UnknownMetricError
+from hunch.models import NAE, EventToEnsemble, Flow, ScorerError, ScorerSpace, UnknownMetricError, load_scorer
 from hunch.models.export.onnx_export import export_onnx
+from hunch.models.sample import Sample
+from hunch.table import Table, read_table, write_table
 from hunch.workflow import stream
 from hunch.workflow.stream import stream_scores
 
@@ -272,6 +274,23 @@ def test_a_method_of_any_kind_streams_where_it_was_trained_on_rows(kind: str, tm
             continue
         with pytest.raises(InputError, match=rf"{scorer.name}: .*scores jets .*a stream holds rows of numbers"):
             stream_scores(scorer, [tmp_path / "rows.csv"], tmp_path / "out.csv")
+
+
+def test_a_scorer_of_jets_says_how_it_is_asked_in_python(tmp_path: Path, rng: np.random.Generator) -> None:
+    columns = {name: rng.exponential(size=(150, 3, 3)) for name in ("constituents_1", "constituents_2")}
+    x = Sample(np.stack([*columns.values()], axis=1), tuple(columns))
+    options = {"inputs": "sets", "hidden": 4, "batch_size": 60, "replay": 60, "device": "cpu"}
+    quick = dict.fromkeys(("max_epochs", "nae_epochs", "latent_steps", "input_steps"), 1)
+    space = ScorerSpace(NAE(**options, **quick), {}).fit(x)
+    path = tmp_path / "space"
+    space.save(path)
+    with pytest.raises(InputError, match=r"in Python: load_scorer\(path\)\.score\((.*)\)$") as found:
+        stream_scores(path, [tmp_path / "rows.csv"], tmp_path / "out.csv")
+    write_table(tmp_path / "table.parquet", Table({"mjj": np.ones(150), **columns}, {}))
+    names = {"np": np, "read_table": read_table, "table": tmp_path / "table.parquet"}
+    names |= {"load_scorer": load_scorer, "path": path}
+    said = eval(str(found.value).split("in Python: ")[1], names)
+    np.testing.assert_allclose(said, space.score(x), rtol=1e-6)
 
 
 def test_a_space_of_scorers_takes_rows(tmp_path: Path, rng: np.random.Generator) -> None:

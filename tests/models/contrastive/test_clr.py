@@ -15,16 +15,16 @@ import torch
 from hunch.models.contrastive import clr as clr_module
 from hunch.models.contrastive.clr import AnomalyCLR, Encoder, JetCLR
 from hunch.models.contrastive.encoders import ENCODERS, encoder_class, load_encoder
-from hunch.models.contrastive.jet_augmentations import rotated, smeared, translated
+from hunch.models.contrastive.jet_augmentations import JetAugmentations, rotated, smeared, translated
 from hunch.models.contrastive.jet_augmentations import split as split_jets
 from hunch.models.contrastive.losses import LOSSES
-from hunch.models.distance.clouds import EmptyImageError
+from hunch.models.distance.clouds import EmptyImageError, NegativePixelError
 from hunch.models.inputs import NonFiniteError, NotFittedError, ScorerError, ShapeError, TooFewRowsError
 from hunch.models.sample import Sample
 from hunch.models.storage import RECORD, ScorerFolderError, read_folder, write_folder
 from hunch.models.train import checkpoint as checkpoint_module
 from hunch.models.train import loop as training_module
-from hunch.models.train.loop import DeviceError, TrainingSettings
+from hunch.models.train.loop import DeviceError, TrainingDivergedError, TrainingSettings
 
 SMALL: dict[str, Any] = {
     "device": "cpu",
@@ -176,6 +176,24 @@ def test_a_batch_is_no_larger_than_the_sample() -> None:
     assert record["settings"]["batch_size"] == 80
 
 
+def test_no_event_is_twice_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be told from itself: batches go on from one pass over a small sample to the next."""
+    seen, pair = [], JetAugmentations.pair
+
+    def noted(self: JetAugmentations, x: torch.Tensor, generator: torch.Generator) -> Any:
+        seen.append(len(x[:, 0, 0].unique()))
+        return pair(self, x, generator)
+
+    monkeypatch.setattr(JetAugmentations, "pair", noted)
+    JetCLR(**SMALL | {"max_epochs": 1}).fit(jets(120), validation=jets(32, 5))
+    assert seen == [32] * 11
+
+
+def test_a_training_that_diverges_says_so() -> None:
+    with pytest.raises(TrainingDivergedError, match="training loss is nan in epoch 1; lower learning_rate"):
+        JetCLR(**SMALL | {"learning_rate": 1e30}).fit(jets())
+
+
 def test_four_vectors_are_the_jets_that_they_are() -> None:
     x = jets()
     pt, eta, phi = np.moveaxis(x, -1, 0)
@@ -286,6 +304,9 @@ def test_no_folder_but_one_of_an_encoder_is_read(tmp_path: Path) -> None:
         ("JetCLR", {"infrared_safe": 1}, "infrared_safe is 1, allowed: true or false"),
         ("JetCLR", {"soft": None}, "soft is None, allowed: true or false"),
         ("JetCLR", {"soft_scale": 5.0}, "soft_scale is 5.0, allowed: 0 to 1 GeV"),
+        ("JetCLR", {"spare_slots": 1001}, "spare_slots is 1001, allowed: 0 to 1000"),
+        ("JetCLR", {"seed": -1}, "seed is -1, allowed: 0 or more"),
+        ("JetCLR", {"seed": "a"}, "seed is 'a'; a whole number is expected"),
         ("AnomalyCLR", {"muon_eta": -1.0}, "muon_eta is -1.0, allowed"),
         ("AnomalyCLR", {"added": False, "split": False, "shifted": False}, "one of them is needed, or loss: nt_xent"),
     ],
@@ -322,8 +343,24 @@ def test_events_that_are_none_are_refused(name: str) -> None:
     empty = x.copy()
     empty[3, 1:] = 0.0
     empty[3, 0] = 0.0
+    each = "events" if cls.whole_events else "jets"
     for bad, error, told in (
-        (with_value(x.copy(), 7, 0, 1, np.nan), NonFiniteError, "x: NaN or infinity in 1 of 200 jets, first 7"),
+        (with_value(x.copy(), 7, 0, 1, np.nan), NonFiniteError, f"x: NaN or infinity in 1 of 200 {each}, first 7"),
+        (
+            with_value(x.copy(), 7, 0, 0, -2.0),
+            NegativePixelError,
+            r"x: 1 of 200 .* below 0, first 7: -2; allowed: 0 or more",
+        ),
+        (
+            with_value(x.copy(), 7, 0, 0, 1e39),
+            NonFiniteError,
+            r"x: 1 of 200 events have numbers that no momentum has, first 7: pT 1e\+39; allowed: pT up to 1e\+09 GeV",
+        ),
+        (
+            with_value(x.copy(), 7, 0, 2, -1e30),
+            NonFiniteError,
+            r"first 7: phi -1e\+30; allowed: .* eta and phi within ±100",
+        ),
         (empty, EmptyImageError, "1 of 200 .* have no .*, first 3"),
         (x[:, 0], ShapeError, "x: has shape"),
         (x[..., :2], ShapeError, "x: "),

@@ -209,5 +209,5 @@ def test_a_jet_without_empty_slots_has_splittings_in_spare_ones() -> None:
     # nothing to split, nothing to spare
     none, _ = JetAugmentations(**apart, collinear=False, spare_slots=4).pair(full, generator)
     assert none.shape == full.shape
-    with pytest.raises(ScorerError, match="spare_slots is -1, allowed: 0 or more"):
+    with pytest.raises(ScorerError, match="spare_slots is -1, allowed: 0 to 1000"):
         JetAugmentations(spare_slots=-1)

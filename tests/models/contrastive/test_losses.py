@@ -152,3 +152,7 @@ def test_the_effective_rank_of_known_representations() -> None:
     both = torch.tensor([[2.0, 0], [-2.0, 0], [0, 1.0], [0, -1.0]])
     assert float(effective_rank(both)) == pytest.approx(wanted, rel=1e-6)
     assert effective_rank(torch.stack([both, both])).shape == (2,)
+    # of a model that has diverged there is none
+    bad = torch.where(torch.eye(4)[:, :2] > 0, math.nan, both)
+    found = effective_rank(torch.stack([bad, both, both * math.inf])).tolist()
+    assert found == pytest.approx([math.nan, wanted, math.nan], rel=1e-6, nan_ok=True)

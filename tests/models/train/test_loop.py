@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from hunch.models import Quak, TrainingDivergedError, TrainingSettings, Vae
 from hunch.models.train import checkpoint as checkpoint_module
 from hunch.models.train import loop as training_module
-from hunch.models.train.loop import resolve_device, train_stack
+from hunch.models.train.loop import Resident, resolve_device, train_stack
 from hunch.models.train.objective import Batch, Objective, WrappedObjective
 
 QUICK = {"device": "cpu", "hidden": 16, "batch_size": 64}
@@ -264,6 +264,18 @@ def test_a_batch_that_must_be_whole_is(whole: bool, batches: list[int]) -> None:
     assert objective.held == batches
     # every row counts once
     assert record["validation_loss"][0] == pytest.approx(float(rows.square().mean()), rel=1e-6)
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_a_row_comes_once_in_a_batch_that_must_be_whole(once: bool) -> None:
+    data = Resident([torch.arange(100.0)[:, None], torch.arange(30.0)[:, None]], torch.device("cpu"))
+    rows = data.shuffled([0, 1], 50, 64, 3, 0, once=once)
+    assert rows.shape == (50, 2, 64)
+    kinds = [len(batch.unique()) for batch in rows[:, 0]]
+    assert (min(kinds) == 64) is once
+    # all rows come, and those of a sample that fills no batch come as they may
+    assert rows[:, 0].unique().tolist() == [*range(100)]
+    assert rows[:, 1].unique().tolist() == [*range(100, 130)]
 
 
 class Beside(WrappedObjective):
