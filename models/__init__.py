@@ -6,6 +6,12 @@ Read `scorer.py` (the protocol, the registry of methods), then `sample.py` and `
 from .autoencoders.constituent_vae import ConstituentVae
 from .autoencoders.conv_vae import ConvVae
 from .autoencoders.rescaled_sets import rescaled_to_masses, rescaled_to_spectrum
+from .classical.autoencoder import Autoencoder
+from .classical.deep_svdd import DeepSvdd
+from .classical.gaussian_mixture import GaussianMixture
+from .classical.isolation_forest import IsolationForest
+from .classical.k_means import KMeans
+from .classical.kernel_density import KernelDensity
 from .contrastive.clr import AnomalyCLR, JetCLR, load_encoder
 from .contrastive.encoded import Encoded
 from .density.flow import Flow
@@ -56,6 +62,7 @@ __all__ = [
     "PER_JET",
     "SCORERS",
     "AnomalyCLR",
+    "Autoencoder",
     "Chain",
     "ChainError",
     "Clouds",
@@ -63,14 +70,19 @@ __all__ = [
     "ConstituentVae",
     "ConvVae",
     "Decorrelated",
+    "DeepSvdd",
     "DeviceError",
     "DtypeError",
     "EmptyImageError",
     "Encoded",
     "EventToEnsemble",
     "Flow",
+    "GaussianMixture",
     "Generative",
+    "IsolationForest",
     "JetCLR",
+    "KMeans",
+    "KernelDensity",
     "Langevin",
     "MedoidPath",
     "Method",

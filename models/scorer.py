@@ -173,11 +173,17 @@ def scorer_fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
 
 
 SCORERS: dict[str, str] = {
+    "Autoencoder": "classical.autoencoder",
     "ConstituentVae": "autoencoders.constituent_vae",
     "ConvVae": "autoencoders.conv_vae",
+    "DeepSvdd": "classical.deep_svdd",
     "Encoded": "contrastive.encoded",
     "EventToEnsemble": "distance.event_to_ensemble",
     "Flow": "density.flow",
+    "GaussianMixture": "classical.gaussian_mixture",
+    "IsolationForest": "classical.isolation_forest",
+    "KMeans": "classical.k_means",
+    "KernelDensity": "classical.kernel_density",
     "NAE": "energy.nae",
     "Quak": "density.quak",
     "Vae": "density.vae",

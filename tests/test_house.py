@@ -57,6 +57,7 @@ SUB_ROOMS = {
         ("train",),
         ("distance",),
         ("density",),
+        ("classical",),
         ("autoencoders",),
         ("energy",),
         ("contrastive",),

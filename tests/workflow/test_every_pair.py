@@ -44,6 +44,11 @@ QUICK: dict[str, Any] = {
     "batch_size": 64,
     "sample": 40,
     "k": 2,
+    "n_estimators": 10,
+    "components": 2,
+    "clusters": 2,
+    "outputs": 4,
+    "max_rows": 500,
     "encoder": {
         "name": "JetCLR",
         "width": 8,
@@ -58,6 +63,17 @@ QUICK: dict[str, Any] = {
     "scorer": {"name": "Quak", "max_epochs": 1, "hidden": 8, "steps": 2, "batch_size": 64},
 }
 """Of every method the fields that make it small."""
+NO_GRAPH = (
+    "Encoded",
+    "EventToEnsemble",
+    "ConstituentVae",
+    "Autoencoder",
+    "DeepSvdd",
+    "GaussianMixture",
+    "IsolationForest",
+)
+NO_GRAPH += ("KMeans", "KernelDensity")
+"""Methods that cannot be exported as ONNX."""
 SMALL: dict[str, dict[str, Any]] = {"images": {"pixels": 8}, "constituents": {"max_constituents": 12}}
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "Quak": [{"architecture": name} for name in ARCHITECTURES],
@@ -193,9 +209,9 @@ def check_export(analysis: Any, path: Path) -> None:
     from hunch.workflow.layout import model_paths, table_path
 
     space = load_space(model_paths(analysis)[0])
-    no_graph = analysis.scorer_name in ("Encoded", "EventToEnsemble", "ConstituentVae")
+    no_graph = analysis.scorer_name in NO_GRAPH
     if no_graph or {"nsf", "wasserstein"} & set(analysis.scorer_options.values()):
-        refusal = r"optimal transport|('nsf'|ConstituentVae|Encoded) cannot be exported as ONNX"
+        refusal = rf"optimal transport|('nsf'|{'|'.join(NO_GRAPH)}) cannot be exported as ONNX"
         with pytest.raises(ScorerError, match=refusal):
             export_onnx(space, path)
         assert not path.exists()
