@@ -188,8 +188,10 @@ def test_one_encoder_learns_from_the_training_background_alone(monkeypatch: pyte
             "inputs": "rows",
         }
         | {"latent_steps": 1, "input_steps": 1},
+        {"name": "KMeans", "clusters": 3, "metric": "distance"},
+        {"name": "GaussianMixture", "components": 2, "covariance": "diag", "metric": "mahalanobis"},
     ],
-    ids=["Vae", "NAE"],
+    ids=["Vae", "NAE", "KMeans", "GaussianMixture"],
 )
 def test_a_scorer_of_rows_has_an_instance_for_each_prior(scorer: dict[str, Any], tmp_path: Path) -> None:
     space = make_space("Encoded", kind="sets", priors=("two",), seed=3, options={"encoder": ENCODER, "scorer": scorer})
