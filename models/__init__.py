@@ -8,6 +8,12 @@ from .autoencoders.conv_vae import ConvVae
 from .autoencoders.event_vae import EventAutoencoder, EventVae
 from .autoencoders.four_vectors import FourVectors
 from .autoencoders.rescaled_sets import rescaled_to_masses, rescaled_to_spectrum
+from .classical.autoencoder import Autoencoder
+from .classical.deep_svdd import DeepSvdd
+from .classical.gaussian_mixture import GaussianMixture
+from .classical.isolation_forest import IsolationForest
+from .classical.k_means import KMeans
+from .classical.kernel_density import KernelDensity
 from .combined import Combined
 from .contrastive.clr import AnomalyCLR, JetCLR
 from .contrastive.encoded import Encoded
@@ -60,6 +66,7 @@ __all__ = [
     "PER_JET",
     "SCORERS",
     "AnomalyCLR",
+    "Autoencoder",
     "Chain",
     "ChainError",
     "Clouds",
@@ -68,6 +75,7 @@ __all__ = [
     "ConstituentVae",
     "ConvVae",
     "Decorrelated",
+    "DeepSvdd",
     "DeviceError",
     "DtypeError",
     "EmptyImageError",
@@ -77,8 +85,12 @@ __all__ = [
     "EventVae",
     "Flow",
     "FourVectors",
+    "GaussianMixture",
     "Generative",
+    "IsolationForest",
     "JetCLR",
+    "KMeans",
+    "KernelDensity",
     "Langevin",
     "MedoidPath",
     "Method",

@@ -175,14 +175,20 @@ def scorer_fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
 
 
 SCORERS: dict[str, str] = {
+    "Autoencoder": "classical.autoencoder",
     "Combined": "combined",
     "ConstituentVae": "autoencoders.constituent_vae",
     "ConvVae": "autoencoders.conv_vae",
+    "DeepSvdd": "classical.deep_svdd",
     "Encoded": "contrastive.encoded",
     "EventAutoencoder": "autoencoders.event_vae",
     "EventToEnsemble": "distance.event_to_ensemble",
     "EventVae": "autoencoders.event_vae",
     "Flow": "density.flow",
+    "GaussianMixture": "classical.gaussian_mixture",
+    "IsolationForest": "classical.isolation_forest",
+    "KMeans": "classical.k_means",
+    "KernelDensity": "classical.kernel_density",
     "NAE": "energy.nae",
     "Quak": "density.quak",
     "Vae": "density.vae",

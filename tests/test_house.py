@@ -59,6 +59,7 @@ SUB_ROOMS = {
         ("train",),
         ("distance",),
         ("density",),
+        ("classical",),
         ("autoencoders",),
         ("energy",),
         ("contrastive",),

@@ -41,7 +41,9 @@ def test_python_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     exec(compile(block, "README.md", "exec"), {})
 
 
-@pytest.mark.parametrize("block", blocks("yaml"), ids=["minimal", "tables", "exposure", "energies", "representations"])
+@pytest.mark.parametrize(
+    "block", blocks("yaml"), ids=["minimal", "tables", "exposure", "energies", "classical", "representations"]
+)
 def test_analyses_are_read(block: str, tmp_path: Path) -> None:
     samples = yaml.safe_load(block)["samples"]
     priors = (file for files in samples.get("priors", {}).values() for file in files)

