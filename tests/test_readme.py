@@ -42,12 +42,12 @@ def test_python_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "block", blocks("yaml"), ids=["minimal", "tables", "exposure", "energies", "classical", "representations"]
+    "block", blocks("yaml"), ids=["minimal", "tables", "exposure", "energies", "classical", "representations", "events"]
 )
 def test_analyses_are_read(block: str, tmp_path: Path) -> None:
     samples = yaml.safe_load(block)["samples"]
-    priors = (file for files in samples.get("priors", {}).values() for file in files)
-    for name in (*samples["data"], *samples.get("background", []), *samples.get("exposure", []), *priors):
+    named = [file for kind in ("priors", "signals") for files in samples.get(kind, {}).values() for file in files]
+    for name in (*samples["data"], *samples.get("background", []), *samples.get("exposure", []), *named):
         (tmp_path / name).touch()
     path = tmp_path / "analysis.yaml"
     path.write_text(block, encoding="utf-8")
@@ -99,6 +99,7 @@ def test_every_representation_and_every_method_has_a_row_with_its_fields() -> No
         assert stated.keys() == own.keys()
         for key, default in own.items():
             said = "none" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+            said = ", ".join(default) if isinstance(default, tuple) else said
             assert stated[key] == said, (name, key)
 
 
