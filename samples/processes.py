@@ -399,7 +399,9 @@ def _checked(process: str, name: str, value: Value, sqrt_s: float) -> Value:
     whole = name == "min_quarks"
     low, high = (1.0, float(recipe.quarks)) if whole else BOUNDS.get(name, (MASS_MIN, sqrt_s))
     ranged = bool(recipe.spreads) and name == next(iter(recipe.parameters))
-    allowed = "whole numbers, " * whole + f"{low:g} to {high:g}" + ", or LOW:HIGH within it" * ranged + REASONS.get(name, "")
+    allowed = (
+        "whole numbers, " * whole + f"{low:g} to {high:g}" + ", or LOW:HIGH within it" * ranged + REASONS.get(name, "")
+    )
     if isinstance(value, tuple):
         good = ranged and low <= value[0] < value[1] <= high
         value = (float(value[0]), float(value[1]))
