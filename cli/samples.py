@@ -61,7 +61,7 @@ OPTIONS = {
     "parameters",
     multiple=True,
     metavar="NAME=GEV",
-    help="A mass of the process: --set m_zprime=4000; of jet_w and jet_top also a range: --set m_w=40:200.",
+    help="A mass of the process, or what else it has: --set m_zprime=4000; of jet_w and jet_top also a range: --set m_w=40:200.",
 )
 @click.pass_obj
 def simulate(
@@ -83,18 +83,22 @@ def simulate(
     """Simulate PROCESS with Pythia 8 and a fast detector.
 
     \b
-    Events:      qcd, zprime_xy, zprime_qqq, zprime_tt, wprime_wz
+    Events:      qcd, zprime_xy, zprime_qqq, zprime_tt, wprime_wz, zprime_svj
                  (--set m_zprime, m_x, m_y, m_wprime)
-    Single jets: jet_qcd, jet_top, jet_w, jet_hh4j, one jet an event of the file
+    Single jets: jet_qcd, jet_top, jet_w, jet_hh4j, jet_svj, one jet an event of
+                 the file
                  (--set m_top, m_w, m_H, m_h; --set m_w=40:200 of jet_w and
                  m_top=90:250 of jet_top: masses flat over a range)
+    Semi-visible jets (zprime_svj, jet_svj): dark mesons of mass m_dark, invisible
+                 with the probability r_inv (--set m_zprime, m_dark, r_inv=0.3,
+                 and alpha_dark, the dark coupling at 1 TeV)
     Whole events that fire a lepton trigger of 23 GeV, told as electrons, muons,
     jets and missing momentum: event_sm (W, QCD, Z, ttbar), event_a4l,
     event_lqbtau, event_h0tautau, event_htaunu
                  (--set m_A, m_LQ, m_h0, m_hch)
 
     The jets are anti-kT, R = 1.0, single ones within |eta| < 1.5; those of top, W and H hold all quarks of the hadronic decay (--set
-    min_quarks=1: that many of them). Commands with one -n make samples of equal size. QCD jets to train on, of pT > 450 GeV:
+    min_quarks=1: that many of them), semi-visible ones a dark quark. Commands with one -n make samples of equal size. QCD jets to train on, of pT > 450 GeV:
     hunch simulate jet_qcd --jet-pt 450 inf. The settings of the top-tagging reference sample (arXiv:1902.09914):
     --sqrt-s 14TeV --jet-radius 0.8 --jet-eta 2 --no-multiple-interactions. Whole events have jets of R = 0.4 and no options of jets; the leptons of
     their QCD are those of b and c hadrons, and there are no fakes and no pile-up.

@@ -44,7 +44,7 @@ class SimulationReport:
     those that were not given up early); accepted: events
     written. seconds: wall-clock time; init_seconds: the part, summed over blocks, that starting Pythia took.
     cross_section, cross_section_error: pb before the jet selection, as Pythia estimates it from these events (its
-    statistical error), no number for a mixture of whole events, whose shares are given; of the X Y processes only the product with an unknown coupling means something, of H and of a mass
+    statistical error), no number for a mixture of whole events, whose shares are given; of the X Y and semi-visible processes only the product with an unknown coupling means something, of H and of a mass
     that is spread not even that.
     """
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .detector import Detector
+from .hidden_valley import DARK_QUARK
 
 __all__ = ["JET_RADIUS", "clustered", "decay_quarks", "leading_jet_pt", "single_jets"]
 
@@ -103,17 +104,20 @@ def decay_quarks(batch: Any, mothers: tuple[int, ...]) -> ak.Array:
     """Return the quarks that the particles `mothers` (PDG numbers, positive) decay to, before they shower.
 
     batch: of Pythia's `nextBatch`. Lists per event of `eta`, `phi` and `sign`, the sign of the mother's number, which
-    tells the decay of a top or W+ from that of an antitop or W-.
+    tells the decay of a top or W+ from that of an antitop or W-; of dark quarks the sign of their own number, as a jet
+    holds one of a pair.
     """
     record = batch.prt
-    quark = (np.abs(record.id) >= 1) & (np.abs(record.id) <= QUARK_MAX)
+    number = np.abs(record.id)
+    quark = ((number >= 1) & (number <= QUARK_MAX)) | (number == DARK_QUARK)
     content, mother = record[quark], record.id[record.mother1[quark]]
     from_decay = ak.zeros_like(mother, dtype=bool)
     for number in mothers:
         from_decay = from_decay | (np.abs(mother) == number)
     content, mother = content[from_decay], mother[from_decay]
     px, py, pz = content.p.px, content.p.py, content.p.pz
-    return ak.zip({"eta": np.arcsinh(pz / np.hypot(px, py)), "phi": np.arctan2(py, px), "sign": np.sign(mother)})
+    sign = np.sign(ak.where(np.abs(content.id) == DARK_QUARK, content.id, mother))
+    return ak.zip({"eta": np.arcsinh(pz / np.hypot(px, py)), "phi": np.arctan2(py, px), "sign": sign})
 
 
 def _holds_a_decay(jets: ak.Array, quarks: ak.Array, least: int | None, radius: float) -> ak.Array:

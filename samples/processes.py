@@ -17,6 +17,7 @@ from .event_processes import (
     Component,
     resonance_settings,
 )
+from .hidden_valley import Z_PRIME, alpha_peak, dark_shower
 from .spread import spread_settings
 
 __all__ = [
@@ -74,7 +75,7 @@ class Process:
     high is infinite unless it is a process of single jets); daughters names the masses whose sum has to stay below the
     first parameter, as parameter names or GeV. single_jet: an event of the sample is one jet and nothing else;
     mothers: PDG numbers of the particles whose decay it has to hold, none for the leading jet whatever it is; quarks: how
-    many that decay leaves. spreads: PDG number of the particle whose mass, the first parameter, may be spread flat over a
+    many that decay leaves. resonant: the collision makes one particle nearly at rest, so that what it leaves in a cone is not known before its decay. spreads: PDG number of the particle whose mass, the first parameter, may be spread flat over a
     range; legs: the outgoing particles of the collision that are it, as Pythia counts (3, 4). components: of a sample of whole events,
     which are told as electrons, muons, jets and missing momentum and fire a lepton trigger: the kinds of collisions that it is mixed of; the settings are theirs.
     """
@@ -87,6 +88,7 @@ class Process:
     single_jet: bool = False
     mothers: tuple[int, ...] = ()
     quarks: int = 0
+    resonant: bool = False
     spreads: int = 0
     legs: tuple[int, ...] = ()
     components: tuple[Component, ...] = ()
@@ -123,6 +125,11 @@ def _singlet(number: int, name: str, mass: float, decays: tuple[str, ...]) -> li
     return lines + [f"{number}:addChannel = {other}" for other in others]
 
 
+def _semi_visible(parameters: Mapping[str, float], window: Window) -> list[str]:
+    del window
+    return dark_shower(parameters)
+
+
 def _to_xy(decays: tuple[str, ...]) -> Callable[[Mapping[str, float], Window], list[str]]:
     """Produce q qbar -> Z' -> X Y.
 
@@ -136,9 +143,9 @@ def _to_xy(decays: tuple[str, ...]) -> Callable[[Mapping[str, float], Window], l
             "HiddenValley:ffbar2Zv = on",
             *_singlet(X, "X", parameters["m_x"], decays),
             *_singlet(Y, "Y", parameters["m_y"], decays),
-            *resonance_settings(4900023, parameters["m_zprime"]),
-            "4900023:onMode = off",
-            f"4900023:addChannel = 1 0.5 101 {X} {Y}",
+            *resonance_settings(Z_PRIME, parameters["m_zprime"]),
+            f"{Z_PRIME}:onMode = off",
+            f"{Z_PRIME}:addChannel = 1 0.5 101 {X} {Y}",
         ]
 
     return settings
@@ -229,6 +236,10 @@ def _higgs_jet(parameters: Mapping[str, float], window: Window) -> list[str]:
 LHCO = {"m_zprime": 3500.0, "m_x": 500.0, "m_y": 100.0}
 """The LHC Olympics R&D signal (arXiv:2101.08320)."""
 
+M_DARK = 20.0
+DARK = {"m_dark": M_DARK, "r_inv": 0.3, "alpha_dark": alpha_peak(M_DARK)}
+"""The dark sector of the CMS benchmark (arXiv:2112.11125); m_dark in GeV."""
+
 HARD = {"pthat_floor": 0.6, "pthat_ceiling": 1.3}
 """Range of pT-hat of single jets in units of the window's edges; what lies low in it is mostly given up early (`veto`).
 
@@ -264,6 +275,13 @@ PROCESSES: dict[str, Process] = {
     "wprime_wz": Process(
         "W' -> W Z, both hadronic", {"m_wprime": 3500.0}, signal=True, settings=_to_wz, daughters=(W_MASS, Z_MASS)
     ),
+    "zprime_svj": Process(
+        "Z' -> two semi-visible jets: dark quarks shower to dark mesons, a share r_inv of which is invisible",
+        {"m_zprime": 3500.0, **DARK},
+        signal=True,
+        settings=_semi_visible,
+        daughters=("m_dark",) * 2,
+    ),
     "jet_qcd": Process("one QCD jet an event, the leading one", HARD, signal=False, settings=_qcd_jet, single_jet=True),
     "jet_top": Process(
         "one jet an event that holds a hadronic top decay, of t tbar",
@@ -298,6 +316,17 @@ PROCESSES: dict[str, Process] = {
         mothers=(H_LIGHT,),
         quarks=4,
     ),
+    "jet_svj": Process(
+        "one semi-visible jet an event, of Z' -> two dark quarks",
+        {"m_zprime": 1700.0, **DARK},
+        signal=True,
+        settings=_semi_visible,
+        daughters=("m_dark",) * 2,
+        single_jet=True,
+        mothers=(Z_PRIME,),
+        quarks=1,
+        resonant=True,
+    ),
     "event_sm": _events(
         "whole events with a lepton: W -> l nu 59.2 %, QCD (b, c) 33.8 %, Z -> l l 6.7 %, ttbar 0.3 %", COCKTAIL
     ),
@@ -310,11 +339,23 @@ PROCESSES: dict[str, Process] = {
         "whole events with a lepton: h+- -> tau nu, tau -> l nu nu (e, mu)", HCH_TO_TAUNU, (TAU_MASS,), m_hch=60.0
     ),
 }
-"""Every process by name. Cross sections of the X Y processes are those of an arbitrary coupling."""
+"""Every process by name. Cross sections of the X Y and of the semi-visible processes are those of an arbitrary coupling."""
 
 
-FRACTIONS = {"pthat_fraction": (0.1, 1.0), "pthat_floor": (0.4, 1.0), "pthat_ceiling": (1.0, 10.0)}
-"""What parameters that are no masses may be."""
+BOUNDS = {
+    "pthat_fraction": (0.1, 1.0),
+    "pthat_floor": (0.4, 1.0),
+    "pthat_ceiling": (1.0, 10.0),
+    "m_dark": (5.0, 200.0),
+    "r_inv": (0.0, 0.95),
+    "alpha_dark": (0.15, 0.8),
+}
+"""What parameters may be that are no masses of resonances; m_dark in GeV, and alpha_dark such that Lambda is 0.9 to 270 GeV.
+
+At r_inv = 1 nothing of a semi-visible jet is seen: of 6,000 Z' of 3.5 TeV 13 have a jet of pT > 1.2 TeV, all of them initial-state radiation.
+"""
+REASONS = {"r_inv": " (at 1 nothing of the jets is seen)"}
+"""Why a parameter is bounded, where that is not plain."""
 
 
 def with_defaults(
@@ -322,7 +363,8 @@ def with_defaults(
 ) -> dict[str, Value]:
     """Return all parameters of a process, the given ones over its defaults.
 
-    A top too light for a W of 80.4 GeV has one lighter in proportion (m_w of 37.2 GeV at m_top = 80), unless m_w is given.
+    A top too light for a W of 80.4 GeV has one lighter in proportion (m_w of 37.2 GeV at m_top = 80), unless m_w is given;
+    the dark coupling alpha_dark is `alpha_peak` of m_dark unless it is given.
     Raises SimulationError for an unknown process or parameter, a mass outside what the process allows or above sqrt_s (GeV),
     a range where one number is taken, or daughters too heavy for their mother.
     """
@@ -346,6 +388,8 @@ def with_defaults(
                 f"process {process!r}: {mother} = {_shown(values[mother])} GeV is too light for daughters of {shown} GeV; "
                 f"allowed: a sum below {most:g} GeV"
             )
+    if "alpha_dark" in values and "alpha_dark" not in (parameters or {}):
+        values["alpha_dark"] = alpha_peak(_low(values["m_dark"]))
     return values
 
 
@@ -353,9 +397,11 @@ def _checked(process: str, name: str, value: Value, sqrt_s: float) -> Value:
     """Return a parameter if it can be what it is given as; raises SimulationError."""
     recipe = PROCESSES[process]
     whole = name == "min_quarks"
-    low, high = (1.0, float(recipe.quarks)) if whole else FRACTIONS.get(name, (MASS_MIN, sqrt_s))
+    low, high = (1.0, float(recipe.quarks)) if whole else BOUNDS.get(name, (MASS_MIN, sqrt_s))
     ranged = bool(recipe.spreads) and name == next(iter(recipe.parameters))
-    allowed = "whole numbers, " * whole + f"{low:g} to {high:g}" + ", or LOW:HIGH within it" * ranged
+    allowed = (
+        "whole numbers, " * whole + f"{low:g} to {high:g}" + ", or LOW:HIGH within it" * ranged + REASONS.get(name, "")
+    )
     if isinstance(value, tuple):
         good = ranged and low <= value[0] < value[1] <= high
         value = (float(value[0]), float(value[1]))

@@ -107,14 +107,14 @@ def simulate(
     An event is accepted when its leading anti-kT jet of detector candidates, of jet_radius (1.0 unless given), has
     pT > min_jet_pt (GeV, 1200 unless given). Of the processes `jet_*` an event of the file is one jet with jet_pt[0] < pT <
     jet_pt[1] (GeV, 550 to 650 unless given; the second may be infinite) and |eta| < jet_eta, and nothing else: the leading jet
-    (QCD), or the leading of the jets that hold all quarks (or `min_quarks` of them) of a hadronic top, W or H decay within dR <
+    (QCD), or the leading of the jets that hold all quarks (or `min_quarks` of them) of a hadronic top, W or H decay, or a dark quark, within dR <
     jet_radius; at most one jet is taken of a collision.
 
     jet_eta: unless given the tracker's edge, 2.5, less the radius; at most 3.0 less the radius. Where jets reach beyond the
     tracker, the detector has calorimeters there (Detector.calorimeter_eta = 3.0), so that no jet is cut in two. sqrt_s: of the two protons,
     GeV. multiple_interactions: whether further partons of the same two protons collide, as in nature. The top-tagging reference
     sample (arXiv:1902.09914) has sqrt_s=14000, jet_radius=0.8, jet_eta=2 and multiple_interactions=False. parameters: masses in GeV
-    and the like, see PROCESSES; a pair (low, high) for m_w of jet_w or m_top of jet_top spreads that mass flat over a range,
+    and the like (r_inv: the share of dark mesons that is invisible), see PROCESSES; a pair (low, high) for m_w of jet_w or m_top of jet_top spreads that mass flat over a range,
     before the jet is selected.
 
     Of the processes `event_*` an event is told as its electrons, muons, jets (R = 0.4) and missing transverse momentum, as
@@ -154,7 +154,7 @@ def simulate(
             multiple_interactions=multiple_interactions,
         )
     )
-    quarks = values.get("min_quarks", 0)
+    quarks = values.get("min_quarks", PROCESSES[process].quarks)
     least = 0 if isinstance(quarks, tuple) else int(quarks)
     job = Job(process, settings, seed, selection, n, least, spread_of(values))
     signal = int(PROCESSES[process].signal)
@@ -231,7 +231,8 @@ def run_block(job: Job, number: int) -> Block:
     pythia_seed, rng = block_seeds(job.seed, number)
     recipe = PROCESSES[job.process]
     low, radius, detector = job.selection.window[0], job.selection.radius, job.selection.detector
-    veto = EarlyVeto(low, radius=radius, spread=job.spread, legs=recipe.legs) if recipe.single_jet else None
+    early = recipe.single_jet and not recipe.resonant
+    veto = EarlyVeto(low, radius=radius, spread=job.spread, legs=recipe.legs) if early else None
     pythia = start_pythia(job.settings, pythia_seed, veto=veto)
     init_seconds = time.perf_counter() - begin
     parts: list[ak.Array] = []

@@ -92,7 +92,8 @@ def test_beyond_the_tracker_calorimeters_see_what_reaches_them(rng):
 
 
 def test_invisible_forward_and_curling_particles_are_gone(rng):
-    for pdg, pt, eta in ((12, 100, 0), (-14, 100, 0), (16, 100, 0), (1000022, 100, 0), (22, 100, 2.51), (211, 0.09, 0)):
+    unseen = [(pdg, 100, 0) for pdg in (12, -14, 16, 1000022, 51, -51, 53, 4900211, 4900113, 4900991)]
+    for pdg, pt, eta in (*unseen, (22, 100, 2.51), (211, 0.09, 0)):
         assert ak.sum(ak.num(reconstruct(shoot(pdg, 50, pt=pt, eta=eta, rng=rng), detector=DETECTOR, rng=rng))) == 0
     assert ak.sum(ak.num(reconstruct(shoot(22, 50, pt=100, eta=2.49, rng=rng), detector=DETECTOR, rng=rng))) == 50
 
