@@ -94,6 +94,9 @@ def test_a_forest_scores_as_that_of_scikit_learn(max_samples: int, scaling: str)
         n_estimators=20, max_samples=min(max_samples, 300), random_state=scorer.random_state()
     ).fit(scaled(scorer, x)[0])
     np.testing.assert_allclose(scorer.score(y), -forest.score_samples(scaled(scorer, y)[0]), rtol=1e-10)
+    # at the cuts themselves, which single precision decides
+    cuts = np.tile(scorer.fitted_["threshold"][:200, None], (1, 4))
+    np.testing.assert_allclose(scorer.scores(cuts, "isolation"), -forest.score_samples(cuts), rtol=1e-10)
     assert scorer.training_["max_samples"] == min(max_samples, 300)
 
 
@@ -203,15 +206,19 @@ def test_validation_is_scored_and_changes_nothing() -> None:
 def test_outputs_of_deep_svdd_are_homogeneous_and_the_score_is_the_distance_to_the_centre() -> None:
     """Without biases φ(2 z) = 2 φ(z), so that no row but the mean leads to zero and no network to one point."""
     x, y = rows(300), rows(40, seed=1)
-    scorer = DeepSvdd(**SHORT, outputs=5).fit(x)
+    scorer = DeepSvdd(**SHORT, outputs=40).fit(x)
     z = torch.from_numpy(scaled(scorer, y)[0])[None]
     outputs = scorer.network_(z)[0].numpy()
     np.testing.assert_allclose(scorer.network_(2 * z)[0].numpy(), 2 * outputs, rtol=1e-12)
     assert not [name for name, _ in scorer.network_.named_parameters() if "bias" in name]
     centre = scorer.fitted_["centre"]
-    assert centre.shape == (5,)
-    assert (np.abs(centre) >= 0.1).all()
+    assert centre.shape == (40,)
+    assert (np.abs(centre) >= 0.1 - 1e-12).all()
     np.testing.assert_allclose(scorer.score(y), np.linalg.norm(outputs - centre, axis=1), rtol=1e-12)
+    # the mean of the untrained outputs, moved away from zero
+    untrained = scorer.build(4)(torch.from_numpy(scaled(scorer, x)[0]).float()[None])[0].detach().numpy().mean(axis=0)
+    assert (np.abs(untrained) < 0.1).any()
+    np.testing.assert_allclose(centre, np.sign(untrained) * np.maximum(np.abs(untrained), 0.1), atol=0.1)
     assert scorer.training_["outputs_spread"] > 1e-3
 
 
