@@ -300,7 +300,7 @@ def draw_walks(folder: Path) -> None:
     means = model.latent_means(events("background"))
     with mpl.rc_context(mplhep.style.ROOT):
         figure, axes = plt.subplots(2, 4, figsize=(32, 15), sharex=True, layout="constrained")
-        for axis in range(AXES):
+        for axis in range(min(AXES, LATENT)):
             made = model.decode(principal_walk(means, axis, STEPS))
             drawn = {
                 name: np.where(made[:, slot, 0] > 0, made[:, slot, k], np.nan) for name, (slot, k) in FEATURES.items()
