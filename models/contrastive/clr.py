@@ -421,14 +421,14 @@ class AnomalyCLR(Encoder):
 
 def measured(sets: Array, name: str) -> Array:
     """Return sets (n, slots, 3), or raise NonFiniteError for numbers that no momentum has and that single precision would not hold."""
-    far = np.asarray((np.abs(sets) > (LARGEST_PT, LARGEST_ANGLE, LARGEST_ANGLE)).any(axis=1))
-    if not far.any():
+    far = np.argwhere(np.abs(sets).max(axis=1, initial=0.0) > (LARGEST_PT, LARGEST_ANGLE, LARGEST_ANGLE))
+    if not len(far):
         return sets
-    event, number = np.argwhere(far)[0]
+    event, number = far[0]
     found = sets[event, :, number][np.abs(sets[event, :, number]).argmax()]
     raise NonFiniteError(
-        f"{name}: {far.any(axis=1).sum()} of {len(sets)} events have numbers that no momentum has, first {event}: {('pT', 'eta', 'phi')[number]} "
-        f"{found:g}; allowed: pT up to {LARGEST_PT:g} GeV, eta and phi within ±{LARGEST_ANGLE:g}"
+        f"{name}: {len(np.unique(far[:, 0]))} of {len(sets)} events have numbers that no momentum has, first {event}: "
+        f"{('pT', 'eta', 'phi')[number]} {found:g}; allowed: pT up to {LARGEST_PT:g} GeV, eta and phi within ±{LARGEST_ANGLE:g}"
     )
 
 
