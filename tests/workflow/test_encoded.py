@@ -110,19 +110,19 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         {"encoder": "JetCRL"},
         {},
         "encoder",
-        "key 'scorer.encoder': no encoder 'JetCRL'; did you mean 'JetCLR'? allowed: JetCLR, AnomalyCLR; or the path of a folder, which has a / in it, as ./JetCRL",
+        "key 'scorer.encoder': no encoder 'JetCRL'; did you mean 'JetCLR'? allowed: JetCLR, AnomalyCLR, EventAutoencoder, EventVae, FourVectors; or the path of a folder, which has a / in it, as ./JetCRL",
     ),
     "no such scorer": (
         {"scorer": {"name": "Vea"}},
         {},
         "scorer",
-        "key 'scorer.scorer': no scorer 'Vea'; did you mean 'Vae'? allowed: Vae, Flow, NAE, Quak",
+        "key 'scorer.scorer': no scorer 'Vea'; did you mean 'Vae'? allowed: Vae, ",
     ),
     "a scorer of images": (
         {"scorer": "ConvVae"},
         {},
         "scorer",
-        "key 'scorer.scorer': ConvVae takes images, not rows; what takes rows: Autoencoder, DeepSvdd, Flow, GaussianMixture, IsolationForest, ",
+        "key 'scorer.scorer': ConvVae takes images, not rows; what takes rows: Autoencoder, Combined, DeepSvdd, Flow, GaussianMixture, IsolationForest, ",
     ),
     "an option of the encoder that there is not": (
         {"encoder": {"name": "JetCLR", "max_epoch": 3}},
