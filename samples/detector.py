@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 
 CHARGED_HADRONS = {211: 1, 321: 1, 2212: 1, 3222: 1, 3112: -1, 3312: -1, 3334: -1}
 """Charge of the hadrons that may reach the detector, by PDG number (positive number)."""
-INVISIBLE = (12, 14, 16, 18, 39, 1000022)
+INVISIBLE = (12, 14, 16, 18, 39, 52, 1000022)
 PION_MASS = 0.13957
 """Mass in GeV given to every charged hadron, as particle flow does without particle identification."""
 KINDS = ("hadron", "electron", "muon")

@@ -16,6 +16,7 @@ __all__ = [
     "COCKTAIL",
     "H0_TO_TAUTAU",
     "HCH_TO_TAUNU",
+    "LEPTON",
     "LQ_TO_BTAU",
     "Component",
     "ForcedDecays",
@@ -38,6 +39,8 @@ C_MESONS, C_BARYONS = (411, 421, 431), (4122, 4132, 4232, 4332)
 """Hadrons that decay weakly, by PDG number."""
 FOR_PARTICLE, FOR_ANTIPARTICLE = 2, 3
 """Pythia's `onMode` of channels that are open for one of the two alone."""
+LEPTON = "lepton"
+"""The selection of a sample whose events fire a lepton trigger."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,19 @@ class ForcedDecays:
 class Component:
     """One kind of collision in a sample of whole events.
 
-    share: of the sample, whose events all fire the trigger; settings(parameters): the lines for Pythia; forced: the
-    lepton that fires the trigger has to be of such a decay. None where nothing is forced.
+    share: of the sample, whose events all pass what `kept` says, in units that a sample's components have in common; settings(parameters): the lines for Pythia; forced: the
+    lepton that fires the trigger has to be of such a decay. None where nothing is forced. kept: the selection, "lepton" for the trigger of
+    arXiv:2107.02157, else one of `challenge_objects.passes`, and told as its objects. least_sum: collisions whose outgoing particles have less
+    transverse energy, after the hard part of the shower (GeV), are given up; slha(parameters): the spectrum of superpartners.
     """
 
     name: str
     share: float
     settings: Callable[[Mapping[str, float]], list[str]]
     forced: ForcedDecays | None = None
+    kept: str = LEPTON
+    least_sum: float | None = None
+    slha: Callable[[Mapping[str, float]], str] | None = None
 
 
 def resonance_settings(number: int, mass: float, *, width: float = RELATIVE_WIDTH) -> list[str]:
