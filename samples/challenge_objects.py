@@ -94,8 +94,8 @@ def passes(objects: ak.Array, kept: str) -> Bool:
     jets, met = objects.Jet, ak.to_numpy(objects.MET_pt).astype(np.float64)
     ht = ak.to_numpy(ak.sum(ak.values_astype(jets.pt, np.float64), axis=1))
     if kept == "1":
-        hard = (_count(jets.pt > HARD_PT) >= HARD_JETS) & (_count(jets.pt > LEADING_PT) > 0)
-        return np.asarray((met >= 200) & (met >= 0.2 * ht) & hard & (ht >= 600))
+        jetty = (_count(jets.pt > HARD_PT) >= HARD_JETS) & (_count(jets.pt > LEADING_PT) > 0)
+        return np.asarray((met >= 200) & (met >= 0.2 * ht) & jetty & (ht >= 600))
     if kept == "2b":
         leptons = ak.to_numpy(ak.num(objects.Electron) + ak.num(objects.Muon))
         return np.asarray((met >= 50) & (leptons >= 2) & (ht >= 50))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from .challenge_objects import STORED
-from .event_processes import Component, resonance_settings
+from .event_processes import FORCED_BEAUTY, Component, resonance_settings
 from .slha import CHARGINO, GLUINO, LIGHT_SQUARKS, NEUTRALINO, NEUTRALINO2, STOP, Decay, spectrum
 
 __all__ = [
@@ -61,19 +61,29 @@ CHANNEL1_SM = (
     ),
     Component("wlnu", 1.0, _always(*W_JET, *W_LEPTONIC, "PhaseSpace:pTHatMin = 150"), kept="1", least_sum=LEAST_SUM),
     Component("ttbar", 1.0, _always(*TTBAR, "PhaseSpace:pTHatMin = 100"), kept="1", least_sum=LEAST_SUM),
-    Component("qcd", 1.0, _always("HardQCD:all = on", "PhaseSpace:pTHatMin = 250"), kept="1", least_sum=LEAST_SUM),
+    Component(
+        "bb",
+        1.0,
+        _always("HardQCD:hardbbbar = on", "PhaseSpace:pTHatMin = 250"),
+        FORCED_BEAUTY,
+        kept="1",
+        least_sum=LEAST_SUM,
+    ),
 )
 
 CHANNEL2B_SM = (
     Component("ttbar", 1.0, _always(*TTBAR, *W_LEPTONIC), kept="2b"),
-    Component(
-        "dy", 1.0, _always(*Z_JET, *Z_LEPTONIC, "23:mMin = 20", "PhaseSpace:pTHatMin = 30"), kept="2b"
-    ),
+    Component("dy", 1.0, _always(*Z_JET, *Z_LEPTONIC, "23:mMin = 20", "PhaseSpace:pTHatMin = 40"), kept="2b"),
     Component("ww", 1.0, _always("WeakDoubleBoson:ffbar2WW = on", *W_LEPTONIC), kept="2b"),
+    Component("wz", 1.0, _always("WeakDoubleBoson:ffbar2ZW = on", *W_LEPTONIC, *Z_LEPTONIC, "23:mMin = 20"), kept="2b"),
     Component(
-        "wz", 1.0, _always("WeakDoubleBoson:ffbar2ZW = on", *W_LEPTONIC, *Z_LEPTONIC, "23:mMin = 20"), kept="2b"
+        "zz",
+        1.0,
+        _always(
+            "WeakDoubleBoson:ffbar2gmZgmZ = on", "23:onMode = off", "23:onIfAny = 11 12 13 14 15 16", "23:mMin = 20"
+        ),
+        kept="2b",
     ),
-    Component("zz", 1.0, _always("WeakDoubleBoson:ffbar2gmZgmZ = on", "23:onMode = off", "23:onIfAny = 11 12 13 14 15 16", "23:mMin = 20"), kept="2b"),
 )
 
 

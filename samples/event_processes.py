@@ -14,6 +14,7 @@ from dataclasses import dataclass
 __all__ = [
     "A_TO_4L",
     "COCKTAIL",
+    "FORCED_BEAUTY",
     "H0_TO_TAUTAU",
     "HCH_TO_TAUNU",
     "LEPTON",
@@ -48,7 +49,7 @@ class ForcedDecays:
     """Decays that leave leptons of one charge.
 
     hadrons: those that decay, by PDG number; by_charge(charge): the lines for Pythia under which leptons of that charge (1 or -1) are
-    many, and the other charge is as in nature; repeats: how often each collision is decayed.
+    many, and the other charge is as in nature; repeats: how often each collision is decayed, where a lepton has to fire the trigger.
     """
 
     hadrons: tuple[int, ...]
@@ -178,12 +179,13 @@ def _hch_to_taunu(parameters: Mapping[str, float]) -> list[str]:
     ]
 
 
+FORCED_BEAUTY = ForcedDecays((*B_MESONS, *B_BARYONS), _beauty, 20)
 QCD, CHARM = 0.338, 0.12
 """Share of QCD in the cocktail, and of c cbar in it."""
 
 COCKTAIL = (
     Component("w", 0.592, _w),
-    Component("bb", QCD * (1 - CHARM), _heavy("hardbbbar"), ForcedDecays((*B_MESONS, *B_BARYONS), _beauty, 20)),
+    Component("bb", QCD * (1 - CHARM), _heavy("hardbbbar"), FORCED_BEAUTY),
     Component("cc", QCD * CHARM, _heavy("hardccbar"), ForcedDecays((*C_MESONS, *C_BARYONS), _charm, 60)),
     Component("z", 0.067, _z),
     Component("ttbar", 0.003, _ttbar),

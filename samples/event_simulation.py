@@ -50,7 +50,12 @@ CHUNK = 500
 """Events written at once."""
 HOPELESS_TRIES = 20 * BLOCK_TRIES
 """Without one accepted event of a component after this many tries the settings are taken to be wrong."""
-TOLD = {LEPTON: "fires the trigger", STORED: "has an object that the challenge stores an event for"}
+TOLD = {
+    LEPTON: "fires the trigger",
+    STORED: "has an object that the challenge stores an event for",
+    "1": "passes the selection of channel 1",
+    "2b": "passes the selection of channel 2b",
+}
 """What no event does where none passes."""
 MIXTURE = 1 << 20
 """Of the keys of the generator that draws components, so that it is none of a block's."""
@@ -207,7 +212,7 @@ class Feed:
             self._blocks.append(block)
             self.init_seconds += block.init_seconds
             if self._before >= HOPELESS_TRIES and not any(len(b.weights) for b in self._blocks):
-                raise SimulationError(f"{self._told}: none of {self._before} events {TOLD.get(self._job.component.kept, 'passes the selection of channel ' + self._job.component.kept)}")
+                raise SimulationError(f"{self._told}: none of {self._before} events {TOLD[self._job.component.kept]}")
         if not n:
             return ak.Array([]), np.zeros(0, dtype=np.float32)
         objects = ak.concatenate([own for own, _, _ in self._left])
@@ -243,7 +248,7 @@ def run_event_block(job: EventJob, number: int) -> EventBlock:
     """
     begin = time.perf_counter()
     pythia_seed, rng = block_seeds(job.seed, job.number, number)
-    forced = job.component.forced
+    forced, trigger = job.component.forced, job.component.kept == LEPTON
     charge = 0 if forced is None else 1 - 2 * (number % 2)
     veto = None if job.component.least_sum is None else SumVeto(job.component.least_sum)
     with spectrum_settings(job.slha) as superpartners:
@@ -254,14 +259,14 @@ def run_event_block(job: EventJob, number: int) -> EventBlock:
     weights, tried = [], []
     tries = accepted = 0
     while tries < BLOCK_TRIES and accepted < job.enough:
-        if forced is None:
+        if forced is None or not trigger:
             batch = pythia.nextBatch(BATCH_TRIES)
             state, own = final_state(batch), ak.to_numpy(batch.info.weights[:, 0])
             rows = np.arange(len(own))
         else:
             state, own, rows = heavy_collisions(pythia, BATCH_TRIES, decays=forced, charge=charge, rng=rng)
         particles = reconstruct(state, detector=EVENT_DETECTOR, rng=rng)
-        if job.component.kept == LEPTON:
+        if trigger:
             keep, objects = event_objects(particles, charge=charge)
         else:
             keep, objects = challenge_objects(particles, heavy_hadrons(batch), kept=job.component.kept, rng=rng)

@@ -13,6 +13,7 @@ import pythia8mc
 from tqdm import tqdm
 
 from .processes import SimulationError, Value
+
 __all__ = [
     "BATCH_TRIES",
     "BLOCK_TRIES",

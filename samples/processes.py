@@ -418,7 +418,9 @@ def _checked(process: str, name: str, value: Value, sqrt_s: float) -> Value:
     """Return a parameter if it can be what it is given as; raises SimulationError."""
     recipe = PROCESSES[process]
     whole = name == "min_quarks"
-    low, high = (1.0, float(recipe.quarks)) if whole else recipe.limits.get(name) or FRACTIONS.get(name, (MASS_MIN, sqrt_s))
+    low, high = (
+        (1.0, float(recipe.quarks)) if whole else recipe.limits.get(name) or FRACTIONS.get(name, (MASS_MIN, sqrt_s))
+    )
     ranged = bool(recipe.spreads) and name == next(iter(recipe.parameters))
     allowed = "whole numbers, " * whole + f"{low:g} to {high:g}" + ", or LOW:HIGH within it" * ranged
     if isinstance(value, tuple):
