@@ -96,6 +96,13 @@ def simulate(
     jets and missing momentum: event_sm (W, QCD, Z, ttbar), event_a4l,
     event_lqbtau, event_h0tautau, event_htaunu
                  (--set m_A, m_LQ, m_h0, m_hch)
+    Whole events in the manner of the DarkMachines challenge, with photons and
+    b-tags: the Standard Model in a channel, event_channel1_sm (Z, W, ttbar, bb),
+    event_channel2b_sm (ttbar, Drell-Yan, WW, WZ, ZZ), and signals, event_glgl,
+    event_sqsq, event_stop2b, event_stlp, event_chaneut, event_monojet,
+    event_zp_mutau, event_zh_inv
+                 (--set m_gluino, m_squark, m_stop, m_cha, m_neut, m_zprime,
+                 m_dm, m_H)
 
     The jets are anti-kT, R = 1.0, single ones within |eta| < 1.5; those of top, W and H hold all quarks of the hadronic decay (--set
     min_quarks=1: that many of them), semi-visible ones a dark quark. Commands with one -n make samples of equal size. QCD jets to train on, of pT > 450 GeV:

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 __all__ = [
     "A_TO_4L",
     "COCKTAIL",
+    "FORCED_BEAUTY",
     "H0_TO_TAUTAU",
     "HCH_TO_TAUNU",
+    "LEPTON",
     "LQ_TO_BTAU",
     "Component",
     "ForcedDecays",
@@ -38,6 +40,8 @@ C_MESONS, C_BARYONS = (411, 421, 431), (4122, 4132, 4232, 4332)
 """Hadrons that decay weakly, by PDG number."""
 FOR_PARTICLE, FOR_ANTIPARTICLE = 2, 3
 """Pythia's `onMode` of channels that are open for one of the two alone."""
+LEPTON = "lepton"
+"""The selection of a sample whose events fire a lepton trigger."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class ForcedDecays:
     """Decays that leave leptons of one charge.
 
     hadrons: those that decay, by PDG number; by_charge(charge): the lines for Pythia under which leptons of that charge (1 or -1) are
-    many, and the other charge is as in nature; repeats: how often each collision is decayed.
+    many, and the other charge is as in nature; repeats: how often each collision is decayed, where a lepton has to fire the trigger.
     """
 
     hadrons: tuple[int, ...]
@@ -57,14 +61,19 @@ class ForcedDecays:
 class Component:
     """One kind of collision in a sample of whole events.
 
-    share: of the sample, whose events all fire the trigger; settings(parameters): the lines for Pythia; forced: the
-    lepton that fires the trigger has to be of such a decay. None where nothing is forced.
+    share: of the sample, whose events all pass what `kept` says, in units that a sample's components have in common; settings(parameters): the lines for Pythia; forced: the
+    lepton that fires the trigger has to be of such a decay. None where nothing is forced. kept: the selection, "lepton" for the trigger of
+    arXiv:2107.02157, else one of `challenge_objects.passes`, and told as its objects. least_sum: collisions whose outgoing particles have less
+    transverse energy, after the hard part of the shower (GeV), are given up; slha(parameters): the spectrum of superpartners.
     """
 
     name: str
     share: float
     settings: Callable[[Mapping[str, float]], list[str]]
     forced: ForcedDecays | None = None
+    kept: str = LEPTON
+    least_sum: float | None = None
+    slha: Callable[[Mapping[str, float]], str] | None = None
 
 
 def resonance_settings(number: int, mass: float, *, width: float = RELATIVE_WIDTH) -> list[str]:
@@ -170,12 +179,13 @@ def _hch_to_taunu(parameters: Mapping[str, float]) -> list[str]:
     ]
 
 
+FORCED_BEAUTY = ForcedDecays((*B_MESONS, *B_BARYONS), _beauty, 20)
 QCD, CHARM = 0.338, 0.12
 """Share of QCD in the cocktail, and of c cbar in it."""
 
 COCKTAIL = (
     Component("w", 0.592, _w),
-    Component("bb", QCD * (1 - CHARM), _heavy("hardbbbar"), ForcedDecays((*B_MESONS, *B_BARYONS), _beauty, 20)),
+    Component("bb", QCD * (1 - CHARM), _heavy("hardbbbar"), FORCED_BEAUTY),
     Component("cc", QCD * CHARM, _heavy("hardccbar"), ForcedDecays((*C_MESONS, *C_BARYONS), _charm, 60)),
     Component("z", 0.067, _z),
     Component("ttbar", 0.003, _ttbar),

@@ -21,9 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..workers import WorkerPool
+from .challenge_objects import STORED, ChallengeSelection, challenge_objects
 from .detector import reconstruct
-from .event_processes import Component
+from .event_processes import LEPTON, Component
 from .eventfile import object_writer
+from .flavour_tags import heavy_hadrons
 from .generation import (
     BATCH_TRIES,
     BLOCK_TRIES,
@@ -37,6 +39,8 @@ from .generation import (
 from .heavy_flavour import heavy_collisions
 from .objects import EVENT_DETECTOR, ObjectSelection, event_objects
 from .processes import PROCESSES, SimulationError, common_settings, shown_parameters
+from .slha import spectrum_settings
+from .veto import SumVeto
 
 __all__ = ["mixture", "simulate_events"]
 
@@ -46,6 +50,13 @@ CHUNK = 500
 """Events written at once."""
 HOPELESS_TRIES = 20 * BLOCK_TRIES
 """Without one accepted event of a component after this many tries the settings are taken to be wrong."""
+TOLD = {
+    LEPTON: "fires the trigger",
+    STORED: "has an object that the challenge stores an event for",
+    "1": "passes the selection of channel 1",
+    "2b": "passes the selection of channel 2b",
+}
+"""What no event does where none passes."""
 MIXTURE = 1 << 20
 """Of the keys of the generator that draws components, so that it is none of a block's."""
 Ints = npt.NDArray[np.int64]
@@ -55,7 +66,7 @@ Ints = npt.NDArray[np.int64]
 class EventJob:
     """What every block of a component needs to know; `enough` events end a block early, which changes none of them.
 
-    component: whose number is `number`; settings: the lines for Pythia, but for those of forced decays.
+    component: whose number is `number`; settings: the lines for Pythia, but for those of forced decays; slha: the spectrum of superpartners, or nothing.
     """
 
     number: int
@@ -63,6 +74,7 @@ class EventJob:
     settings: tuple[str, ...]
     seed: int
     enough: int
+    slha: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,11 +109,13 @@ def simulate_events(
     parameters: Mapping[str, float],
     progress: bool,
 ) -> SimulationReport:
-    """Simulate `n` events of a process of whole events that fire the trigger, and write their objects to an event file.
+    """Simulate `n` events of a process of whole events that pass its selection, and write their objects to an event file.
 
     Options as of `simulate`, already checked. Raises SimulationError.
     """
-    recipe, selection = PROCESSES[process], ObjectSelection()
+    recipe = PROCESSES[process]
+    challenge = recipe.components[0].kept != LEPTON
+    jets = ChallengeSelection() if challenge else ObjectSelection()
     common = common_settings(sqrt_s=sqrt_s, multiple_interactions=multiple_interactions)
     drawn = mixture(recipe.components, n, seed=seed)
     start = time.perf_counter()
@@ -114,6 +128,7 @@ def simulate_events(
                     (*common, *component.settings(parameters)),
                     seed,
                     int((drawn == number).sum()),
+                    "" if component.slha is None else component.slha(parameters),
                 ),
                 pool,
                 workers,
@@ -123,7 +138,9 @@ def simulate_events(
         ]
         with (
             progress_bar(process, n, progress=progress) as bar,
-            object_writer(path, measured=True, truth=True, process=True, weighted=True) as writer,
+            object_writer(
+                path, measured=True, truth=True, process=True, weighted=True, photons=challenge, btag=challenge
+            ) as writer,
         ):
             for first in range(0, n, CHUNK):
                 kinds = drawn[first : first + CHUNK]
@@ -140,10 +157,10 @@ def simulate_events(
         process=process,
         path=str(path),
         seed=seed,
-        min_jet_pt=selection.jet_pt,
+        min_jet_pt=jets.jet_pt,
         max_jet_pt=float("inf"),
-        jet_radius=selection.jet_radius,
-        jet_eta=selection.jet_eta,
+        jet_radius=jets.jet_radius,
+        jet_eta=jets.jet_eta,
         sqrt_s=sqrt_s,
         multiple_interactions=multiple_interactions,
         parameters=parameters,
@@ -195,7 +212,7 @@ class Feed:
             self._blocks.append(block)
             self.init_seconds += block.init_seconds
             if self._before >= HOPELESS_TRIES and not any(len(b.weights) for b in self._blocks):
-                raise SimulationError(f"{self._told}: none of {self._before} events fires the trigger")
+                raise SimulationError(f"{self._told}: none of {self._before} events {TOLD[self._job.component.kept]}")
         if not n:
             return ak.Array([]), np.zeros(0, dtype=np.float32)
         objects = ak.concatenate([own for own, _, _ in self._left])
@@ -225,39 +242,48 @@ class Feed:
 
 
 def run_event_block(job: EventJob, number: int) -> EventBlock:
-    """Make one block: generate, detect, and keep the objects of the events that fire the trigger.
+    """Make one block: generate, detect, and keep the objects of the events that pass the selection.
 
     Where decays are forced, blocks of even number have leptons of charge 1, those of odd number leptons of charge -1.
     """
     begin = time.perf_counter()
     pythia_seed, rng = block_seeds(job.seed, job.number, number)
-    forced = job.component.forced
+    forced, trigger = job.component.forced, job.component.kept == LEPTON
     charge = 0 if forced is None else 1 - 2 * (number % 2)
-    pythia = start_pythia((*job.settings, *(() if forced is None else forced.by_charge(charge))), pythia_seed)
+    veto = None if job.component.least_sum is None else SumVeto(job.component.least_sum)
+    with spectrum_settings(job.slha) as superpartners:
+        lines = (*job.settings, *superpartners, *(() if forced is None else forced.by_charge(charge)))
+        pythia = start_pythia(lines, pythia_seed, veto=veto)
     init_seconds = time.perf_counter() - begin
     parts: list[ak.Array] = []
     weights, tried = [], []
     tries = accepted = 0
     while tries < BLOCK_TRIES and accepted < job.enough:
-        if forced is None:
+        if forced is None or not trigger:
             batch = pythia.nextBatch(BATCH_TRIES)
             state, own = final_state(batch), ak.to_numpy(batch.info.weights[:, 0])
             rows = np.arange(len(own))
         else:
             state, own, rows = heavy_collisions(pythia, BATCH_TRIES, decays=forced, charge=charge, rng=rng)
-        keep, objects = event_objects(reconstruct(state, detector=EVENT_DETECTOR, rng=rng), charge=charge)
+        particles = reconstruct(state, detector=EVENT_DETECTOR, rng=rng)
+        if trigger:
+            keep, objects = event_objects(particles, charge=charge)
+        else:
+            keep, objects = challenge_objects(particles, heavy_hadrons(batch), kept=job.component.kept, rng=rng)
         parts.append(objects)
         weights.append(own[keep])
         tried.append(tries + rows[keep] + 1)
         tries += BATCH_TRIES
         accepted += len(keep)
     info = pythia.infoPython()
+    # Pythia counts what a hook gives up as not produced
+    to_pb = MB_TO_PB * (1.0 if veto is None else 1 + veto.vetoed / tries)
     return EventBlock(
         ak.to_packed(ak.concatenate(parts)),
         np.concatenate(weights).astype(np.float32),
         np.concatenate(tried),
         tries,
         init_seconds,
-        info.sigmaGen() * MB_TO_PB,
-        info.sigmaErr() * MB_TO_PB,
+        info.sigmaGen() * to_pb,
+        info.sigmaErr() * to_pb,
     )

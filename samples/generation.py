@@ -13,7 +13,6 @@ import pythia8mc
 from tqdm import tqdm
 
 from .processes import SimulationError, Value
-from .veto import EarlyVeto
 
 __all__ = [
     "BATCH_TRIES",
@@ -80,7 +79,7 @@ def progress_bar(process: str, n: int, *, progress: bool) -> tqdm[NoReturn]:
     return bar
 
 
-def start_pythia(settings: tuple[str, ...], seed: int, *, veto: EarlyVeto | None = None) -> pythia8mc.Pythia:
+def start_pythia(settings: tuple[str, ...], seed: int, *, veto: pythia8mc.UserHooks | None = None) -> pythia8mc.Pythia:
     """Return an initialised Pythia; seed: 1 to 900,000,000. Raises SimulationError with the line it refuses.
 
     The caller has to hold on to `veto` as long as to Pythia.

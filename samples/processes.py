@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import HunchError, unknown_name
+from .challenge_processes import (
+    CHANEUT,
+    CHANNEL1_SM,
+    CHANNEL2B_SM,
+    GLGL,
+    MONOJET,
+    SQSQ,
+    STLP,
+    STOP2B,
+    ZH_INV,
+    ZP_MUTAU,
+)
 from .event_processes import (
     A_TO_4L,
     COCKTAIL,
@@ -77,7 +89,8 @@ class Process:
     mothers: PDG numbers of the particles whose decay it has to hold, none for the leading jet whatever it is; quarks: how
     many that decay leaves. resonant: the collision makes one particle nearly at rest, so that what it leaves in a cone is not known before its decay. spreads: PDG number of the particle whose mass, the first parameter, may be spread flat over a
     range; legs: the outgoing particles of the collision that are it, as Pythia counts (3, 4). components: of a sample of whole events,
-    which are told as electrons, muons, jets and missing momentum and fire a lepton trigger: the kinds of collisions that it is mixed of; the settings are theirs.
+    which are told as electrons, muons, jets and missing momentum: the kinds of collisions that it is mixed of; the settings, and the selection, are theirs.
+    limits: of parameters whose range is not that of all masses.
     """
 
     description: str
@@ -92,6 +105,7 @@ class Process:
     spreads: int = 0
     legs: tuple[int, ...] = ()
     components: tuple[Component, ...] = ()
+    limits: Mapping[str, Window] = field(default_factory=dict)
 
 
 def _of_components(parameters: Mapping[str, float], window: Window) -> list[str]:
@@ -100,9 +114,14 @@ def _of_components(parameters: Mapping[str, float], window: Window) -> list[str]
 
 
 def _events(
-    description: str, components: tuple[Component, ...], daughters: tuple[str | float, ...] = (), **parameters: float
+    description: str,
+    components: tuple[Component, ...],
+    daughters: tuple[str | float, ...] = (),
+    *,
+    limits: Mapping[str, Window] | None = None,
+    **parameters: float,
 ) -> Process:
-    """Return a process of whole events; the cocktail, which has no mass, is no signal."""
+    """Return a process of whole events; mixtures of the Standard Model, which have no mass, are no signals."""
     return Process(
         description,
         parameters,
@@ -110,6 +129,7 @@ def _events(
         settings=_of_components,
         daughters=daughters,
         components=components,
+        limits=limits or {},
     )
 
 
@@ -249,6 +269,9 @@ of 550 to 650 GeV, floors of 0.6, 0.7 and 0.8 miss 4, 15 and 27 % of the QCD jet
 of the window differ by 10 % (QCD, top), which would bend the pT spectrum.
 """
 
+NEUTRALINO, DARK, IN_Z = {"m_neut": (1.0, SQRT_S)}, {"m_dm": (1.0, SQRT_S)}, {"m_zprime": (MASS_MIN, 85.0)}
+"""GeV; what the masses of dark particles may be, and that of a Z' that a Z decays to."""
+
 PROCESSES: dict[str, Process] = {
     "qcd": Process("QCD dijets", {"pthat_fraction": PTHAT_FRACTION}, signal=False, settings=_qcd),
     "zprime_xy": Process(
@@ -338,6 +361,48 @@ PROCESSES: dict[str, Process] = {
     "event_htaunu": _events(
         "whole events with a lepton: h+- -> tau nu, tau -> l nu nu (e, mu)", HCH_TO_TAUNU, (TAU_MASS,), m_hch=60.0
     ),
+    "event_channel1_sm": _events("whole events of channel 1: Z -> nu nu, W -> l nu, ttbar, QCD", CHANNEL1_SM),
+    "event_channel2b_sm": _events("whole events of channel 2b: ttbar, Drell-Yan, WW, WZ, ZZ", CHANNEL2B_SM),
+    "event_glgl": _events(
+        "whole events: gluino pairs, gluino -> q q chi",
+        GLGL,
+        ("m_neut",),
+        limits=NEUTRALINO,
+        m_gluino=1600.0,
+        m_neut=800.0,
+    ),
+    "event_sqsq": _events(
+        "whole events: squark pairs (u d s c), squark -> q chi",
+        SQSQ,
+        ("m_neut",),
+        limits=NEUTRALINO,
+        m_squark=1800.0,
+        m_neut=800.0,
+    ),
+    "event_stop2b": _events(
+        "whole events: stop pairs, stop -> b chi+, chi+ -> W chi (chi+ halfway between stop and chi)",
+        STOP2B,
+        ("m_neut", W_MASS, W_MASS),
+        limits=NEUTRALINO,
+        m_stop=1000.0,
+        m_neut=300.0,
+    ),
+    "event_stlp": _events("whole events: stop pairs without R parity, stop -> b l (e, mu)", STLP, m_stop=1000.0),
+    "event_chaneut": _events(
+        "whole events: chi+- chi2 -> W chi Z chi, W -> l nu, Z -> l l",
+        CHANEUT,
+        ("m_neut", Z_MASS),
+        limits=NEUTRALINO,
+        m_cha=300.0,
+        m_neut=100.0,
+    ),
+    "event_monojet": _events(
+        "whole events: Z' + jet, Z' -> dark matter", MONOJET, ("m_dm", "m_dm"), limits=DARK, m_zprime=2000.0, m_dm=50.0
+    ),
+    "event_zp_mutau": _events(
+        "whole events: Z -> mu mu Z', Z' -> mu mu, tau tau, nu nu", ZP_MUTAU, limits=IN_Z, m_zprime=50.0
+    ),
+    "event_zh_inv": _events("whole events: Z H, Z -> l l (e, mu), H -> invisible", ZH_INV, m_H=125.0),
 }
 """Every process by name. Cross sections of the X Y and of the semi-visible processes are those of an arbitrary coupling."""
 
@@ -397,7 +462,9 @@ def _checked(process: str, name: str, value: Value, sqrt_s: float) -> Value:
     """Return a parameter if it can be what it is given as; raises SimulationError."""
     recipe = PROCESSES[process]
     whole = name == "min_quarks"
-    low, high = (1.0, float(recipe.quarks)) if whole else BOUNDS.get(name, (MASS_MIN, sqrt_s))
+    low, high = (
+        (1.0, float(recipe.quarks)) if whole else recipe.limits.get(name) or BOUNDS.get(name, (MASS_MIN, sqrt_s))
+    )
     ranged = bool(recipe.spreads) and name == next(iter(recipe.parameters))
     allowed = (
         "whole numbers, " * whole + f"{low:g} to {high:g}" + ", or LOW:HIGH within it" * ranged + REASONS.get(name, "")

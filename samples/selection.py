@@ -66,7 +66,7 @@ def refuse_jet_options(process: str, **options: object) -> None:
     for name, value in options.items():
         if value is not None:
             raise SimulationError(
-                f"process {process!r}: {name} = {value} is of samples that are selected by a jet; whole events are selected by a lepton"
+                f"process {process!r}: {name} = {value} is of samples that are selected by a jet; whole events are selected by their objects"
             )
 
 

@@ -117,11 +117,13 @@ def simulate(
     and the like (r_inv: the share of dark mesons that is invisible), see PROCESSES; a pair (low, high) for m_w of jet_w or m_top of jet_top spreads that mass flat over a range,
     before the jet is selected.
 
-    Of the processes `event_*` an event is told as its electrons, muons, jets (R = 0.4) and missing transverse momentum, as
-    `ObjectSelection` has them, and is accepted when its leading isolated lepton has pT > 23 GeV; there are no options of jets. There
-    is no pile-up, and no jet is taken for a lepton.
+    Of the processes `event_*` an event is told as its electrons, muons, jets (R = 0.4) and missing transverse momentum; there are no options of jets. There
+    is no pile-up, and no jet is taken for a lepton. Of event_sm, event_a4l, event_lqbtau, event_h0tautau and event_htaunu the objects are those of
+    `ObjectSelection`, and an event is accepted when its leading isolated lepton has pT > 23 GeV. Those of the others are in the manner of the DarkMachines
+    challenge (arXiv:2105.14027), as `ChallengeSelection` has them, with photons and `Jet_btag`: event_channel1_sm and event_channel2b_sm are the
+    Standard Model in these channels, and signals are accepted on what the challenge stores an event for, a jet above 60 GeV or another object above 25 GeV.
 
-    `event` counts from 0; `truth_signal` is 1 for every process but QCD and event_sm. The same process, options, parameters and seed give the
+    `event` counts from 0; `truth_signal` is 1 for every process but QCD and the Standard Model's mixtures, where `truth_process` numbers the component. The same process, options, parameters and seed give the
     same events for any `workers`, and a smaller `n` the first of them. The file appears when it is complete; Ctrl-C leaves nothing behind. Raises SimulationError.
     """
     energy = checked_number("sqrt_s", sqrt_s, *SQRT_S_RANGE, " GeV; 14 TeV is 14000")

@@ -14,7 +14,7 @@ import pythia8mc
 
 from .spread import flat_weight
 
-__all__ = ["EarlyVeto", "hardest_cone"]
+__all__ = ["EarlyVeto", "SumVeto", "hardest_cone"]
 
 SCALE = 20.0
 """GeV; where the shower pauses. Radiation below it moves a jet's pT by less than the margin."""
@@ -103,5 +103,41 @@ class EarlyVeto(pythia8mc.UserHooks):  # type: ignore[misc]
                 partons.append((pt, particle.eta(), particle.phi()))
         self.hardest = hardest_cone(partons, cone=self._cone)
         given_up = self.hardest < self._threshold
+        self.vetoed += given_up
+        return given_up
+
+
+class SumVeto(pythia8mc.UserHooks):  # type: ignore[misc]
+    """Hook for Pythia that gives up collisions whose outgoing particles have less transverse energy than `least` (GeV) in all.
+
+    Of a massive particle, a top or W that has still to decay, it is the root of m^2 + pT^2. Where an event has to have missing momentum and jets, their sum is at most
+    this, but for what the soft half of the shower, the underlying event and the detector add. vetoed: how many it gave up; total: of the last
+    collision that it judged.
+    """
+
+    def __init__(self, least: float) -> None:
+        super().__init__()
+        self._least = least
+        self.vetoed = 0
+        self.total = 0.0
+
+    def canVetoPT(self) -> bool:
+        """Tell Pythia to pause its shower once."""
+        return True
+
+    def scaleVetoPT(self) -> float:
+        """Tell Pythia where: GeV."""
+        return SCALE
+
+    def doVetoPT(self, position: int, event: Any) -> bool:
+        """Tell Pythia whether to give up the collision; position: what the shower did last."""
+        if position == RESONANCE_DECAY:
+            return False
+        self.total = 0.0
+        for i in range(event.size()):
+            particle = event[i]
+            if particle.isFinal() and particle.pT() > PARTON_PT_MIN:
+                self.total += particle.mT()
+        given_up = self.total < self._least
         self.vetoed += given_up
         return given_up

@@ -171,7 +171,11 @@ MISTAKES |= {
     ),
     "seed of a method": (MINIMAL + "scorer: {name: Vae, seed: 2}\n", 7, "is the analysis' own key seed"),
     "wrong kind": (MINIMAL + "scorer: ConvVae\n", 7, "ConvVae takes images, and representation features gives rows"),
-    "rows of images": (MINIMAL + "representation: images\n", 1, "methods for images: Combined, ConvVae, EventToEnsemble"),
+    "rows of images": (
+        MINIMAL + "representation: images\n",
+        1,
+        "methods for images: Combined, ConvVae, EventToEnsemble",
+    ),
     "metric": (MINIMAL + "representation: images\nscorer: {name: ConvVae, metric: msee}\n", 8, "did you mean 'mse'"),
     "metric of Quak": (MINIMAL + "scorer: {name: Quak, metric: family}\n", 7, "key 'scorer.metric'"),
     "per_jet of rows": (MINIMAL + "scorer: {name: Vae, per_jet: max}\n", 7, "scorer.per_jet: max puts jets together"),

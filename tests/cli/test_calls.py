@@ -71,7 +71,7 @@ def test_help_lists_the_commands_in_pipeline_order() -> None:
         (["simulate", "events", "-n", "5", "-o", "x.root"], ["no process 'events'", "event_sm"]),
         (
             ["simulate", "event_sm", "-n", "5", "-o", "x.root", "--jet-eta", "2"],
-            ["jet_eta = 2", "selected by a lepton"],
+            ["jet_eta = 2", "selected by their objects"],
         ),
         (["simulate", "event_a4l", "-n", "5", "-o", "x.root", "--set", "m_A=5"], ["m_A = 5", "20 to 13000"]),
         (["generate", "absent", "-n", "5", "-o", "x.parquet"], ["absent"]),
