@@ -80,7 +80,9 @@ class LatentBuffer:
 
     def __repr__(self) -> str:
         """Return the value in a line."""
-        return f"LatentBuffer({len(self)} entries, {self.latent} dimensions{'' if self.weight is None else ', weighted'})"
+        return (
+            f"LatentBuffer({len(self)} entries, {self.latent} dimensions{'' if self.weight is None else ', weighted'})"
+        )
 
     @property
     def latent(self) -> int:
@@ -284,7 +286,8 @@ class EventGenerator:
     """Generates events of a fitted EventVae.
 
     buffer: what is drawn around, None for that of the training (`EventVae(buffer=N)`); alpha, gamma: of the module's formula; where: quantity -> lowest and highest value, of
-    `EventLayout.quantity`: only entries of the buffer that are decoded in or near all windows are drawn, and events outside of one are drawn anew.
+    `EventLayout.quantity`: only entries of the buffer that are decoded in or near all windows are drawn, and events outside of one are drawn anew. made: metadata of the table
+    of the training, which say the acceptance, None for those that the scorer knows.
 
     Raises NotFittedError, ShapeError for a buffer of another latent space, and ScorerError where there is no buffer, for an alpha or gamma below 0, for a quantity or window that is
     none, and where no entry of the buffer is near.
@@ -295,11 +298,10 @@ class EventGenerator:
     alpha: float = 1.0
     gamma: float = 0.05
     where: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    made: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        network, coordinates = (
-            require_fitted(value, self.vae) for value in (self.vae.network_, self.vae.coordinates_)
-        )
+        network, coordinates = (require_fitted(value, self.vae) for value in (self.vae.network_, self.vae.coordinates_))
         check_smearing(self.alpha, self.gamma)
         if self.buffer is None:
             if self.vae.buffer_ is None:
@@ -309,7 +311,7 @@ class EventGenerator:
             object.__setattr__(self, "buffer", LatentBuffer(*self.vae.buffer_))
         if self.drawn_around.latent != self.vae.latent:
             raise ShapeError(f"buffer of {self.drawn_around.latent} dimensions, the latent space has {self.vae.latent}")
-        layout = EventLayout.of(coordinates, self.vae.made_)
+        layout = EventLayout.of(coordinates, self.vae.made_ if self.made is None else self.made)
         object.__setattr__(self, "layout", layout)
         object.__setattr__(self, "decoder", EventDecoder(network, coordinates, layout))
         windows = tuple(window_of(name, limits) for name, limits in self.where.items())
@@ -334,7 +336,7 @@ class EventGenerator:
         event of the window.
         """
         n, _ = checked_draws(n, seed)
-        draw = self.drawn_around._drawer(self.alpha, self.gamma, seed)  # noqa: SLF001 - of this file
+        draw = self.drawn_around._drawer(self.alpha, self.gamma, seed)
 
         def made(chunk: int) -> GeneratedEvents:
             events, good, counts = self.decoder.events(draw(chunk))
@@ -351,7 +353,9 @@ class EventGenerator:
             tried = 0 if len(chunk.events) else tried + CHUNK
             if tried >= HOPELESS:
                 told = " and ".join(map(str, self.windows)) or "any object"
-                raise ScorerError(f"where: of {tried} draws none is an event with {told}; alpha, gamma or the window are too far off")
+                raise ScorerError(
+                    f"where: of {tried} draws none is an event with {told}; alpha, gamma or the window are too far off"
+                )
             yield replace(chunk, events=chunk.events[:missing])
             missing -= min(missing, len(chunk.events))
             if not missing:

@@ -32,6 +32,29 @@ def compiled(function: Function) -> Function:
 
 
 @compiled
+def kind_of(row: Single, begin: int, stop: int, first: int, category: npt.NDArray[np.int64], listed: bool) -> int:
+    """Return the category of the largest of the indicators begin:stop of a row, of one indicator alone 1 where it is above one half; 0 is an empty slot."""
+    if not listed:
+        return 1 if row[begin] > HALF else 0
+    best = begin
+    for mark in range(begin + 1, stop):
+        if row[mark] > row[best]:
+            best = mark
+    return category[best - first]
+
+
+@compiled
+def place_of(event: Single, first: int, end: int, pt: float) -> int:
+    """Return where an object of some pT goes among those in first:end, which are sorted, and move the softer ones on."""
+    place = end
+    while place > first and event[place - 1, 0] < pt:
+        for k in range(event.shape[1]):
+            event[place, k] = event[place - 1, k]
+        place -= 1
+    return place
+
+
+@compiled
 def physical_events(
     rows: Single,
     marks: npt.NDArray[np.int64],
@@ -63,21 +86,10 @@ def physical_events(
             end = first
             previous = np.float32(np.inf)
             for slot in range(first, last):
-                begin, stop = marks[slot], marks[slot + 1]
                 kind = fixed[slot]
-                filled = always[slot]
-                if numbers == WITH_ENERGY:
-                    if stop > begin:
-                        largest = row[begin]
-                        kind = category[begin - marks[0]]
-                        for mark in range(begin + 1, stop):
-                            if row[mark] > largest:
-                                largest = row[mark]
-                                kind = category[mark - marks[0]]
-                        filled = filled or kind > 0
-                elif stop > begin:
-                    filled = filled or row[begin] > HALF
-                if not filled:
+                if marks[slot + 1] > marks[slot]:
+                    kind = kind_of(row, marks[slot], marks[slot + 1], marks[0], category, numbers == WITH_ENERGY)
+                if not (always[slot] or kind > 0):
                     previous = np.float32(-1.0)  # whatever follows is out of order
                     continue
                 at = slot * kinematics
@@ -87,23 +99,17 @@ def physical_events(
                     objects += 1
                     unordered = unordered or pt > previous
                     previous = pt
-                    if not (pt > least[slot, kind] and abs(eta) < edge[slot, kind]):
+                    counts[3] += numbers == WITH_ENERGY and row[at + 4] < -ROUNDING
+                    of = kind if numbers == WITH_ENERGY else 0
+                    if not (pt > least[slot, of] and abs(eta) < edge[slot, of]):
                         counts[4] += 1
-                        if numbers == WITH_ENERGY and row[at + 4] < -ROUNDING:
-                            counts[3] += 1
                         continue
-                place = end
-                while place > first and found[event, place - 1, 0] < pt:
-                    for k in range(numbers):
-                        found[event, place, k] = found[event, place - 1, k]
-                    place -= 1
+                place = place_of(found[event], first, end, pt)
                 found[event, place, 0] = pt
                 found[event, place, 1] = eta
                 found[event, place, 2] = math.atan2(row[at + 3], row[at + 2])
                 if numbers == WITH_ENERGY:
                     above = row[at + 4]
-                    if above < -ROUNDING:
-                        counts[3] += 1
                     grown = math.exp(eta)
                     momentum = np.float32(HALF) * pt * (grown + np.float32(1) / grown)
                     found[event, place, 3] = momentum * math.exp(above) if above > 0 else momentum

@@ -93,7 +93,7 @@ def test_mixtures_and_points_between() -> None:
     assert abs(uniform.std() - 4 / np.sqrt(12)) < 0.05
     with pytest.raises(ShapeError, match="buffers of 2 and 3 latent dimensions"):
         first.mixed(LatentBuffer(np.zeros((1, 3)), np.ones((1, 3))), 0.5)
-    with pytest.raises(ScorerError, match="share is 1.5, allowed: 0 to 1"):
+    with pytest.raises(ScorerError, match=r"share is 1\.5, allowed: 0 to 1"):
         first.mixed(second, 1.5)
     with pytest.raises(ScorerError, match="part is -1, allowed: 0 to 1, or None"):
         first.between(second, 3, part=-1)
@@ -189,7 +189,9 @@ def test_what_is_wrong_is_counted_before_it_is_put_right() -> None:
     assert Physicality(*counts.tolist()) == Physicality(
         events=5, objects=10, unordered=2, below_momentum=1, outside=2, empty=1
     )
-    np.testing.assert_allclose(found[:, 1:, 0], [[50, 40, 0], [50, 40, 0], [50, 40, 0], [40, 30, 0], [0, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(
+        found[:, 1:, 0], [[50, 40, 0], [50, 40, 0], [50, 40, 0], [40, 30, 0], [0, 0, 0]], rtol=1e-6
+    )
     np.testing.assert_allclose(found[0, 1], [50, 0, np.pi / 2, 50 * np.exp(0.1), 1], rtol=1e-6)
     np.testing.assert_allclose(found[1, 1], [50, 0.5, np.pi / 2, 50 * np.cosh(0.5), 1], rtol=1e-6)
     np.testing.assert_allclose(found[2, 1, 3], 50, rtol=1e-6)
@@ -241,7 +243,10 @@ def test_events_of_a_window_lie_in_it_and_are_not_copies_of_few(vae: EventVae) -
 @pytest.mark.parametrize(
     ("where", "told"),
     [
-        ({"met": (1e5, 2e5)}, r"where: met=100000:200000: none of the 500 events of the buffer lies in or near; their met is"),
+        (
+            {"met": (1e5, 2e5)},
+            r"where: met=100000:200000: none of the 500 events of the buffer lies in or near; their met is",
+        ),
         ({"met": (200, 100)}, "where: met: 200 to 100; two numbers are expected, the lower one first"),
         ({"met": 3}, "where: met: 3; two numbers"),
         ({"mass": (0, 1)}, "no quantity 'mass' of an event; allowed: met, ht, n_objects"),
@@ -308,7 +313,9 @@ def test_classes_have_their_slots_and_their_acceptance() -> None:
     with pytest.raises(ScorerError, match="mu: no class of these events; they have e, jet"):
         generator.layout.quantity(made, "n_mu")
     with pytest.raises(ScorerError, match="settings of 6 slots, the events have 5"):
-        EventLayout.of(generator.vae.coordinates_, {"representation": "objects", "settings": {**settings, "max_jets": 4}})  # type: ignore[arg-type]
+        EventLayout.of(
+            generator.vae.coordinates_, {"representation": "objects", "settings": {**settings, "max_jets": 4}}
+        )  # type: ignore[arg-type]
     with pytest.raises(ScorerError, match="no settings of the representation objects"):
         EventLayout.of(generator.vae.coordinates_, {"representation": "objects", "settings": {"layout": "classes"}})  # type: ignore[arg-type]
 
