@@ -5,6 +5,7 @@ Read `scorer.py` (the protocol, the registry of methods), then `sample.py` and `
 
 from .autoencoders.constituent_vae import ConstituentVae
 from .autoencoders.conv_vae import ConvVae
+from .autoencoders.event_generator import EventGenerator, GeneratedEvents, LatentBuffer, Physicality
 from .autoencoders.event_vae import EventAutoencoder, EventVae
 from .autoencoders.four_vectors import FourVectors
 from .autoencoders.rescaled_sets import rescaled_to_masses, rescaled_to_spectrum
@@ -73,13 +74,16 @@ __all__ = [
     "EmptyImageError",
     "Encoded",
     "EventAutoencoder",
+    "EventGenerator",
     "EventToEnsemble",
     "EventVae",
     "Flow",
     "FourVectors",
+    "GeneratedEvents",
     "Generative",
     "JetCLR",
     "Langevin",
+    "LatentBuffer",
     "MedoidPath",
     "Method",
     "MissingPackageError",
@@ -87,6 +91,7 @@ __all__ = [
     "NonFiniteError",
     "NotFittedError",
     "NotNormalisedError",
+    "Physicality",
     "PriorNameError",
     "Quak",
     "Sample",

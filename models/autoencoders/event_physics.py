@@ -40,7 +40,7 @@ def kind_of(row: Single, begin: int, stop: int, first: int, category: npt.NDArra
     for mark in range(begin + 1, stop):
         if row[mark] > row[best]:
             best = mark
-    return category[best - first]
+    return int(category[best - first])
 
 
 @compiled
@@ -79,7 +79,7 @@ def physical_events(
     kinematics = 5 if numbers == WITH_ENERGY else 4
     for event in range(len(rows)):
         row = rows[event]
-        unordered = False
+        unordered: bool = False
         objects = 0
         for group in range(len(groups) - 1):
             first, last = groups[group], groups[group + 1]
