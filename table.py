@@ -11,8 +11,8 @@ import json
 import logging
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -43,6 +43,7 @@ __all__ = [
     "read_table",
     "table_info",
     "table_parts",
+    "table_writer",
     "weight_columns",
     "write_part",
     "write_parts_record",
@@ -302,9 +303,39 @@ def write_parts_record(folder: str | Path, columns: Sequence[str], metadata: Map
     write_json(Path(folder) / PARTS_RECORD, record)
 
 
-def _write_parquet(path: Path, table: Table) -> None:
-    import pyarrow as pa
+@contextmanager
+def table_writer(path: str | Path, metadata: Mapping[str, Any]) -> Iterator[Callable[[Mapping[str, Array]], None]]:
+    """Give a function that appends columns, name -> (n, ...), to a parquet table; the file appears under its name only when the block ends without an error.
+
+    All calls have the same columns, of the same types and shapes.
+    """
     import pyarrow.parquet as pq
+
+    with write_aside(path) as aside, ExitStack() as stack:
+        writer: list[Any] = []
+
+        def write(columns: Mapping[str, Array]) -> None:
+            data, options = _as_arrow(Table(dict(columns), metadata))
+            if not writer:
+                options.pop("row_group_size", None)
+                writer.append(
+                    stack.enter_context(pq.ParquetWriter(aside, data.schema, write_page_checksum=True, **options))
+                )
+            writer[0].write_table(data)
+
+        yield write
+
+
+def _write_parquet(path: Path, table: Table) -> None:
+    import pyarrow.parquet as pq
+
+    data, options = _as_arrow(table)
+    pq.write_table(data, path, write_page_checksum=True, **options)
+
+
+def _as_arrow(table: Table) -> tuple[Any, dict[str, Any]]:
+    """Return a table as pyarrow has it, with the options to write it with."""
+    import pyarrow as pa
 
     arrays, fields, flat = [], [], []
     for name, values in table.columns.items():
@@ -319,7 +350,7 @@ def _write_parquet(path: Path, table: Table) -> None:
     schema = pa.schema(fields, metadata={METADATA_KEY: json.dumps(finite(table.metadata), allow_nan=False).encode()})
     # Images are mostly zeros: zstd halves what snappy leaves, and a dictionary of pixels would only cost time.
     options = {"compression": "zstd", "use_dictionary": flat, "row_group_size": 1000} if len(flat) < len(fields) else {}
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, write_page_checksum=True, **options)
+    return pa.Table.from_arrays(arrays, schema=schema), options
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import HunchError
+from ..errors import HunchError, shown
 from ..lock import only_writer, reading
 from .analyses import ANALYSIS, analysis_of, overriding, refuse, stage_command, yaml_keys
 from .terminal import say
@@ -133,35 +134,114 @@ def export(
 @click.command()
 @click.argument("target", type=ANALYSIS, metavar="SCORER")
 @click.option("-n", "--events", type=click.IntRange(min=1), required=True, help="Events to generate.")
-@click.option("-o", "--output", type=ANALYSIS, required=True, help="Table to write (parquet).")
+@click.option(
+    "-o", "--output", type=ANALYSIS, required=True, help="Table (.parquet), or of whole events an event file (.root)."
+)
 @click.option(
     "--axis", default=None, metavar="NAME", help="Of a space: the background or a prior [default: background]."
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same events."
 )
-def generate(*, target: Path, events: int, output: Path, axis: str | None, seed: int) -> None:
+@click.option("--alpha", type=float, default=None, help="EventVae: factor of the latent sigmas [default: 1].")
+@click.option("--gamma", type=float, default=None, help="EventVae: added to the latent sigmas [default: 0.05].")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="QUANTITY=LOW:HIGH",
+    help="EventVae: events of a window alone, as met=200:inf, ht, pt_jet_1, n_jet or dphi_met_jet_1; repeatable.",
+)
+@click.option("--prior", is_flag=True, help="EventVae: draw from the latent prior in place of the training's buffer.")
+@click.pass_obj
+def generate(
+    obj: dict[str, Any],
+    *,
+    target: Path,
+    events: int,
+    output: Path,
+    axis: str | None,
+    seed: int,
+    alpha: float | None,
+    gamma: float | None,
+    where: tuple[str, ...],
+    prior: bool,
+) -> None:
     """Generate events with a trained SCORER (a folder): decoded from draws of its latent prior, or drawn by the chains of a NAE, in the
     units of its training.
 
     The table has the columns that the scorer was trained on: features, or the image or the constituents of a jet. ConstituentVae,
     ConvVae, Flow, NAE and Vae can, and so can an axis of a space of them. How like the training's such events are
     hunch.analysis.compare_generated tells.
+
+    An EventVae that was trained with buffer=N draws whole events around the latent Gaussians of N training events, mean and alpha * sigma + gamma
+    (arXiv:1901.00875), and writes an event file too, which hunch process reads. They say no more of the physics than these N.
     """
     from ..models import ScorerError, load_scorer
     from ..models.generated_table import generated_table
     from ..table import write_table
+    from ..workflow.generate import event_generator, write_generated
 
-    if output.suffix != ".parquet":
-        raise HunchError(f"{output}: the table is parquet; a name that ends in .parquet is expected")
+    if output.suffix not in {".parquet", ".root"}:
+        raise HunchError(f"{output}: a name that ends in .parquet (a table) or .root (whole events) is expected")
+    windows = dict(window_option(text) for text in where)
+    given = {"--alpha": alpha is not None, "--gamma": gamma is not None, "--where": where, "--prior": prior}
+    if prior and (alpha is not None or gamma is not None):
+        raise HunchError("--prior: draws have the spread of the prior; --alpha and --gamma are of the buffer")
     with only_writer(output):
         try:
+            found = event_generator(
+                target,
+                axis=axis,
+                prior=prior,
+                alpha=1.0 if alpha is None else alpha,
+                gamma=0.05 if gamma is None else gamma,
+                where=windows,
+            )
+            if found is not None:
+                generator, names, made = found
+
+                def bar(chunks: Iterable[Any]) -> Iterable[Any]:
+                    return events_shown(chunks, events, bar=obj["progress"])
+
+                counts = write_generated(generator, events, output, names=names, made=made, seed=seed, progress=bar)
+                told = ", ".join(f"{name} {share:.2%}" for name, share in counts.shares().items())
+                say(
+                    f"{output}: {events} events of {len(generator.drawn_around)} latent Gaussians; before put right: {told}"
+                )
+                return
+            wrong = [name for name, value in given.items() if value]
+            if wrong or output.suffix != ".parquet":
+                raise HunchError(f"{', '.join(wrong) or output}: only with an EventVae, which makes whole events")
             table = generated_table(load_scorer(target), events, axis=axis, seed=seed)
         except ScorerError as error:
             told = str(error)
             raise HunchError(told if told.startswith(str(target)) else f"{target}: {told}") from error
         write_table(output, table)
     say(f"{output}: {len(table)} events of {table.metadata['generated']['scorer']}, columns {', '.join(table.columns)}")
+
+
+def window_option(text: str) -> tuple[str, tuple[float, float]]:
+    """Return name and limits of QUANTITY=LOW:HIGH; raises HunchError for another text."""
+    name, equals, limits = text.partition("=")
+    parts = limits.split(":")
+    try:
+        low, high = (float(part) for part in parts)
+    except ValueError as error:
+        raise HunchError(f"--where {shown(text)}: QUANTITY=LOW:HIGH is expected, as met=200:inf") from error
+    if not (equals and name):
+        raise HunchError(f"--where {shown(text)}: QUANTITY=LOW:HIGH is expected, as met=200:inf")
+    return name, (low, high)
+
+
+def events_shown(chunks: Iterable[Any], total: int, *, bar: bool) -> Iterator[Any]:
+    """Give chunks on, with a bar of their events where it is shown."""
+    from tqdm import tqdm
+
+    interval = 0.5 if sys.stderr.isatty() else 30.0
+    with tqdm(desc="generate", total=total, unit="event", disable=not bar, mininterval=interval) as shown_bar:
+        for chunk in chunks:
+            yield chunk
+            shown_bar.update(len(chunk.events))
 
 
 def only_model(path: Path, analysis: Any) -> Path:

@@ -5,6 +5,7 @@ Read `scorer.py` (the protocol, the registry of methods), then `sample.py` and `
 
 from .autoencoders.constituent_vae import ConstituentVae
 from .autoencoders.conv_vae import ConvVae
+from .autoencoders.event_generator import EventGenerator, GeneratedEvents, LatentBuffer, Physicality
 from .autoencoders.event_vae import EventAutoencoder, EventVae
 from .autoencoders.four_vectors import FourVectors
 from .autoencoders.rescaled_sets import rescaled_to_masses, rescaled_to_spectrum
@@ -81,17 +82,20 @@ __all__ = [
     "EmptyImageError",
     "Encoded",
     "EventAutoencoder",
+    "EventGenerator",
     "EventToEnsemble",
     "EventVae",
     "Flow",
     "FourVectors",
     "GaussianMixture",
+    "GeneratedEvents",
     "Generative",
     "IsolationForest",
     "JetCLR",
     "KMeans",
     "KernelDensity",
     "Langevin",
+    "LatentBuffer",
     "MedoidPath",
     "Method",
     "MissingPackageError",
@@ -99,6 +103,7 @@ __all__ = [
     "NonFiniteError",
     "NotFittedError",
     "NotNormalisedError",
+    "Physicality",
     "PriorNameError",
     "Quak",
     "Sample",

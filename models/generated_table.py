@@ -11,16 +11,13 @@ from .inputs import ScorerError
 from .scorer import SCORERS, Scorer, method_class
 from .scorer_space import BACKGROUND, ScorerSpace
 
-__all__ = ["generated_table"]
+__all__ = ["generated_table", "generating_scorer"]
 
 
-def generated_table(scorer: Scorer, n: int, *, axis: str | None = None, seed: int = 0) -> Table:
-    """Return a table of n events of a scorer's `sample`, its columns those that the scorer was trained on.
+def generating_scorer(scorer: Scorer, axis: str | None) -> tuple[Scorer, tuple[str, ...], dict[str, Any]]:
+    """Return the scorer that makes events, the names of its inputs and how they were made: itself, or that of an axis of a space, the background where none is named.
 
-    scorer: a method that has `sample`, or a space of such; axis: of a space, the background where none is named. Columns without names of the
-    training are `x_0`, `x_1`, ... of rows, `jet` of images and constituents, and so are those of a model that was trained on several jets an
-    event, which makes single ones. The metadata say how the columns of the training were made, and that these were generated, by what and with which seed.
-    Raises ScorerError for a scorer that generates nothing, naming those that do, for an axis that there is not, and as `sample` does.
+    Raises ScorerError for a scorer that generates nothing, naming those that do, and for an axis that there is not.
     """
     space, names = type(scorer).__name__, tuple(getattr(scorer, "input_names", ()))
     made: dict[str, Any] = dict(getattr(scorer, "made_", {}))
@@ -34,6 +31,18 @@ def generated_table(scorer: Scorer, n: int, *, axis: str | None = None, seed: in
     if not can_generate(type(scorer)):
         able = ", ".join(name for name in SCORERS if can_generate(method_class(name)))
         raise ScorerError(f"{type(scorer).__name__} generates no events; what does: {able}")
+    return scorer, names, made
+
+
+def generated_table(scorer: Scorer, n: int, *, axis: str | None = None, seed: int = 0) -> Table:
+    """Return a table of n events of a scorer's `sample`, its columns those that the scorer was trained on.
+
+    scorer: a method that has `sample`, or a space of such; axis: of a space, the background where none is named. Columns without names of the
+    training are `x_0`, `x_1`, ... of rows, `jet` of images and constituents, and so are those of a model that was trained on several jets an
+    event, which makes single ones. The metadata say how the columns of the training were made, and that these were generated, by what and with which seed.
+    Raises ScorerError as `generating_scorer` and as `sample` do.
+    """
+    scorer, names, made = generating_scorer(scorer, axis)
     events = cast("Generative", scorer).sample(n, seed=seed)
     if events.ndim == 2:
         own = names or tuple(f"x_{i}" for i in range(events.shape[1]))

@@ -269,7 +269,7 @@ of 550 to 650 GeV, floors of 0.6, 0.7 and 0.8 miss 4, 15 and 27 % of the QCD jet
 of the window differ by 10 % (QCD, top), which would bend the pT spectrum.
 """
 
-NEUTRALINO, DARK, IN_Z = {"m_neut": (1.0, SQRT_S)}, {"m_dm": (1.0, SQRT_S)}, {"m_zprime": (MASS_MIN, 85.0)}
+NEUTRALINO, MATTER, IN_Z = {"m_neut": (1.0, SQRT_S)}, {"m_dm": (1.0, SQRT_S)}, {"m_zprime": (MASS_MIN, 85.0)}
 """GeV; what the masses of dark particles may be, and that of a Z' that a Z decays to."""
 
 PROCESSES: dict[str, Process] = {
@@ -397,7 +397,12 @@ PROCESSES: dict[str, Process] = {
         m_neut=100.0,
     ),
     "event_monojet": _events(
-        "whole events: Z' + jet, Z' -> dark matter", MONOJET, ("m_dm", "m_dm"), limits=DARK, m_zprime=2000.0, m_dm=50.0
+        "whole events: Z' + jet, Z' -> dark matter",
+        MONOJET,
+        ("m_dm", "m_dm"),
+        limits=MATTER,
+        m_zprime=2000.0,
+        m_dm=50.0,
     ),
     "event_zp_mutau": _events(
         "whole events: Z -> mu mu Z', Z' -> mu mu, tau tau, nu nu", ZP_MUTAU, limits=IN_Z, m_zprime=50.0

@@ -70,11 +70,13 @@ def as_events(x: npt.ArrayLike, name: str, *, shape: tuple[int, ...] | None = No
 @dataclass(frozen=True)
 class EventCoordinates:
     """centre, spread: (slots, k) of the numbers of an object, 4 or 5, spread 0 where a number is the same in all training events; always: (slots,) slots that all of
-    them fill; seen: (slots, indicators) which indicators differ between them; count: mean and spread of the number of filled slots, (2,)."""
+    them fill; fixed: (slots,) category where it is the same in all training events that fill the slot, else 0; seen: (slots, indicators) which indicators differ
+    between them; count: mean and spread of the number of filled slots, (2,)."""
 
     centre: Array
     spread: Array
     always: Bools
+    fixed: Array
     seen: Bools
     count: Array
 
@@ -85,14 +87,16 @@ class EventCoordinates:
             self.centre.shape,
             self.spread.shape,
             self.always.shape,
+            self.fixed.shape,
             self.count.shape,
-        ) != ((slots, kinematics), (slots, kinematics), (slots,), (2,)):
-            raise ScorerError(
-                f"coordinates of shapes {self.centre.shape}, {self.spread.shape}, {self.always.shape}, {self.seen.shape} and {self.count.shape} do not fit together"
-            )
+        ) != ((slots, kinematics), (slots, kinematics), (slots,), (slots,), (2,)):
+            shapes = ", ".join(f"{name} {value.shape}" for name, value in vars(self).items())
+            raise ScorerError(f"coordinates of shapes that do not fit together: {shapes}")
         numbers = np.concatenate([self.centre.ravel(), self.spread.ravel(), self.count])
         if not np.isfinite(numbers).all() or (self.spread < 0).any() or self.count[1] <= 0:
             raise ScorerError("coordinates: centres and spreads are finite numbers, and no spread is below 0")
+        if not np.isin(self.fixed, np.arange(CATEGORIES)).all():
+            raise ScorerError(f"coordinates: a category is none of 0 to {CATEGORIES - 1}")
 
     @classmethod
     def of(cls, events: Array) -> EventCoordinates:
@@ -107,12 +111,20 @@ class EventCoordinates:
                 centre[slot], spread[slot] = own.mean(axis=0), own.std(axis=0)
         varies = spread > SMALLEST * np.maximum(1.0, np.abs(centre))
         marks = indicators_of(events)
+        seen = np.asarray(np.ptp(marks, axis=0) > 0)
         count = there.sum(axis=1)
+        always, fixed = np.asarray(there.all(axis=0)), np.zeros(events.shape[1])
+        if events.shape[2] == WITH_CATEGORY:
+            told = ~seen.any(axis=1)
+            # of missing momentum, whose category is that of an empty slot, nothing tells the rare event that has none
+            always |= told & there.any(axis=0)
+            fixed[told] = events[0, told, 4]
         return cls(
             centre,
             np.where(varies, spread, 0.0),
-            np.asarray(there.all(axis=0)),
-            np.asarray(np.ptp(marks, axis=0) > 0),
+            always,
+            fixed,
+            seen,
             np.array([count.mean(), max(float(count.std()), 1.0)]),
         )
 
@@ -160,7 +172,7 @@ class EventCoordinates:
             there = marks[..., 0] > HALF
         else:
             chosen = np.where(self.seen, marks, -np.inf)
-            category = np.where(self.seen.any(axis=1), chosen.argmax(axis=2), 0)
+            category = np.where(self.seen.any(axis=1), chosen.argmax(axis=2), self.fixed)
             there = category > 0
             parts += [pt * np.cosh(eta) * np.exp(values[..., 4]), category.astype(np.float64)]
         return np.where((there | self.always)[..., None], np.stack(parts, axis=-1), 0.0)

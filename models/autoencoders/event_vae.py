@@ -18,7 +18,7 @@ import torch
 from ... import __version__
 from ...errors import shown
 from ..density.autoencoder import kl_of_each
-from ..generation import as_latent, prior_draws
+from ..generation import as_latent
 from ..inputs import ScorerError, TooFewRowsError, check_metric, whole_number
 from ..sample import Events, event_hashes, refuse_unused, sample_names, single_jet, split_rows
 from ..scorer import Method, require_fitted
@@ -345,13 +345,16 @@ class EventVae(EventCoder):
         return np.exp(self._codes(self._known(x))[:, self.latent :])
 
     def sample(self, n: int, *, seed: int = 0) -> Array:
-        """Return n events (n, slots, numbers) decoded from draws of the prior, in the units of the training, as `decode` has them.
+        """Return n events (n, slots, numbers) decoded from draws of the prior, in the units of the training, put right as those of an EventGenerator.
 
-        With a small beta the latent means do not fill the prior, and a generator draws around a buffer of them instead. The same seed gives the same
+        With a small beta the latent means do not fill the prior, and `EventGenerator` draws around a buffer of them instead. The same seed gives the same
         events. Raises NotFittedError, and ScorerError for an n that is no whole number from 1 on.
         """
-        require_fitted(self.network_, self)
-        return self.decode(prior_draws(n, self.latent, seed=seed))
+        from .event_generator import EventGenerator, LatentBuffer
+
+        prior = LatentBuffer.prior(self.latent)
+        made = EventGenerator(vae=self, buffer=prior, alpha=1.0, gamma=0.0).generate(n, seed=seed)
+        return made.events.astype(np.float64)
 
     def stored(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Return record and tensors, those of the buffer too."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 
-__all__ = ["allowed_threads", "few_threads", "training_threads"]
+__all__ = ["allowed_threads", "few_threads", "side_by_side", "training_threads"]
+
+Result = TypeVar("Result")
 
 
 def allowed_threads(limit: int) -> int:
@@ -35,3 +40,31 @@ def few_threads(limit: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def side_by_side(work: Callable[[int], Result], *, threads: int) -> Iterator[Result]:
+    """Give work(0), work(1) and so on for ever, in order, up to `threads` of them at once, and as many ahead of what is asked for.
+
+    Each thread has torch to itself with one thread of its own; the caller's setting stays.
+    """
+    before, ready = torch.get_num_threads(), threading.Barrier(threads + 1)
+
+    def begin() -> None:
+        torch.get_num_threads()  # the first call in a thread takes what the caller set, and is not to come later
+        torch.set_num_threads(1)  # of this thread, and of threads that begin after it
+        ready.wait()
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="hunch", initializer=begin) as pool:
+        # a thread begins with the first piece that finds none idle, and none is before all have begun
+        running = [pool.submit(work, i) for i in range(threads)]
+        ready.wait()
+        torch.set_num_threads(before)
+        running += [pool.submit(work, i) for i in range(threads, 2 * threads)]
+        number = len(running)
+        try:
+            while True:
+                yield running.pop(0).result()
+                running.append(pool.submit(work, number))
+                number += 1
+        finally:
+            pool.shutdown(cancel_futures=True)
