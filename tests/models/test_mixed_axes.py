@@ -166,7 +166,7 @@ def test_a_method_that_spans_has_no_axes_beside_it() -> None:
     for first, second in (("Quak", "Flow"), ("Flow", "Quak")):
         with pytest.raises(ScorerError, match="Quak spans a space by itself, and has no axes of another method"):
             make_space(first, kind="rows", priors=("near",), prior_scorer=second)
-    with pytest.raises(ScorerError, match="Flow takes rows, not images; what takes images: ConvVae"):
+    with pytest.raises(ScorerError, match="Flow takes rows, not images; what takes images: Combined, ConvVae"):
         make_space("NAE", kind="images", priors=("near",), prior_scorer="Flow")
     with pytest.raises(ScorerError, match="hiden"):
         make_space("NAE", kind="rows", priors=("near",), prior_scorer="Flow", prior_options={"hiden": 3})
