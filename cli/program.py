@@ -15,6 +15,7 @@ import click
 from .. import __version__
 from ..errors import HunchError
 from ..files import WITHOUT_NAME, write_reason
+from .explore import explore
 from .models import export, generate, score
 from .samples import convert, fetch, simulate
 from .spectra import hunt, limits
@@ -66,6 +67,7 @@ for command in (
     limits,
     validate,
     report,
+    explore,
     search,
 ):
     cli.add_command(command)
