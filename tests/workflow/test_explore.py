@@ -256,7 +256,7 @@ def output_folder(path: Path, rng: np.random.Generator, *, blind: Any = False, r
             {**kept, **losses, "fold": np.zeros(len(order), dtype=np.int64)}, {"axes": ["background", "near"]}
         )
         write_table(path / "scores" / f"{'data' if name == 'data' else 'calibration'}.parquet", scored)
-    Regions("difference", 2, 1.0, 0.5, (((200.0, 100.0),),), axes=("background", "near")).save(path / "regions.json")
+    Regions("difference", 2, 1.0, 0.5, (((199.5, 99.5),),), axes=("background", "near")).save(path / "regions.json")
     if result:
         told = {
             "signal_shape": {},
@@ -280,7 +280,7 @@ def test_an_output_is_joined_by_event_and_has_its_regions(tmp_path: Path, rng: n
     assert found.regions == ("outside of the fit range", "in no region", "near", "region <b>")
     mass, loss = found.columns["mjj"].astype(float), found.columns["loss_background"]
     inside = (mass >= 2000) & (mass < 4000)
-    expected = np.select([~inside, loss > 200, loss > 100], [0, 2, 3], 1)
+    expected = np.select([~inside, loss > 199.5, loss > 99.5], [0, 2, 3], 1)
     np.testing.assert_array_equal(found.region, expected)
     assert list(found.columns)[:3] == ["mjj", "loss_background", "loss_near"]
     assert "the configuration in result.json is none of this version: no score" in found.notes

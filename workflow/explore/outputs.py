@@ -189,7 +189,7 @@ def sample_order(path: Path) -> tuple[int, str]:
 def in_order(names: Sequence[str], rules: Rules | None) -> list[str]:
     """Return columns in the order in which they are offered: the observable, the score, the losses, the rest."""
     observable = None if rules is None else (rules.result.get("observable") or {}).get("name")
-    first = [observable, SCORE, *(n for n in names if n.startswith("loss_"))]
+    first = [str(observable), SCORE, *(n for n in names if n.startswith("loss_"))]
     last = [n for n in names if n.startswith(PLAIN) or n in {"fold", "genWeight"}]
     ordered = [n for n in dict.fromkeys(first) if n in names and n not in last]
     return [*ordered, *(n for n in names if n not in {*ordered, *last}), *last]

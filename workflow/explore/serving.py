@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import secrets
+import socket
 import tempfile
 import webbrowser
 from collections.abc import Callable, Iterator
@@ -20,7 +21,6 @@ from bokeh.server.tornado import BokehTornado
 from bokeh.settings import settings
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
-from tornado.netutil import bind_sockets
 
 from ...errors import HunchError
 from ...files import write_reason
@@ -44,11 +44,12 @@ def serve(make: Callable[[Document, int], None], *, port: int, ready: Callable[[
     for name in ("bokeh", "tornado.access"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        sockets = bind_sockets(port, address=HOST)
+        own_socket = socket.create_server((HOST, port))
     except OSError as error:
         why = "in use by another program" if error.errno == errno.EADDRINUSE else write_reason(error)
         raise HunchError(f"--port {port}: {why}; --port 0 takes one that is free") from error
-    taken = int(sockets[0].getsockname()[1])
+    own_socket.setblocking(False)
+    taken = int(own_socket.getsockname()[1])
     token = secrets.token_urlsafe(HIDDEN)
     asyncio.set_event_loop(asyncio.new_event_loop())
     loop = IOLoop.current()
@@ -58,7 +59,7 @@ def serve(make: Callable[[Document, int], None], *, port: int, ready: Callable[[
         extra_websocket_origins=[f"{HOST}:{taken}", f"localhost:{taken}"],
     )
     http = HTTPServer(own)
-    http.add_sockets(sockets)
+    http.add_socket(own_socket)
     server = BaseServer(loop, own, http)
     server.start()
     try:
