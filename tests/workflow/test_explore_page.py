@@ -99,7 +99,9 @@ def test_a_drag_filters_the_other_plots_and_the_selection_is_written(page: str, 
         return found
 
     browser.call("Page.navigate", url=page)
-    browser.wait(f"window.Bokeh && {labels}.length == 2 && document.querySelector('.bk-Row') && Bokeh.index.roots.length")
+    browser.wait(
+        f"window.Bokeh && {labels}.length == 2 && document.querySelector('.bk-Row') && Bokeh.index.roots.length"
+    )
     browser.value(VIEWS)
     browser.wait(FRAME.format(name="plot 1"))
     assert numbers(browser.value(labels)) == [20_000, 10_000]

@@ -296,7 +296,8 @@ class Plot:
         self.cells.data = {
             "image": [np.where(image > 0, image, np.nan) if points is None else np.full_like(image, np.nan)]
         }
-        a, b, sample = ([], [], []) if points is None else points
+        none = np.empty(0), np.empty(0), np.empty(0, dtype=np.uint8)
+        a, b, sample = none if points is None else points
         self.points.data = {"x": a, "y": b, "colour": [COLOURS[k] for k in sample]}
         boxes = [] if self.brush is None else rectangles(self.brush.reshape(self.binning.shape))
         self.brushed.data = {
