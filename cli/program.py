@@ -16,6 +16,7 @@ from .. import __version__
 from ..errors import HunchError
 from ..files import WITHOUT_NAME, write_reason
 from .compare import compare
+from .explore import explore
 from .models import export, generate, score
 from .samples import convert, fetch, simulate
 from .spectra import hunt, limits
@@ -67,6 +68,7 @@ for command in (
     limits,
     validate,
     report,
+    explore,
     search,
     compare,
 ):

@@ -65,6 +65,7 @@ SUB_ROOMS = {
         ("contrastive",),
         ("export",),
     ),
+    "workflow": ((TOP,), ("explore",)),
 }
 """Room -> its sub-rooms, floor by floor from below; a file imports from its own sub-room and from floors below it."""
 REGISTRY = {"space", "scorer"}

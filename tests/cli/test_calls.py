@@ -36,6 +36,7 @@ def test_help_lists_the_commands_in_pipeline_order() -> None:
         "limits",
         "validate",
         "report",
+        "explore",
     ]
     places = [text.index(f"\n  {name} ") for name in names]
     assert places == sorted(places)

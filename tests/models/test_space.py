@@ -276,7 +276,9 @@ def test_axes_that_are_finished_are_kept_and_a_resumed_fit_ends_with_the_same_bi
 
 
 def test_make_space_names_what_fits() -> None:
-    rows = "Autoencoder, Combined, DeepSvdd, Flow, GaussianMixture, IsolationForest, KMeans, KernelDensity, NAE, Quak, Vae"
+    rows = (
+        "Autoencoder, Combined, DeepSvdd, Flow, GaussianMixture, IsolationForest, KMeans, KernelDensity, NAE, Quak, Vae"
+    )
     with pytest.raises(ScorerError, match=f"ConvVae takes images, not rows; what takes rows: {rows}"):
         make_space("ConvVae", kind="rows")
     with pytest.raises(ScorerError, match="no option 'latnt'; did you mean 'latent'"):
