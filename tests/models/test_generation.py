@@ -63,7 +63,9 @@ def objects(n: int, seed: int = 0) -> np.ndarray:
     energy, px, py, pz = np.moveaxis(sets(n, seed), -1, 0)
     there = energy > 0
     pt = np.hypot(px, py)
-    return np.where(there[..., None], np.stack([pt, np.arcsinh(pz / np.where(there, pt, 1)), np.arctan2(py, px)], -1), 0.0)
+    return np.where(
+        there[..., None], np.stack([pt, np.arcsinh(pz / np.where(there, pt, 1)), np.arctan2(py, px)], -1), 0.0
+    )
 
 
 EVENTS = {"rows": rows, "images": images, "sets": sets}
@@ -248,7 +250,7 @@ def test_an_axis_of_a_space_makes_its_own_events() -> None:
 
 def test_what_generates_nothing_says_what_does() -> None:
     with pytest.raises(
-        ScorerError, match="Quak generates no events; what does: ConstituentVae, ConvVae, Flow, NAE, Vae"
+        ScorerError, match="Quak generates no events; what does: ConstituentVae, ConvVae, EventVae, Flow, NAE, Vae"
     ):
         generated_table(Quak(), 4)
     with pytest.raises(ScorerError, match="axis 'near': Vae is one model"):
