@@ -30,6 +30,7 @@ from hunch.table import (
     read_table,
     table_info,
     table_parts,
+    table_writer,
     write_part,
     write_parts_record,
     write_table,
@@ -406,3 +407,19 @@ def test_a_parquet_file_of_more_rows_than_it_can_mean_is_refused_before_it_is_re
         InputError, match=r"t\.parquet: a table of 40,000,000 rows takes 320,000,000 bytes in memory, the file has"
     ):
         read_table(tmp_path / "t.parquet")
+
+
+def test_a_table_written_in_pieces_is_read_as_one(tmp_path: Path) -> None:
+    path, rng = tmp_path / "t.parquet", np.random.default_rng(0)
+    sets, mass = rng.random((50, 4, 3), dtype=np.float32), rng.random(50)
+    with table_writer(path, {"representation": "objects"}) as write:
+        for piece in (slice(0, 20), slice(20, 50)):
+            write({"objects": sets[piece], "mass": mass[piece]})
+        assert not path.exists()
+    table = read_table(path)
+    np.testing.assert_array_equal(table["objects"], sets)
+    np.testing.assert_array_equal(table["mass"], mass)
+    assert table.metadata["representation"] == "objects"
+    with pytest.raises(KeyError), table_writer(tmp_path / "other.parquet", {}) as write:
+        write({"objects": {}["sets"]})
+    assert [p.name for p in tmp_path.iterdir()] == ["t.parquet"]

@@ -97,8 +97,8 @@ def physical_events(
                 eta = row[at + 1]
                 if group > 0:
                     objects += 1
-                    unordered = unordered or pt > previous
-                    previous = pt
+                    unordered = bool(unordered or pt > previous)
+                    previous = np.float32(pt)
                     counts[3] += numbers == WITH_ENERGY and row[at + 4] < -ROUNDING
                     of = kind if numbers == WITH_ENERGY else 0
                     if not (pt > least[slot, of] and abs(eta) < edge[slot, of]):

@@ -251,7 +251,7 @@ def test_an_axis_of_a_space_makes_its_own_events() -> None:
 
 def test_what_generates_nothing_says_what_does() -> None:
     with pytest.raises(
-        ScorerError, match="Quak generates no events; what does: ConstituentVae, ConvVae, Flow, NAE, Vae"
+        ScorerError, match="Quak generates no events; what does: ConstituentVae, ConvVae, EventVae, Flow, NAE, Vae"
     ):
         generated_table(Quak(), 4)
     with pytest.raises(ScorerError, match="axis 'near': Vae is one model"):
