@@ -93,7 +93,7 @@ CHANNEL2B_SM = (
     Component("ttbar", passing(51.7, 119, 1000), _always(*TTBAR, *W_LEPTONIC), kept="2b"),
     Component(
         "dy",
-        passing(523.8, 2, 1000),
+        passing(531.0, 4, 2000),
         _always(*Z_JET, *Z_LEPTONIC, "23:mMin = 20", "PhaseSpace:pTHatMin = 40"),
         kept="2b",
     ),
