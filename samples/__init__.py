@@ -1,6 +1,7 @@
 """Where events come from: simulation, public records, converters. Everything is written as an event file."""
 
 from .adc2021 import convert_adc2021
+from .challenge_objects import ChallengeSelection, challenge_objects
 from .convert import ConversionReport, convert_lhco
 from .detector import Detector, reconstruct
 from .download import FetchError
@@ -17,6 +18,7 @@ from .vaejet import convert_vaejet
 __all__ = [
     "PROCESSES",
     "RECORDS",
+    "ChallengeSelection",
     "ConversionReport",
     "Detector",
     "EventWriter",
@@ -27,6 +29,7 @@ __all__ = [
     "Record",
     "SimulationError",
     "SimulationReport",
+    "challenge_objects",
     "convert_adc2021",
     "convert_lhco",
     "convert_phenoml",

@@ -39,8 +39,8 @@ class SimulationReport:
 
     min_jet_pt, max_jet_pt: the selected jet's pT, GeV; the latter is infinite but for single jets with an upper edge. jet_radius,
     jet_eta: its radius and largest |eta|, infinite but for single jets. Of whole events these are of all jets. sqrt_s: GeV. parameters: all
-    parameters, defaults included. tries: Pythia events up to the last one kept (of single jets
-    those that were not given up early); accepted: events
+    parameters, defaults included. tries: Pythia events up to the last one kept (of single jets and of
+    event_channel1_sm those that were not given up early); accepted: events
     written. seconds: wall-clock time; init_seconds: the part, summed over blocks, that starting Pythia took.
     cross_section, cross_section_error: pb before the jet selection, as Pythia estimates it from these events (its
     statistical error), no number for a mixture of whole events, whose shares are given; of the X Y and semi-visible processes only the product with an unknown coupling means something, of H and of a mass

@@ -182,6 +182,24 @@ def test_the_channels_are_those_of_the_processor(tmp_path: Path, channel: str, r
     assert np.sort(table["event"]).tolist() == np.flatnonzero(chosen).tolist()
 
 
+def test_the_edges_of_the_channels_are_part_of_them() -> None:
+    def one(met: float, *pt: float, leptons: int = 0) -> ak.Array:
+        kinds = {"Jet": lists([(each,) for each in pt], names=("pt",)), "Muon": lists([], names=("pt",))}
+        kinds["Electron"] = lists([(20.0,)] * leptons, names=("pt",))
+        return ak.zip({**kinds, "MET_pt": np.array([met], np.float32)}, depth_limit=1)
+
+    assert passes(one(200, 300, 100, 100, 100), "1")[0]  # HT = 600
+    assert passes(one(200, 700, 100, 100, 100), "1")[0]  # MET = 0.2 HT
+    for less in (one(199, 700, 100, 100, 100), one(210, 299, 100, 100, 100), one(200, 701, 100, 100, 100)):
+        assert not passes(less, "1")[0]
+    for less in (one(300, 200, 200, 200, 100), one(300, 700, 100, 100, 50)):  # what jets have is above the edge
+        assert not passes(less, "1")[0]
+    assert passes(one(50, 30, 20.5, leptons=2), "2b")[0]
+    assert passes(one(50, 50, leptons=2), "2b")[0]
+    for less in (one(49, 60, leptons=2), one(60, 49, leptons=2), one(60, 60, leptons=1)):
+        assert not passes(less, "2b")[0]
+
+
 def test_the_challenge_stores_events_with_a_hard_object() -> None:
     def one(name: str, pt: float, eta: float) -> ak.Array:
         kinds = {
