@@ -45,6 +45,8 @@ GRID = ((1.0, 0.0), (1.0, 0.02), (1.0, 0.05), (1.0, 0.1), (1.0, 0.3), (0.0, 0.05
 SEED, DRAW_SEED = 2001, 1
 DRAWN = ("met", "pt_j1", "eta_j1", "m_2j")
 MOST_COPIED = 3000  # events whose nearest neighbours are looked for
+RARE = 0.98
+"""Quantile of the missing momentum above which the window is."""
 LEAST = 200  # events that have a quantity, in each sample
 
 
@@ -160,11 +162,11 @@ def angles_of(names: list[str]) -> tuple[str, str]:
 
 
 def window(train: Floats, thirds: tuple[Floats, Floats], metadata: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return events of the hardest 2 % in missing momentum: how many entries of the buffer they stand on, how many draws are rejected, and the mean there beside the simulated one."""
+    """Return rare events of large missing momentum: how many entries of the buffer they stand on, how many draws are rejected, and the mean there beside the simulated one."""
     del folder
     vae = trained(train, metadata)
     real = np.concatenate([x[:, 0, 0] for x in thirds])
-    lowest = float(np.quantile(real, 0.98))
+    lowest = float(np.quantile(real, RARE))
     generator = EventGenerator(vae=vae, where={"met": (lowest, np.inf)})
     made = generator.generate(len(train), seed=DRAW_SEED)
     inside, own = real[real >= lowest], made.events[:, 0, 0].astype(np.float64)

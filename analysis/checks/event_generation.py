@@ -282,7 +282,7 @@ def classifier_auc(
         score[tested] = model.decision_function(x[tested])
     # each half has a scale of its own, so that the two AUC are averaged
     found = [evaluate(score[own], label[own]) for own in (half, ~half)]
-    return float(np.mean([m.auc for m in found])), float(np.hypot(*(m.auc_error for m in found)) / 2)
+    return float(np.mean([m.auc for m in found])), math.hypot(*(m.auc_error for m in found)) / 2
 
 
 def copied_share(

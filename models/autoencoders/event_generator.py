@@ -145,7 +145,7 @@ class LatentBuffer:
         """How often each entry is drawn, (N,), the sum 1."""
         if self.weight is None:
             return np.full(len(self), 1 / len(self))
-        return self.weight / self.weight.sum()
+        return np.asarray(self.weight / self.weight.sum())
 
     def variance(self, *, alpha: float, gamma: float) -> Array:
         """Return the variance (latent,) of draws: that of the means and the mean of (alpha sigma + gamma)^2."""
@@ -301,7 +301,8 @@ class EventGenerator:
     made: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        network, coordinates = (require_fitted(value, self.vae) for value in (self.vae.network_, self.vae.coordinates_))
+        network = require_fitted(self.vae.network_, self.vae)
+        coordinates = require_fitted(self.vae.coordinates_, self.vae)
         check_smearing(self.alpha, self.gamma)
         if self.buffer is None:
             if self.vae.buffer_ is None:

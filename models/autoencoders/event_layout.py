@@ -109,10 +109,12 @@ class EventLayout:
         """
         if name in PLAIN:
             if name == "met":
-                return self._object(events, "met")[0]
+                return np.asarray(self._object(events, "met")[0])
             if name == "ht":
-                return np.where(self.places(events, "jet"), events[..., 0], 0.0).sum(axis=1, dtype=np.float64)
-            return self.places(events, name.removeprefix("n_").replace("objects", "")).sum(axis=1).astype(np.float64)
+                jets = np.where(self.places(events, "jet"), events[..., 0], 0.0)
+                return np.asarray(jets.sum(axis=1, dtype=np.float64))
+            there = self.places(events, name.removeprefix("n_").replace("objects", ""))
+            return np.asarray(there.sum(axis=1), dtype=np.float64)
         found = QUANTITY.fullmatch(name)
         if found is None or (found["what"] == "dphi") != (found["second"] is not None):
             raise ScorerError(f"no quantity {name!r} of an event; allowed: {ALLOWED}")
@@ -120,7 +122,7 @@ class EventLayout:
         if found["what"] == "dphi":
             apart = np.abs(first[2] - self._object(events, found["second"])[2])
             return np.asarray(np.minimum(apart, 2 * np.pi - apart))
-        return first[0 if found["what"] == "pt" else 1]
+        return np.asarray(first[0 if found["what"] == "pt" else 1])
 
     def _object(self, events: npt.NDArray[Any], name: str) -> Array:
         """Return pT, eta and phi (3, n) of one object, NaN where it is not there."""

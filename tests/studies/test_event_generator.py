@@ -14,10 +14,17 @@ from hunch.table import Table
 
 
 def test_generated_events_stand_beside_their_ceilings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    x = made_up(1500)[:, :11]
+    x = made_up(1200)[:, :11]
     metadata = {"representation": "objects", "settings": study.representation().settings()}
     monkeypatch.setattr(study, "simulated", lambda: Table({"objects": x.astype(np.float32)}, metadata))
-    for name, value in {"EPOCHS": 1, "MODELS": 2, "GRID": ((1.0, 0.05),), "LEAST": 60, "MOST_COPIED": 100}.items():
+    for name, value in {
+        "EPOCHS": 1,
+        "MODELS": 2,
+        "GRID": ((1.0, 0.05),),
+        "LEAST": 60,
+        "MOST_COPIED": 100,
+        "RARE": 0.5,
+    }.items():
         monkeypatch.setattr(study, name, value)
     result = json.loads(json.dumps(study.run(tmp_path)))
     assert [path.name for path in tmp_path.iterdir()] == [result["figure"]]
@@ -26,5 +33,5 @@ def test_generated_events_stand_beside_their_ceilings(tmp_path: Path, monkeypatc
     assert grid["training"]["copied"] == 1
     assert grid["simulated"]["copied"] < 0.3
     assert grid["simulated"]["delta_kin"] > grid["alpha 1, gamma 0.05"]["delta_kin"]
-    assert [row["generated"] for row in result["statistics"]] == [62, 250, 1000, 10000]
+    assert [row["generated"] for row in result["statistics"]] == [50, 200, 800, 8000]
     assert result["window"][0]["buffer"] > 0
