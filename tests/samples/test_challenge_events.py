@@ -172,9 +172,9 @@ def random_objects(n: int, rng: np.random.Generator) -> ak.Array:
 
 @pytest.mark.parametrize("channel", ["1", "2b"])
 def test_the_channels_are_those_of_the_processor(tmp_path: Path, channel: str, rng: np.random.Generator) -> None:
-    objects = random_objects(3000, rng)
+    objects = random_objects(1500, rng)
     chosen = passes(objects, channel)
-    assert 100 < chosen.sum() < 2500
+    assert 50 < chosen.sum() < 1250
     with object_writer(tmp_path / "x.root", measured=True, truth=False, photons=True, btag=True) as writer:
         writer.write(objects, truth_signal=None)
     made = Objects(layout="list", channel=channel)
@@ -256,8 +256,8 @@ def test_signals_decay_as_they_are_called_with_their_mass(
 
 @functools.cache
 def gluinos() -> tuple[Any, ak.Array, ak.Array]:
-    """Gluino pairs: a batch, its detector candidates, its final state."""
-    batch = generated("event_glgl", 120)
+    """Eighty gluino pairs: a batch, its detector candidates, its final state."""
+    batch = generated("event_glgl", 80)
     state = final_state(batch)
     return batch, reconstruct(state, detector=EVENT_DETECTOR, rng=np.random.default_rng(5)), state
 
@@ -283,7 +283,7 @@ def test_gluinos_pass_channel_1_as_often_as_their_particles_say() -> None:
         true[ak.argsort(true.pt, axis=1, ascending=False)], hadrons, kept="1", rng=np.random.default_rng(6)
     )
     both = len(np.intersect1d(rows, expected))
-    assert 30 < len(expected) < 115
+    assert 40 < len(expected) < 75
     assert both > 0.85 * len(expected)
     assert both > 0.85 * len(rows)
     # what is lost is what neutralinos and neutrinos carry
@@ -295,7 +295,7 @@ def test_gluinos_pass_channel_1_as_often_as_their_particles_say() -> None:
 
 def test_top_pairs_have_two_b_jets_tagged_at_the_stated_rate() -> None:
     settings = (*COMMON, *CHANNEL2B_SM[0].settings({}))
-    batch = start_pythia(settings, 4).nextBatch(250)
+    batch = start_pythia(settings, 4).nextBatch(160)
     particles = reconstruct(final_state(batch), detector=EVENT_DETECTOR, rng=np.random.default_rng(1))
     hadrons = heavy_hadrons(batch)
     rows, objects = challenge_objects(particles, hadrons, kept="stored", rng=np.random.default_rng(2))
