@@ -1,7 +1,7 @@
 """Where events come from: simulation, public records, converters. Everything is written as an event file."""
 
 from .adc2021 import convert_adc2021
-from .challenge_objects import ChallengeSelection, challenge_objects
+from .challenge_selection import ChallengeSelection, challenge_objects
 from .convert import ConversionReport, convert_lhco
 from .detector import Detector, reconstruct
 from .download import FetchError

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from .challenge_objects import STORED
+from .challenge_selection import STORED
 from .event_processes import FORCED_BEAUTY, Component, resonance_settings
 from .slha import CHARGINO, GLUINO, LIGHT_SQUARKS, NEUTRALINO, NEUTRALINO2, STOP, Decay, spectrum
 

@@ -63,7 +63,7 @@ class Component:
 
     share: of the sample, whose events all pass what `kept` says, in units that a sample's components have in common; settings(parameters): the lines for Pythia; forced: the
     lepton that fires the trigger has to be of such a decay. None where nothing is forced. kept: the selection, "lepton" for the trigger of
-    arXiv:2107.02157, else one of `challenge_objects.passes`, and told as its objects. least_sum: collisions whose outgoing particles have less
+    arXiv:2107.02157, else one of `challenge_selection.passes`, and told as its objects. least_sum: collisions whose outgoing particles have less
     transverse energy, after the hard part of the shower (GeV), are given up; slha(parameters): the spectrum of superpartners.
     """
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..workers import WorkerPool
-from .challenge_objects import STORED, ChallengeSelection, challenge_objects
+from .challenge_selection import STORED, ChallengeSelection, challenge_objects
 from .detector import reconstruct
 from .event_processes import LEPTON, Component
 from .eventfile import object_writer

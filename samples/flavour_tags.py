@@ -64,7 +64,7 @@ def tag_rates(flavour: Ints, pt: Floats, eta: Floats) -> Floats:
     |eta| = 2.5 (delphes_card_ATLAS.tcl; the edge is that of the tracker).
 
     >>> tag_rates(np.array([5, 4, 0, 5]), np.array([100.0] * 4), np.array([0.0, 0.0, 0.0, 2.6])).round(4)
-    array([0.7281, 0.1439, 0.0027, 0.    ])
+    array([0.7283, 0.1439, 0.0027, 0.    ])
     """
     beauty = 0.80 * np.tanh(0.003 * pt) * 30 / (1 + 0.086 * pt)
     charm = 0.20 * np.tanh(0.02 * pt) / (1 + 0.0034 * pt)
