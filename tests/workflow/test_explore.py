@@ -435,8 +435,11 @@ def test_the_server_is_for_this_machine_and_this_address(served: str, monkeypatc
     assert "cdn." not in html
     assert not re.search(r"https?://(?!127\.0\.0\.1|localhost)", html)
     port = int(served.split(":")[2].split("/", maxsplit=1)[0])
-    with pytest.raises(urllib.error.HTTPError, match="404"):
+    with urllib.request.urlopen(served, timeout=60) as again:  # another visitor has a page of his own
+        assert again.status == 200
+    with pytest.raises(urllib.error.HTTPError, match="404") as refused:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60)
+    refused.value.close()
     with pytest.raises(OSError, match="refused"), socket.create_connection((own_address(), port), timeout=10):
         pass
 

@@ -44,14 +44,12 @@ CARD = {
     "padding": "8px",
     "margin": "0 10px 10px 0",
 }
-TEXT = InlineStyleSheet(
-    css="""
+TEXT = """
     :host { font-size: 13px; color: #1a1a1a; }
     h1 { font-size: 16px; margin: 0 0 4px 0; } h2 { font-size: 13px; margin: 8px 0 0 0; } p { margin: 2px 0; }
     .source, .note { color: #5a6167; font-size: 12px; overflow-wrap: anywhere; } .number { font-size: 20px; font-weight: bold; }
     .error { color: #bd1f01; overflow-wrap: anywhere; }
-    """
-)
+"""
 
 
 def template(port: int) -> str:
@@ -68,7 +66,7 @@ def template(port: int) -> str:
 
 def text(content: str | Markup, **options: Any) -> Div:
     """Return a piece of text; what is no markup is escaped, and dollar signs are no mathematics."""
-    return Div(text=str(escape(content)), disable_math=True, stylesheets=[TEXT], **options)
+    return Div(text=str(escape(content)), disable_math=True, stylesheets=[InlineStyleSheet(css=TEXT)], **options)
 
 
 def names_with_counts(names: Sequence[str], chosen: np.ndarray[Any, Any]) -> list[str]:
