@@ -70,8 +70,8 @@ def test_every_model_has_a_row_and_one_is_selected(tmp_path: Path) -> None:
     assert len(study.combinations()) == 2 * 4
     found = study.selected()
     # two betas of five metrics, the autoencoder, three methods on two inputs, two pairs by four rules
-    assert found["models"] == 2 * 5 + 1 + 3 * 2 + 2 * 4
-    assert found["median of number of objects"] > 3
+    assert {row["of_models"] for row in found} == {2 * 5 + 1 + 3 * 2 + 2 * 4}
+    assert len(found) == 3
     study.draw_walks(tmp_path)
     assert (tmp_path / study.WALKS).is_file()
 
