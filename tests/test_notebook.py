@@ -18,6 +18,7 @@ STUDIES = {
     NOTEBOOKS / "contrastive.ipynb": "without rotations  half a turn: mean cosine",
     NOTEBOOKS / "normalised_autoencoder.ipynb": "trained on top, tagging qcd: normalised autoencoder",
     NOTEBOOKS / "outlier_exposure.ipynb": "global p",
+    NOTEBOOKS / "whole_events.ipynb": "of the gluino events are above the threshold: cross sections above",
 }
 """Those that take long and are stored with their figures, three each -> what one of them prints."""
 
@@ -142,4 +143,20 @@ def test_representations_go_to_a_p_value(tmp_path: Path, monkeypatch: pytest.Mon
         name: float(found) for name, found in re.findall(r"(with\w*) rotations +half a turn: mean cosine (\S+);", text)
     }
     assert cosine["with"] > cosine["without"]
+    assert figures == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # some two events of channel 1 a second and core
+def test_whole_events_go_from_csv_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = executed("whole_events.ipynb", tmp_path, monkeypatch, EVENTS="420", WORKERS="2", EPOCHS="3")
+    text, figures = outputs_of(notebook)
+    assert "sm: 280 events, 0 malformed lines" in text
+    limits = json.loads((tmp_path / "whole_events" / "out" / "limits.json").read_text())["signals"]["gluinos"]
+    assert limits["observed_fb"] > 0
+    assert f"cross sections above {limits['observed_fb']:.0f} fb are excluded" in text
+    # what tags gluinos without any training is told beside
+    found = {name: float(auc) for name, auc in re.findall(r"^(EventVae|MET|HT) +AUC (\S+)", text, flags=re.MULTILINE)}
+    assert found["MET"] > 0.7
+    assert set(found) == {"EventVae", "MET", "HT"}
     assert figures == 3
