@@ -121,6 +121,20 @@ def pairs() -> list[tuple[str, str, dict[str, Any]]]:
 FAST = {("features", "Vae"), ("images", "EventToEnsemble")}
 
 
+ONE_WAY = {
+    *("Autoencoder", "DeepSvdd", "GaussianMixture", "IsolationForest", "KMeans", "KernelDensity"),
+    *("Combined", "EventAutoencoder", "EventVae"),
+}
+"""Methods that share all code of a search with others: with a background sample, or with folds, and not both."""
+
+
+def ways(representation: str, scorer: str) -> tuple[bool, ...]:
+    """Return whether a pair is searched with a background sample (False), with folds (True), or each way."""
+    if scorer not in ONE_WAY:
+        return False, True
+    return (representation in {"table", "images"} or scorer == "EventVae",)
+
+
 def marked() -> list[Any]:
     return [
         pytest.param(
@@ -136,7 +150,7 @@ def marked() -> list[Any]:
             marks=[] if pair[:2] in FAST and not pair[2] and folds == (pair[1] == "Vae") else [pytest.mark.slow],
         )
         for pair in pairs()
-        for folds in (False, True)
+        for folds in ways(*pair[:2])
     ]
 
 
@@ -295,7 +309,7 @@ def test_metrics_of_one_method_share_its_trained_model(
     [
         pytest.param(r, s, folds, marks=[] if (r, s, folds) == ("images", "ConvVae", False) else [pytest.mark.slow])
         for r, s in dict.fromkeys((r, s) for r, s, _ in pairs())
-        for folds in (False, True)
+        for folds in ways(r, s)
         if "max_epochs" in scorer_fields(scorer_class(s)) and r != "table"
     ],
 )
