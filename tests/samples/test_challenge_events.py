@@ -13,8 +13,8 @@ import uproot
 
 from hunch.processors import Objects, Running, run_table
 from hunch.samples import PROCESSES, SimulationError, object_writer, simulate, write_phenoml
-from hunch.samples.challenge_selection import ChallengeSelection, challenge_objects, passes
 from hunch.samples.challenge_processes import CHANNEL1_SM, CHANNEL2B_SM
+from hunch.samples.challenge_selection import ChallengeSelection, challenge_objects, passes
 from hunch.samples.detector import INVISIBLE, reconstruct
 from hunch.samples.event_simulation import mixture
 from hunch.samples.flavour_tags import heavy_hadrons, jet_flavours, tag_rates, tagged
