@@ -25,22 +25,22 @@ def nearest(name: str, allowed: Iterable[str]) -> str | None:
     return lowered[match[0]] if match else None
 
 
-def unknown_name(kind: str, name: str, allowed: Iterable[str], where: str = "", *, limit: int = 12) -> str:
+def unknown_name(kind: str, name: object, allowed: Iterable[str], where: str = "", *, limit: int = 12) -> str:
     """Build the message for a name that does not exist: what was found, the nearest name, what is allowed.
 
     >>> unknown_name("column", "mass", ["mjj", "mJ_1"], "data.csv")
     "data.csv: no column 'mass'; allowed: mjj, mJ_1"
     """
     ordered = list(allowed)
-    guess = nearest(name, ordered)
+    guess = nearest(name, ordered) if isinstance(name, str) else None
     if guess is not None:
         ordered = [guess, *(a for a in ordered if a != guess)]
-    shown = ", ".join(map(printable, ordered[:limit])) + (
+    listed = ", ".join(map(printable, ordered[:limit])) + (
         f", ... ({len(ordered)} in all)" if len(ordered) > limit else ""
     )
     prefix = f"{where}: " if where else ""
     hint = f"; did you mean {guess!r}?" if guess is not None else ";"
-    return f"{prefix}no {kind} {name!r}{hint} allowed: {shown or 'none'}"
+    return f"{prefix}no {kind} {name!r}{hint} allowed: {listed or 'none'}"
 
 
 IN_QUOTES = "a name that YAML reads as something else (no, on, 2018, null) stands in quotes: 'no'"

@@ -26,7 +26,7 @@ import torch
 
 from ..errors import shown
 from .axis_fit import Axis, fit_axes, in_order, remove_finished
-from .inputs import ScorerError, TooFewRowsError, check_metric, whole_number
+from .inputs import ScorerError, TooFewRowsError, check_metric, require_seed, whole_number
 from .sample import MIN_VALIDATION, Events, Sample, as_sample, named_inputs, refuse_unused, split_rows
 from .scorer import (
     KINDS,
@@ -117,6 +117,7 @@ class Combined(Method):
     quantiles_: list[BackgroundQuantiles] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         given: Any = self.scorers
         if isinstance(given, list):  # as JSON and YAML have it
             self.scorers = tuple(given)
@@ -134,6 +135,7 @@ class Combined(Method):
         """Raise ScorerError for options that mean nothing."""
         if self.inputs not in KINDS:
             raise ScorerError(f"inputs is {shown(self.inputs)}, allowed: {', '.join(KINDS)}")
+        require_seed(self)
         for number, scorer in enumerate(self.fresh_scorers()):
             try:
                 if isinstance(scorer, Method):
@@ -297,9 +299,10 @@ class Combined(Method):
             parts = {name.removeprefix(begin): value for name, value in tensors.items() if name.startswith(begin)}
             found.append(rebuilt(own, parts))
         scorer.scorers_ = found
-        scorer.quantiles_ = [
-            BackgroundQuantiles(tensors[f"quantiles.{number}"].double().numpy()) for number in range(len(found))
-        ]
+        held = [tensors[f"quantiles.{number}"] for number in range(len(found))]
+        if not all(tensor.is_floating_point() for tensor in held):
+            raise ScorerError("a held-out score is no real number")
+        scorer.quantiles_ = [BackgroundQuantiles(tensor.double().numpy()) for tensor in held]
         scorer.training_ = dict(record["training"])
         return scorer
 

@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 Matrix = npt.NDArray[np.float64]
+MOST_SEED = 2**63 - 1
 JETS = "; these look like images or constituents of jets, which is another representation"
 
 
@@ -139,6 +140,13 @@ def require_whole(options: Any, least: Mapping[str, int]) -> None:
         value = getattr(options, name)
         if whole_number(name, value) < low:
             raise ScorerError(f"{name} is {shown(value)}, allowed: {low} or more")
+
+
+def require_seed(options: Any) -> None:
+    """Raise ScorerError for a seed that is no whole number from 0 to 2^63 - 1, the most that torch and numpy both take."""
+    require_whole(options, {"seed": 0})
+    if options.seed > MOST_SEED:
+        raise ScorerError(f"seed is {shown(options.seed)}, allowed: 0 to {MOST_SEED}")
 
 
 def require_numbers(options: Any, names: Iterable[str], *, zero: bool = False) -> None:

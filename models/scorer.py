@@ -112,6 +112,13 @@ class Method:
     made_: dict[str, Any] = dataclasses.field(default_factory=dict, init=False)
     training_: dict[str, Any] = dataclasses.field(default_factory=dict, init=False)
 
+    def __post_init__(self) -> None:
+        # a number of numpy is kept as Python's own: JSON has no other, and torch takes none as a seed
+        for name in scorer_fields(type(self)):
+            value = getattr(self, name)
+            if isinstance(value, np.generic):
+                setattr(self, name, value.item())
+
     def parameters(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {name: getattr(self, name) for name in scorer_fields(type(self))}

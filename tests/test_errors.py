@@ -41,6 +41,11 @@ def test_nothing_allowed_is_said() -> None:
     assert unknown_name("key", "a", []) == "no key 'a'; allowed: none"
 
 
+@pytest.mark.parametrize("found", [None, 3, ["a"]])
+def test_what_is_no_name_has_no_nearest_one(found: object) -> None:
+    assert unknown_name("key", found, ["a"]) == f"no key {found!r}; allowed: a"
+
+
 def test_every_error_of_the_package_has_the_one_base() -> None:
     import hunch.models
     import hunch.processors

@@ -19,7 +19,7 @@ from ... import __version__
 from ...errors import shown
 from ..density.autoencoder import kl_of_each
 from ..generation import as_latent
-from ..inputs import ScorerError, TooFewRowsError, check_metric, whole_number
+from ..inputs import ScorerError, TooFewRowsError, check_metric, require_seed, whole_number
 from ..sample import Events, event_hashes, refuse_unused, sample_names, single_jet, split_rows
 from ..scorer import Method, require_fitted
 from ..storage import write_folder
@@ -33,9 +33,11 @@ __all__ = ["EventAutoencoder", "EventCoder", "EventVae"]
 
 Array = npt.NDArray[np.float64]
 MIN_EVENTS = 100
+SIZES = {"latent": (1, 10_000), "hidden": (1, 10_000), "blocks": (0, 100)}  # least and most of each option
 SCORE_ROWS = 4096  # events a step of scoring: fixed, so that scores do not depend on how many come at once
 SCORE_THREADS = 4
 COORDINATES = "coordinates."  # begins the names of the tensors of the coordinates
+SWITCHES = ("always", "seen")  # of the coordinates, true or false each
 BUFFER = "buffer"
 TRAINED_ON = "trained_on"
 
@@ -231,10 +233,13 @@ class EventCoder(Method):
                 f"tells events of {shown(record['state'])}, the coordinates are of {coordinates.shape} numbers"
             )
         scorer._restore(weights)
-        network = scorer._network(coordinates)
+        sizes = scorer._sizes(coordinates)  # compared first: a network of sizes that are wrong may not fit into memory
         found = sum(tensor.numel() for tensor in weights.values())
-        if found != network.sizes.size:
-            raise ScorerError(f"{network.sizes} has {network.sizes.size} weights, the folder holds {found}")
+        if found != sizes.size:
+            raise ScorerError(f"{sizes} has {sizes.size} weights, the folder holds {found}")
+        if not all(tensor.is_floating_point() for tensor in weights.values()):
+            raise ScorerError("a weight is no real number")
+        network = scorer._network(coordinates)
         network.double().requires_grad_(requires_grad=False).load_state_dict(weights)
         if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
             raise ScorerError("a weight is not finite")
@@ -246,9 +251,10 @@ class EventCoder(Method):
     def check(self, shape: Sequence[int] = ()) -> None:
         """Raise ScorerError for options that mean nothing."""
         del shape
-        for name, least in (("latent", 1), ("hidden", 1), ("blocks", 0)):
-            if whole_number(name, getattr(self, name)) < least:
-                raise ScorerError(f"{name} is {getattr(self, name)}, allowed: {least} or more")
+        require_seed(self)
+        for name, (least, most) in SIZES.items():
+            if not least <= whole_number(name, getattr(self, name)) <= most:
+                raise ScorerError(f"{name} is {shown(getattr(self, name))}, allowed: {least} to {most}")
         if not isinstance(self.mask_padding, bool):
             raise ScorerError(f"mask_padding is {shown(self.mask_padding)}, allowed: true or false")
         named_device(self.device)
@@ -268,10 +274,12 @@ class EventCoder(Method):
             learning_rate=self.learning_rate,
         )
 
+    def _sizes(self, coordinates: EventCoordinates) -> EventSizes:
+        return EventSizes(coordinates.width, self.latent, self.hidden, self.blocks, self.variational)
+
     def _network(self, coordinates: EventCoordinates) -> StackedEventCoder:
         """Return a network of fresh weights."""
-        sizes = EventSizes(coordinates.width, self.latent, self.hidden, self.blocks, self.variational)
-        return StackedEventCoder(1, sizes, seed=self.seed, beta=self.weight_of_kl)
+        return StackedEventCoder(1, self._sizes(coordinates), seed=self.seed, beta=self.weight_of_kl)
 
     def _parts(self, coordinates: EventCoordinates, events: Array) -> tuple[Array, Array]:
         """Return rows of events, and 1 where a number counts, (n, width) each."""
@@ -378,7 +386,10 @@ class EventVae(EventCoder):
         """Take the buffer out of the tensors of a folder."""
         if not self.buffer:
             return
-        mean, sigma = (weights.pop(f"{BUFFER}.{name}").double().numpy() for name in ("mean", "sigma"))
+        taken = [weights.pop(f"{BUFFER}.{name}") for name in ("mean", "sigma")]
+        if not all(tensor.is_floating_point() for tensor in taken):
+            raise ScorerError("buffer: a mean or sigma is no real number")
+        mean, sigma = (tensor.double().numpy() for tensor in taken)
         if mean.ndim != 2 or mean.shape[1] != self.latent or mean.shape != sigma.shape or not len(mean):
             raise ScorerError(f"buffer of shapes {mean.shape} and {sigma.shape}, (events, {self.latent}) are needed")
         if not (np.isfinite(mean).all() and np.isfinite(sigma).all() and (sigma > 0).all()):
@@ -409,9 +420,13 @@ def coordinates_stored(coordinates: EventCoordinates) -> dict[str, torch.Tensor]
 
 
 def coordinates_from(tensors: dict[str, torch.Tensor]) -> EventCoordinates:
-    """Take coordinates out of the tensors of a folder; raises KeyError where one is missing."""
-    names = EventCoordinates.__dataclass_fields__
-    return EventCoordinates(**{name: tensors.pop(f"{COORDINATES}{name}").numpy() for name in names})
+    """Take coordinates out of the tensors of a folder; raises KeyError where one is missing, ScorerError for numbers of another sort."""
+    taken = {name: tensors.pop(f"{COORDINATES}{name}") for name in EventCoordinates.__dataclass_fields__}
+    for name, tensor in taken.items():
+        wanted = torch.bool if name in SWITCHES else torch.float64
+        if tensor.dtype != wanted:
+            raise ScorerError(f"{COORDINATES}{name}: has the type {tensor.dtype}, {wanted} is needed")
+    return EventCoordinates(**{name: tensor.numpy() for name, tensor in taken.items()})
 
 
 def names_from(record: Mapping[str, Any]) -> tuple[str, ...]:

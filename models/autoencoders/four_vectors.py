@@ -13,10 +13,11 @@ import torch
 
 from ... import __version__
 from ...errors import shown
-from ..inputs import ScorerError, TooFewRowsError, whole_number
+from ..inputs import ScorerError, TooFewRowsError, require_seed, whole_number
 from ..sample import Events, event_hashes, refuse_unused, sample_names, single_jet
 from ..scorer import Method, require_fitted
 from ..storage import write_folder
+from ..train.loop import named_device
 from .event_coordinates import EventCoordinates, as_events
 from .event_vae import MIN_EVENTS, coordinates_from, coordinates_stored, names_from
 
@@ -138,7 +139,10 @@ class FourVectors(Method):
         encoder.trained_on = left.pop(TRAINED_ON).numpy()
         coordinates = encoder.coordinates_ = coordinates_from(left)
         if encoder.components is not None:
-            encoder.axes_, encoder.middle_ = (left.pop(name).double().numpy() for name in (AXES, "middle"))
+            taken = [left.pop(name) for name in (AXES, "middle")]
+            if not all(tensor.is_floating_point() for tensor in taken):
+                raise ScorerError("an axis is no real number")
+            encoder.axes_, encoder.middle_ = (tensor.double().numpy() for tensor in taken)
             numbers = int(coordinates.counted().sum())
             if encoder.axes_.shape != (numbers, encoder.components) or encoder.middle_.shape != (numbers,):
                 raise ScorerError(f"axes of shape {encoder.axes_.shape}, ({numbers}, {encoder.components}) are needed")
@@ -151,6 +155,8 @@ class FourVectors(Method):
     def check(self, shape: Sequence[int] = ()) -> None:
         """Raise ScorerError for options that mean nothing."""
         del shape
+        require_seed(self)
+        named_device(self.device)
         if self.components is not None and whole_number("components", self.components) < 1:
             raise ScorerError(f"components is {shown(self.components)}, allowed: 1 or more, or none")
 

@@ -18,7 +18,7 @@ import torch
 
 from ...errors import shown, unknown_name
 from ..density.column_map import ColumnMap, map_columns
-from ..inputs import ScorerError, TooFewRowsError, as_matrix, check_metric, whole_number
+from ..inputs import ScorerError, TooFewRowsError, as_matrix, check_metric, require_seed, whole_number
 from ..sample import Events, as_sample, named_inputs, refuse_unused
 from ..scorer import Method, require_columns, require_fitted, save_scorer
 from ..train.loop import named_device, resolve_device
@@ -59,8 +59,9 @@ class RowScorer(Method):
     def check(self, shape: Sequence[int] = ()) -> None:
         """Raise ScorerError for options that mean nothing."""
         del shape
+        require_seed(self)
         named_device(self.device)
-        if self.scaling not in SCALINGS:
+        if not isinstance(self.scaling, str) or self.scaling not in SCALINGS:
             raise ScorerError(unknown_name("scaling", self.scaling, SCALINGS, type(self).__name__))
         refuse_numbers(self, self.whole_numbers)
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ...errors import shown
 from ..inputs import ScorerError
 from .checkpoint import Kept, TrainingState, fingerprint, keep_members, read_checkpoint, write_checkpoint
 from .objective import Objective
@@ -41,6 +42,7 @@ MOST_SETBACKS = 5
 """Epochs that may be taken back, each time with half the learning rate, before a training ends with its best epoch."""
 LOG_EVERY = 30.0  # seconds between lines where stderr is a log
 GRADIENT_NORM = 5.0
+MOST = {True: 1_000_000, False: 1_000}  # of a whole number of the settings, and of the learning rate
 WARM_UP_STEPS, WARM_UP_PART = 100, 0.05  # the smaller of the two
 VALIDATION_CHUNK = {"cpu": 1024}  # rows and member at once, so that a layer fits the cache
 LARGE_CHUNK = 4096  # elsewhere
@@ -75,16 +77,23 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
+            whole = name != "learning_rate"
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+                raise ScorerError(
+                    f"training: {name} is {shown(value)}, allowed: a {'whole ' if whole else ''}number above 0"
+                )
             if not value > 0:
-                raise ScorerError(f"training: {name} is {value!r}, allowed: above 0")
+                raise ScorerError(f"training: {name} is {shown(value)}, allowed: above 0")
+            if not value <= MOST[whole]:
+                raise ScorerError(f"training: {name} is {shown(value)}, allowed: up to {MOST[whole]:,}")
 
 
 def named_device(device: str) -> torch.device:
     """Return the torch device of a name, "auto" as the CPU; DeviceError for what is no name of one. Whether it is here is not asked."""
     try:
         return torch.device("cpu" if device == "auto" else device)
-    except (RuntimeError, TypeError) as error:
-        raise DeviceError(f"no device {device!r}; allowed: auto, cpu, cuda, cuda:0, ...") from error
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise DeviceError(f"no device {shown(device)}; allowed: auto, cpu, cuda, cuda:0, ...") from error
 
 
 def resolve_device(device: str) -> torch.device:

@@ -14,6 +14,7 @@ from hunch.models.autoencoders.event_coordinates import EventCoordinates, as_eve
 from hunch.models.autoencoders.event_network import EventSizes, StackedEventCoder, squared_error
 from hunch.models.distance.clouds import EmptyImageError, NegativePixelError
 from hunch.models.inputs import NonFiniteError, ShapeError, UnknownMetricError
+from hunch.models.storage import write_folder
 
 OPTIONS: dict[str, Any] = {"max_epochs": 3, "latent": 3, "hidden": 16, "blocks": 1, "batch_size": 64, "device": "cpu"}
 SLOTS = 7
@@ -206,12 +207,44 @@ def test_other_slots_than_those_of_the_training_are_refused(plain: EventVae) -> 
         ({"latent": 0}, "latent is 0"),
         ({"blocks": -1}, "blocks is -1"),
         ({"buffer": -5}, "buffer is -5"),
+        ({"seed": "abc"}, "seed is 'abc'"),
+        ({"seed": -1}, "seed is -1, allowed: 0 or more"),
+        ({"seed": 10**30}, "seed is 10+, allowed: 0 to 9223372036854775807"),
+        ({"latent": 10**12}, "latent is 1000000000000, allowed: 1 to 10000"),
+        ({"hidden": 10**12}, "hidden is 1000000000000, allowed: 1 to 10000"),
+        ({"blocks": 10**12}, "blocks is 1000000000000, allowed: 0 to 100"),
+        ({"device": 10**30}, "no device 10+"),
+        ({"max_epochs": "abc"}, "training: max_epochs is 'abc', allowed: a whole number above 0"),
+        ({"max_epochs": 2.5}, "training: max_epochs is 2.5, allowed: a whole number above 0"),
+        ({"patience": None}, "training: patience is None"),
+        ({"batch_size": 10**12}, "training: batch_size is 1000000000000, allowed: up to 1,000,000"),
+        ({"learning_rate": float("inf")}, "training: learning_rate is inf, allowed: up to 1,000"),
+        ({"learning_rate": float("nan")}, "training: learning_rate is nan, allowed: above 0"),
+        ({"learning_rate": [1]}, "training: learning_rate is .1., allowed: a number above 0"),
         ({"mask_padding": "yes"}, "mask_padding is 'yes', allowed: true or false"),
     ],
 )
 def test_options_that_mean_nothing_are_named(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ScorerError, match=told):
         EventVae(**options).fit(events(120))
+
+
+def test_numbers_of_numpy_are_options_as_good(tmp_path: Path) -> None:
+    given = {name: np.int64(value) for name, value in OPTIONS.items() if name != "device"}
+    one = EventVae(**given, seed=np.int64(3)).fit(events(120))
+    one.save(tmp_path / "vae")
+    np.testing.assert_array_equal(
+        EventVae(**OPTIONS, seed=3).fit(events(120)).score(events(5)), load_scorer(tmp_path / "vae").score(events(5))
+    )
+
+
+@pytest.mark.parametrize("name", ["coordinates.centre", "coordinates.seen", "biases.0", "buffer.mean"])
+def test_numbers_of_another_sort_in_a_folder_are_refused(plain: EventVae, tmp_path: Path, name: str) -> None:
+    record, tensors = plain.stored()
+    sort = torch.float64 if name == "coordinates.seen" else torch.complex64
+    write_folder(tmp_path / "vae", record, {**tensors, name: tensors[name].to(sort)})
+    with pytest.raises(ScorerError, match=r"has the type torch|no real number"):
+        load_scorer(tmp_path / "vae")
 
 
 def test_an_autoencoder_has_no_kl() -> None:
