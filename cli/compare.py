@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 SHOWN = 20
+DIGITS = 1e-5  # of a table's numbers
 NOTE = (
     "rows of an analysis and of a table are of other events: those of the challenge were simulated at leading order with up to two extra partons and Delphes, "
     "and the same channel of a parton shower alone, as hunch simulates it, is not the same background"
@@ -104,11 +105,14 @@ def compare(
 
 
 def once(rows: list[ChallengeRow]) -> list[ChallengeRow]:
-    """Return rows, of the baselines of several analyses the same signal and channel once; HunchError where two differ."""
+    """Return rows, of the baselines of several analyses the same signal and channel once; HunchError where two differ by more than a table's digits."""
     found: dict[tuple[str, str, str], ChallengeRow] = {}
     for row in rows:
         before = found.setdefault((row.signal, row.model, row.channel), row)
-        if repr(before) != repr(row):
+        pairs = zip((before.auc, *before.eps_s), (row.auc, *row.eps_s), strict=True)
+        if not all(
+            math.isclose(a, b, rel_tol=DIGITS, abs_tol=DIGITS) or (math.isnan(a) and math.isnan(b)) for a, b in pairs
+        ):
             raise HunchError(
                 f"two rows of {row.model} on {row.signal} in channel {row.channel} differ; give one of them a name of its own with --model"
             )

@@ -114,6 +114,13 @@ def test_an_analysis_stands_beside_published_rows(tmp_path: Path, capsys: pytest
     assert "theirs" in said.out
     assert "are of other events" in said.err
     assert len(read_challenge(out)) == 6
+    # what was written stands beside what it was made of: the same rows, but for digits
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            sys, "argv", ["hunch", "compare", str(path), str(out), "--channel", "1", "-o", str(tmp_path / "b.csv")]
+        )
+        main()
+    assert (tmp_path / "b.csv").read_text() == out.read_text()
 
 
 @pytest.mark.parametrize(
