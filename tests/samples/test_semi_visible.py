@@ -176,6 +176,7 @@ def test_the_dijet_mass_moves_down_with_r_inv(samples):
     assert peaks == pytest.approx([0.91 * (1 - r_inv) for r_inv in SHARES], abs=0.08)
 
 
+@pytest.mark.slow
 def test_missing_momentum_points_along_a_jet(samples):
     medians = [np.median(np.abs(samples[r_inv][2])) for r_inv in SHARES]
     assert medians[0] < 150 < min(medians[1:])
@@ -242,6 +243,7 @@ def test_a_jet_has_to_hold_one_dark_quark(tmp_path, monkeypatch):
     assert jobs == [(1, 0)]
 
 
+@pytest.mark.slow
 def test_no_collision_is_given_up_before_its_jets_are_known(tmp_path):
     parameters = {"r_inv": 0.0}
     report = simulate("jet_svj", 4, tmp_path / "svj.root", seed=9, parameters=parameters, progress=False)

@@ -13,6 +13,7 @@ from benchmarks.generate_events import made_up
 from hunch.table import Table
 
 
+@pytest.mark.slow
 def test_generated_events_stand_beside_their_ceilings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = made_up(1200)[:, :11]
     metadata = {"representation": "objects", "settings": study.representation().settings()}

@@ -59,6 +59,7 @@ def test_figures_are_those_of_each_signal() -> None:
     assert row["median_improvement"] > 3
 
 
+@pytest.mark.slow
 def test_every_model_has_a_row_and_one_is_selected(tmp_path: Path) -> None:
     rows = study.beta()
     assert [row["beta"] for row in rows] == [1.0, 0.0]
