@@ -321,7 +321,7 @@ def test_the_axes_of_the_priors_have_a_method_of_their_own(written: Callable[...
     ("prior_scorer", "more", "said"),
     [
         ("ConvVea", {}, "prior_scorer: 'ConvVea' is not known; did you mean 'ConvVae'?"),
-        ("Flow", {}, "prior_scorer: Flow takes rows, and representation images gives images; allowed: ConvVae, EventToEnsemble, NAE"),
+        ("Flow", {}, "prior_scorer: Flow takes rows, and representation images gives images; allowed: Combined, ConvVae, EventToEnsemble, NAE"),
         ({"name": "ConvVae", "lattent": 3}, {}, "unknown key 'prior_scorer.lattent'; did you mean 'latent'?"),
         ({"name": "ConvVae", "latent": 0}, {}, "key 'prior_scorer.latent': "),
         ({"name": "ConvVae", "exposure": "kl"}, {}, "key 'prior_scorer.exposure': is the analysis' own key scorer.exposure"),
